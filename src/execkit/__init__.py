@@ -1,0 +1,1 @@
+"""execkit: a signal becomes exactly one correct order."""

@@ -1,0 +1,1 @@
+"""functions: see the modules; nothing is imported here, so that the layers stay apart."""

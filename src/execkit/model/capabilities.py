@@ -1,0 +1,48 @@
+"""What a venue can do. The chain reads these, never the venue's name."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import attrs
+
+from execkit.errors import ConfigurationError
+from execkit.model.order import OrderRequest, OrderType, TimeInForce
+
+
+@attrs.frozen(kw_only=True)
+class Capabilities:
+    """Abilities of one adapter instance."""
+
+    order_types: frozenset[OrderType] = frozenset(OrderType)
+    times_in_force: frozenset[TimeInForce] = frozenset(
+        {TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK, TimeInForce.DAY}
+    )
+    short_selling: bool = False
+    reduce_only: bool = False
+    """The venue itself refuses to let such an order flip or grow a position."""
+    amend: bool = False
+    native_oco: bool = False
+    lookup_by_client_id: bool = True
+    order_stream: bool = True
+    quote_stream: bool = False
+    always_open: bool = True
+    """No sessions: the market never closes."""
+    absence_window: timedelta | None = timedelta(seconds=60)
+    """How long after the last possible send the venue may still not show an order that it has; absence
+    counts as proven only by queries after it. Zero: its answer is final at once. None: never provable."""
+    client_id_length: int = 36
+    fractional: bool = True
+    max_open_orders: int | None = None
+
+    def unsupported(self, request: OrderRequest) -> str | None:
+        """Return what the venue cannot do of this request, or None."""
+        if request.type not in self.order_types:
+            return f"order type {request.type} (it has {', '.join(sorted(self.order_types))})"
+        if request.time_in_force not in self.times_in_force:
+            return f"time in force {request.time_in_force} (it has {', '.join(sorted(self.times_in_force))})"
+        return None
+
+    def __attrs_post_init__(self) -> None:
+        if self.absence_window is not None and self.absence_window < timedelta(0):
+            raise ConfigurationError(f"absence_window: {self.absence_window} must not be negative")

@@ -1,0 +1,134 @@
+"""What can be traded, and the venue's rules for prices and quantities."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import attrs
+
+from execkit.errors import ConfigurationError
+from execkit.numbers import (
+    ZERO,
+    is_multiple,
+    non_negative,
+    plain,
+    positive,
+    round_down,
+    round_nearest,
+    round_up,
+)
+
+
+def _positive(_self: object, attribute: attrs.Attribute[Decimal], value: object) -> None:
+    positive(attribute.name, value)
+
+
+def _non_negative(_self: object, attribute: attrs.Attribute[Decimal], value: object) -> None:
+    non_negative(attribute.name, value)
+
+
+def _optional_positive(
+    _self: object, attribute: attrs.Attribute[Decimal | None], value: object
+) -> None:
+    if value is not None:
+        positive(attribute.name, value)
+
+
+@attrs.frozen(kw_only=True)
+class Instrument:
+    """One market of a venue.
+
+    Prices are in *quote* per unit of *base*, quantities in *base*, notionals in *quote*. A limit of
+    None means that the venue states none.
+    """
+
+    symbol: str
+    base: str
+    quote: str
+    tick_size: Decimal = attrs.field(default=Decimal("0.01"), validator=_positive)
+    lot_size: Decimal = attrs.field(default=Decimal("0.00001"), validator=_positive)
+    min_quantity: Decimal = attrs.field(default=ZERO, validator=_non_negative)
+    max_quantity: Decimal | None = attrs.field(default=None, validator=_optional_positive)
+    market_max_quantity: Decimal | None = attrs.field(default=None, validator=_optional_positive)
+    min_notional: Decimal = attrs.field(default=ZERO, validator=_non_negative)
+    max_notional: Decimal | None = attrs.field(default=None, validator=_optional_positive)
+    maker_fee: Decimal = attrs.field(default=ZERO)
+    """Fraction of the notional, 0.001 = 0.1 %; a rebate is negative."""
+    taker_fee: Decimal = attrs.field(default=ZERO)
+    """Fraction of the notional, 0.001 = 0.1 %."""
+    fee_in_base: bool = False
+    """True: a buyer pays the fee in *base*, so receives less than the filled quantity."""
+    tradeable: bool = True
+    venue_symbol: str = ""
+    """The venue's own spelling; empty means the same as *symbol*."""
+
+    @symbol.validator
+    def _check_symbol(self, _attribute: attrs.Attribute[str], value: object) -> None:
+        check_symbol("symbol", value)
+
+    @maker_fee.validator
+    @taker_fee.validator
+    def _check_fee(self, attribute: attrs.Attribute[Decimal], value: Decimal) -> None:
+        if not isinstance(value, Decimal) or not value.is_finite() or abs(value) >= 1:
+            raise ConfigurationError(
+                f"{attribute.name}: {value!r} is not a Decimal fraction below 1; 0.1 % is Decimal('0.001')"
+            )
+
+    @classmethod
+    def default(cls, symbol: str, **changes: object) -> Instrument:
+        """Return an instrument for a `BASE/QUOTE` symbol with plain rules (tick 0.01, lot 0.00001)."""
+        check_symbol("symbol", symbol)
+        base, _, quote = symbol.partition("/")
+        quote = quote.partition(":")[0]
+        return cls(symbol=symbol, base=base, quote=quote or "USD", **changes)  # type: ignore[arg-type]
+
+    def round_quantity(self, quantity: Decimal) -> Decimal:
+        """Round down to the lot size: never more than asked."""
+        return round_down(quantity, self.lot_size)
+
+    def round_price(self, price: Decimal) -> Decimal:
+        """Round to the nearest tick."""
+        return round_nearest(price, self.tick_size)
+
+    def round_price_down(self, price: Decimal) -> Decimal:
+        """Round down to a tick: a buyer's limit never worse than asked."""
+        return round_down(price, self.tick_size)
+
+    def round_price_up(self, price: Decimal) -> Decimal:
+        """Round up to a tick: a seller's limit never worse than asked."""
+        return round_up(price, self.tick_size)
+
+    def on_tick(self, price: Decimal) -> bool:
+        """Tell whether the price is a whole number of ticks."""
+        return is_multiple(price, self.tick_size)
+
+    def on_lot(self, quantity: Decimal) -> bool:
+        """Tell whether the quantity is a whole number of lots."""
+        return is_multiple(quantity, self.lot_size)
+
+    def smallest_quantity(self, price: Decimal) -> Decimal:
+        """Return the least quantity the venue takes at *price*, by lot, minimum and notional."""
+        least = max(self.min_quantity, self.lot_size)
+        if self.min_notional > ZERO:
+            least = max(least, round_up(self.min_notional / price, self.lot_size))
+        return round_up(least, self.lot_size)
+
+    def __str__(self) -> str:
+        return f"{self.symbol} (tick {plain(self.tick_size)}, lot {plain(self.lot_size)})"
+
+
+_SYMBOL_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/:._-")
+
+
+def check_symbol(field: str, value: object) -> str:
+    """Return *value* when it is a plausible symbol, else raise `ConfigurationError`.
+
+    Only ASCII letters, digits and `/:._-` pass, because a symbol travels into URLs, SQL and file names.
+    """
+    if not isinstance(value, str) or not value or len(value) > 40:
+        raise ConfigurationError(f"{field}: {value!r} is not a symbol such as 'BTC/USDT' or 'AAPL'")
+    if not _SYMBOL_CHARACTERS.issuperset(value):
+        raise ConfigurationError(
+            f"{field}: {value!r} has characters outside A-Z a-z 0-9 / : . _ -; use the venue's plain symbol"
+        )
+    return value

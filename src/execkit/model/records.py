@@ -1,0 +1,253 @@
+"""The journal's records. State is the fold of these; whatever is not here is lost at a restart.
+
+Every record is deterministic: measured durations, process ids and host names have no place in one.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+import msgspec
+
+from execkit.model.denial import Denial
+from execkit.model.order import Fill, OrderEvent, OrderRequest, OrderRole, Side
+from execkit.model.result import Outcome
+from execkit.numbers import ZERO
+
+
+class Source(StrEnum):
+    """Where a piece of knowledge came from."""
+
+    CHAIN = "chain"
+    ACK = "ack"
+    STREAM = "stream"
+    LOOKUP = "lookup"
+    RECONCILE = "reconcile"
+    RECOVERY = "recovery"
+    OPERATOR = "operator"
+    KEEPER = "keeper"
+
+
+class TradingState(StrEnum):
+    """What may be sent at all."""
+
+    ACTIVE = "active"
+    REDUCING = "reducing"
+    """Only what makes positions smaller."""
+    HALTED = "halted"
+    """Only cancels and reductions; needs an explicit reset."""
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """Base of all records."""
+
+
+class Intent(_Record, tag="intent"):
+    """An order is about to be sent. Committed before the send; creates the order."""
+
+    request: OrderRequest
+    payload_hash: str
+    role: OrderRole
+    parent: str
+    """What all revisions share: the signal id for entries and exits, the position id for protection."""
+    revision: int = 0
+    signal_id: str | None = None
+    signal_digest: str | None = None
+    position_id: str | None = None
+    reservation_id: str | None = None
+    worst_price: Decimal | None = None
+    expected_price: Decimal | None = None
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
+    strength: Decimal | None = None
+    timeout_at: datetime | None = None
+    """When the order is cancelled if it still rests."""
+
+
+class OrderChanged(_Record, tag="order"):
+    """An event of the order's life, other than an execution."""
+
+    client_order_id: str
+    event: OrderEvent
+    source: Source
+    attempt: int | None = None
+    """Number of the send, with SUBMIT."""
+    venue_order_id: str | None = None
+    venue_at: datetime | None = None
+    reason: str = ""
+    code: str | None = None
+    quantity: Decimal | None = None
+    """New quantity, with AMEND."""
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+
+
+class Filled(_Record, tag="fill"):
+    """One execution, or the correction of one (see `Fill.replaces`)."""
+
+    fill: Fill
+    source: Source
+
+
+class SignalResult(_Record, tag="result"):
+    """What the caller of `submit` was told."""
+
+    signal_id: str
+    signal_digest: str
+    symbol: str
+    side: Side
+    outcome: Outcome
+    denial: Denial | None = None
+    reason: str = ""
+    client_order_ids: tuple[str, ...] = ()
+    requested: Decimal | None = None
+    filled: Decimal = ZERO
+    average_price: Decimal | None = None
+    expected_price: Decimal | None = None
+    created_at: datetime | None = None
+    alerts: tuple[str, ...] = ()
+    verdicts: tuple[tuple[str, str, str], ...] = ()
+    """(handler, verdict, reason) in order; durations are measured, so they stay out."""
+
+
+class SignalQueued(_Record, tag="queued"):
+    """A signal waits for the market to open; *signal* is its full content as JSON."""
+
+    signal_id: str
+    signal_digest: str
+    symbol: str
+    signal: str
+    queued: bool = True
+    """False takes it out of the queue."""
+
+
+class BalancesSeen(_Record, tag="balances"):
+    """The venue's total holdings, at start or when they differ from ours for an outside reason."""
+
+    totals: dict[str, Decimal]
+    source: Source
+    reason: str = ""
+
+
+class ExternalChange(_Record, tag="external"):
+    """A position changed by something that is not ours (manual trade, liquidation, deposit)."""
+
+    symbol: str
+    quantity: Decimal
+    """Signed difference."""
+    price: Decimal
+    reason: str
+
+
+class EquityMarked(_Record, tag="equity"):
+    """Equity at one time, for the daily-loss limit."""
+
+    equity: Decimal
+    opens_session: bool = False
+
+
+class TradingStateChanged(_Record, tag="trading_state"):
+    """Trading was restricted or released."""
+
+    state: TradingState
+    cause: str
+    actor: str
+
+
+class SymbolBlocked(_Record, tag="symbol_blocked"):
+    """Entries for a symbol are blocked, or released."""
+
+    symbol: str
+    blocked: bool
+    cause: str
+
+
+class StopMoved(_Record, tag="stop_moved"):
+    """The protective price levels of a position were set or changed."""
+
+    symbol: str
+    position_id: str
+    stop_loss: Decimal | None
+    take_profit: Decimal | None = None
+    reason: str = ""
+
+
+class Alarm(_Record, tag="alarm"):
+    """Something a person has to know."""
+
+    code: str
+    text: str
+    symbol: str = ""
+    client_order_id: str = ""
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What one function said at one bar close."""
+
+    plan: str
+    function: str
+    action: str
+    confidence: Decimal
+    reasoning: str = ""
+    skipped: bool = False
+
+
+class BarClosed(_Record, tag="bar"):
+    """A bar was final and its functions were asked; makes "fired once" survive a restart."""
+
+    symbol: str
+    timeframe: str
+    close_time: datetime
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    decisions: tuple[Decision, ...] = ()
+
+
+class PlanChanged(_Record, tag="plan"):
+    """A trade plan changed its status."""
+
+    plan: str
+    status: str
+    reason: str = ""
+    signal_id: str | None = None
+
+
+class RegistryChanged(_Record, tag="registry"):
+    """A function was registered, replaced, enabled or disabled."""
+
+    name: str
+    action: str
+    actor: str
+    detail: str = ""
+
+
+class CommandSent(_Record, tag="command"):
+    """A cancel or amend is about to be sent; committed before the send."""
+
+    client_order_id: str
+    command: str
+    reason: str = ""
+    command_hash: str = ""
+
+
+Record = (
+    Intent
+    | OrderChanged
+    | Filled
+    | SignalResult
+    | SignalQueued
+    | BalancesSeen
+    | ExternalChange
+    | EquityMarked
+    | TradingStateChanged
+    | SymbolBlocked
+    | StopMoved
+    | Alarm
+    | BarClosed
+    | PlanChanged
+    | RegistryChanged
+    | CommandSent
+)

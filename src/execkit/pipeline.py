@@ -1,0 +1,291 @@
+"""The chain of handlers: a flat ordered list, wrapped from the inside out for every ticket."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Protocol, TypeVar, runtime_checkable
+
+import structlog
+from msgspec.structs import replace
+
+from execkit.errors import PipelineError
+from execkit.model.denial import DenialCode
+from execkit.model.order import OrderState
+from execkit.model.result import ExecutionResult, HandlerTrace, Outcome
+from execkit.model.ticket import OrderHandle, OrderTicket
+
+Next = Callable[[OrderTicket], Awaitable[ExecutionResult]]
+"""The rest of the chain. It works once: a second call raises before anything is sent."""
+
+log = structlog.get_logger("execkit")
+
+
+@runtime_checkable
+class ExecutionHandler(Protocol):
+    """One link of the chain.
+
+    Return `ticket.deny(...)` to stop, `await call_next(ticket)` to go on, perhaps with a changed ticket. A
+    handler keeps no per-order state on itself, because many tickets pass at once. A handler that defines
+    `bind(desk)` is given the engine's services when the engine is built.
+    """
+
+    async def __call__(self, ticket: OrderTicket, call_next: Next, /) -> ExecutionResult:
+        """Judge a ticket."""
+        ...
+
+
+HandlerFunction = Callable[[OrderTicket, Next], Awaitable[ExecutionResult]]
+F = TypeVar("F", bound=HandlerFunction)
+
+
+def handler(function: F) -> F:
+    """Mark an async function `(ticket, call_next) -> ExecutionResult` as a handler.
+
+    Raises `PipelineError` when the function has another shape.
+    """
+    if not inspect.iscoroutinefunction(function):
+        raise PipelineError(f"{_name_of(function)}: a handler must be an `async def` function")
+    if len(inspect.signature(function).parameters) != 2:
+        raise PipelineError(f"{_name_of(function)}: a handler takes (ticket, call_next)")
+    return function
+
+
+def _name_of(link: object) -> str:
+    return getattr(link, "__name__", None) or type(link).__name__
+
+
+class ExecutionPipeline:
+    """An ordered chain of handlers, checked when it is built.
+
+    `insert`, `replace`, `remove` and `move` return a new pipeline. A chain needs exactly one executor; handlers
+    that need a sent order come after it, and those that judge the request come before. A chain without a risk
+    handler sends nothing, unless *unchecked* says that this is meant.
+    """
+
+    def __init__(self, handlers: Iterable[HandlerFunction], *, unchecked: bool = False) -> None:
+        self.handlers: tuple[HandlerFunction, ...] = tuple(handlers)
+        self.unchecked = unchecked
+        self._check()
+
+    def _check(self) -> None:
+        seen_executor = False
+        stamps = False
+        for link in self.handlers:
+            name = _name_of(link)
+            if inspect.isclass(link):
+                raise PipelineError(f"{name}: pass an instance, {name}(), not the class")
+            if not callable(link):
+                raise PipelineError(f"{link!r} is not a handler: it cannot be called")
+            place = getattr(link, "place", None)
+            if place == "executor":
+                if seen_executor:
+                    raise PipelineError(f"{name}: a chain has exactly one executor")
+                if not stamps and not self.unchecked:
+                    raise PipelineError(
+                        f"{name}: no risk handler comes before it, so it would send nothing; add "
+                        "RiskManagementHandler() or pass unchecked=True"
+                    )
+                seen_executor = True
+            elif place == "before" and seen_executor:
+                raise PipelineError(f"{name} must come before the executor")
+            elif place == "after" and not seen_executor:
+                raise PipelineError(f"{name} must come after the executor")
+            stamps = stamps or bool(getattr(link, "stamps_risk", False))
+        if not seen_executor:
+            raise PipelineError("the chain has no executor; add OrderExecutorHandler()")
+
+    def bind(self, desk: object) -> None:
+        """Give the engine's services to the handlers that ask for them."""
+        for link in self.handlers:
+            bind = getattr(link, "bind", None)
+            if bind is not None:
+                bind(desk)
+
+    async def __call__(self, ticket: OrderTicket) -> ExecutionResult:
+        """Send a ticket through the chain; the result carries one trace entry per handler reached."""
+        run = _Run(self.handlers, asyncio.get_running_loop().time)
+        result = await run.link(0, ticket)
+        return result.with_trace(run.finished())
+
+    def index(self, which: type | str | HandlerFunction) -> int:
+        """Return the place of a handler, found by type, name or identity."""
+        for place, link in enumerate(self.handlers):
+            if link is which or _name_of(link) == which or (isinstance(which, type) and isinstance(link, which)):
+                return place
+        names = ", ".join(_name_of(link) for link in self.handlers)
+        raise PipelineError(f"no handler {_name_of(which) if not isinstance(which, str) else which!r} in: {names}")
+
+    def insert(
+        self,
+        new: HandlerFunction,
+        *,
+        before: type | str | HandlerFunction | None = None,
+        after: type | str | HandlerFunction | None = None,
+    ) -> ExecutionPipeline:
+        """Return a pipeline with *new* before or after another handler."""
+        if (before is None) == (after is None):
+            raise PipelineError("insert() needs exactly one of before= and after=")
+        place = self.index(before) if before is not None else self.index(after) + 1  # type: ignore[arg-type]
+        links = list(self.handlers)
+        links.insert(place, new)
+        return self._with(links)
+
+    def replace(self, which: type | str | HandlerFunction, new: HandlerFunction) -> ExecutionPipeline:
+        """Return a pipeline with *new* in the place of another handler."""
+        links = list(self.handlers)
+        links[self.index(which)] = new
+        return self._with(links)
+
+    def remove(self, which: type | str | HandlerFunction) -> ExecutionPipeline:
+        """Return a pipeline without a handler."""
+        place = self.index(which)
+        return self._with([link for at, link in enumerate(self.handlers) if at != place])
+
+    def move(self, which: type | str | HandlerFunction, to: int) -> ExecutionPipeline:
+        """Return a pipeline with a handler moved to the place *to*, counted from zero."""
+        links = list(self.handlers)
+        links.insert(to, links.pop(self.index(which)))
+        return self._with(links)
+
+    def _with(self, links: list[HandlerFunction]) -> ExecutionPipeline:
+        return ExecutionPipeline(links, unchecked=self.unchecked)
+
+    def __iter__(self) -> Iterator[HandlerFunction]:
+        return iter(self.handlers)
+
+    def __len__(self) -> int:
+        return len(self.handlers)
+
+    def __repr__(self) -> str:
+        lines = ["ExecutionPipeline"]
+        lines += [f"{'  ' * depth}└─ {_name_of(link)}" for depth, link in enumerate(self.handlers)]
+        lines.append(f"{'  ' * len(self.handlers)}└─ (result)")
+        return "\n".join(lines)
+
+
+class _Run:
+    """One ticket's way through the chain."""
+
+    __slots__ = ("_clock", "_entries", "_handlers")
+
+    def __init__(self, handlers: tuple[HandlerFunction, ...], clock: Callable[[], float]) -> None:
+        self._handlers = handlers
+        self._clock = clock
+        self._entries: list[HandlerTrace | None] = []
+
+    async def link(self, place: int, ticket: OrderTicket) -> ExecutionResult:
+        if place == len(self._handlers):
+            return finish(ticket)
+        link = self._handlers[place]
+        self._entries.append(None)
+        passed: OrderTicket | None = None
+        inner_result: ExecutionResult | None = None
+        inner_seconds = 0.0
+
+        async def call_next(changed: OrderTicket) -> ExecutionResult:
+            nonlocal passed, inner_result, inner_seconds
+            if passed is not None:
+                raise PipelineError(f"{_name_of(link)} called call_next twice; a ticket travels once")
+            passed = changed
+            inner_start = self._clock()
+            try:
+                inner_result = await self.link(place + 1, changed)
+                return inner_result
+            finally:
+                inner_seconds = self._clock() - inner_start
+
+        start = self._clock()
+        try:
+            result = await link(ticket, call_next)
+        except Exception as error:
+            if inner_result is not None:
+                # What was done further in is done: a failure on the way back must not hide an order.
+                result = inner_result
+            elif ticket.order is not None:
+                result = finish(ticket)
+            else:
+                result = ticket.deny(
+                    DenialCode.HANDLER_FAILED, handler=_name_of(link), error=f"{type(error).__name__}: {error}"
+                )
+            result = result.with_alert(f"{_name_of(link)} raised {type(error).__name__}: {error}")
+            log.exception("handler.failed", handler=_name_of(link), signal_id=ticket.signal_id)
+            self._put(place, link, "raised", f"{type(error).__name__}: {error}", start, inner_seconds)
+            return result
+        if not isinstance(result, ExecutionResult):
+            raise PipelineError(f"{_name_of(link)} returned {result!r}, not an ExecutionResult")
+        if passed is None:
+            verdict = "denied" if result.outcome is Outcome.DENIED else result.outcome.value
+            self._put(place, link, verdict, result.reason, start, 0.0)
+        else:
+            changes = _changes(ticket, passed)
+            self._put(place, link, "changed" if changes else "passed", _remarks(ticket, passed, changes), start, inner_seconds)
+        return result
+
+    def _put(self, place: int, link: object, verdict: str, reason: str, start: float, inner: float) -> None:
+        seconds = self._clock() - start - inner
+        self._entries[place] = HandlerTrace(_name_of(link), verdict, reason, seconds)
+
+    def finished(self) -> list[HandlerTrace]:
+        return [entry for entry in self._entries if entry is not None]
+
+
+_WATCHED = ("quantity", "limit_price", "stop_price", "stop_loss", "take_profit", "type", "time_in_force")
+
+
+def _changes(before: OrderTicket, after: OrderTicket) -> str:
+    if before is after:
+        return ""
+    texts = []
+    for name in _WATCHED:
+        old, new = getattr(before, name), getattr(after, name)
+        if old is not new and old != new:
+            texts.append(f"{name} {'unset' if old is None else old} -> {new}")
+    return ", ".join(texts)
+
+
+def _remarks(before: OrderTicket, after: OrderTicket, changes: str) -> str:
+    new_notes = after.notes[len(before.notes) :]
+    if not new_notes:
+        return changes
+    return "; ".join(([changes] if changes else []) + list(new_notes))
+
+
+def finish(ticket: OrderTicket) -> ExecutionResult:
+    """Turn a ticket's order, as it stands now, into the result; the innermost link of each chain."""
+    order = ticket.order
+    if order is None:
+        raise PipelineError("the chain ended without an executor having sent the order")
+    return replace(
+        ticket.result(outcome_of(order), reason=order.reason),
+        requested=order.quantity,
+        filled=order.filled,
+        average_price=order.average_price,
+        fills=order.fills,
+    )
+
+
+_OUTCOMES = {
+    OrderState.NEW: Outcome.IN_DOUBT,
+    OrderState.SUBMITTED: Outcome.IN_DOUBT,
+    OrderState.IN_DOUBT: Outcome.IN_DOUBT,
+    OrderState.PRESUMED_ABSENT: Outcome.IN_DOUBT,
+    OrderState.HELD: Outcome.WORKING,
+    OrderState.ACCEPTED: Outcome.WORKING,
+    OrderState.PARTIALLY_FILLED: Outcome.PARTIALLY_FILLED,
+    OrderState.PENDING_CANCEL: Outcome.WORKING,
+    OrderState.PENDING_AMEND: Outcome.WORKING,
+    OrderState.FILLED: Outcome.FILLED,
+    OrderState.CANCELLED: Outcome.CANCELLED,
+    OrderState.REJECTED: Outcome.REJECTED,
+    OrderState.EXPIRED: Outcome.EXPIRED,
+    OrderState.FAILED: Outcome.REJECTED,
+}
+
+
+def outcome_of(order: OrderHandle) -> Outcome:
+    """Return what an order's state means to the caller; a part that was executed always counts."""
+    if order.filled and order.state is not OrderState.IN_DOUBT:
+        return Outcome.FILLED if order.filled >= order.quantity else Outcome.PARTIALLY_FILLED
+    return _OUTCOMES[order.state]

@@ -1,0 +1,1 @@
+"""risk: see the modules; nothing is imported here, so that the layers stay apart."""

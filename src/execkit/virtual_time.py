@@ -1,0 +1,123 @@
+"""An event loop whose time jumps: a run of hours takes milliseconds and is repeatable.
+
+When every task waits, the loop puts its time to the next timer instead of sleeping. It opens no socket
+and starts no thread, because neither knows virtual time; trying to raises `VirtualTimeError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn, TypeVar
+
+from execkit.clock import require_utc
+from execkit.errors import VirtualTimeError
+
+T = TypeVar("T")
+
+DEFAULT_START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Poll without blocking, and move the loop's time where the real one would sleep."""
+
+    loop: VirtualTimeLoop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready and (timeout is None or timeout > 0):
+            self.loop.jump()
+        return ready
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """Event loop with virtual time, starting at zero seconds."""
+
+    def __init__(self) -> None:
+        selector = _JumpingSelector()
+        selector.loop = self
+        self._virtual_now = 0.0
+        self._holds = 0
+        super().__init__(selector)
+
+    def time(self) -> float:
+        """Return the virtual seconds since the loop was made."""
+        return self._virtual_now
+
+    def jump(self) -> None:
+        """Move to the next timer; called when nothing else can run."""
+        if self._holds:
+            raise VirtualTimeError("time may not jump while a commit is outstanding")
+        timers = self._scheduled  # type: ignore[attr-defined]
+        if not timers:
+            raise VirtualTimeError(
+                "deadlock: every task waits and no timer is set; something awaits an event that nobody will send"
+            )
+        self._virtual_now = max(self._virtual_now, timers[0].when())
+
+    def hold(self) -> None:
+        """Forbid jumps until `release`: something real is outstanding."""
+        self._holds += 1
+
+    def release(self) -> None:
+        """Undo one `hold`."""
+        self._holds -= 1
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> NoReturn:  # type: ignore[override]  # noqa: ANN401
+        """Refuse: a thread knows no virtual time."""
+        raise VirtualTimeError(f"a thread ({func!r}) cannot run under virtual time")
+
+    async def create_connection(self, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]  # noqa: ANN401
+        """Refuse: a socket knows no virtual time."""
+        raise VirtualTimeError("a socket cannot be opened under virtual time")
+
+    async def create_server(self, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]  # noqa: ANN401
+        """Refuse: a socket knows no virtual time."""
+        raise VirtualTimeError("a server cannot be started under virtual time")
+
+    async def sock_connect(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ANN401
+        """Refuse: a socket knows no virtual time."""
+        raise VirtualTimeError("a socket cannot be connected under virtual time")
+
+
+class VirtualClock:
+    """Wall clock tied to a virtual loop: *start* plus the loop's time, plus any step made by hand."""
+
+    def __init__(self, loop: VirtualTimeLoop, start: datetime = DEFAULT_START) -> None:
+        self._loop = loop
+        self._start = require_utc("start", start)
+
+    def now(self) -> datetime:
+        """Return the current virtual time, to the microsecond."""
+        return self._start + timedelta(microseconds=round(self._loop.time() * 1_000_000))
+
+    def step(self, by: timedelta) -> None:
+        """Step the wall clock, as a time server does; durations are not affected."""
+        self._start += by
+
+    async def sleep_until(self, when: datetime) -> None:
+        """Wait until the clock shows *when*; return at once when it has passed."""
+        delay = (require_utc("when", when) - self.now()).total_seconds()
+        if delay > 0:
+            await asyncio.sleep(delay)
+
+    def __repr__(self) -> str:
+        return f"VirtualClock({self.now().isoformat()})"
+
+
+def run_virtual(
+    main: Callable[[VirtualClock], Coroutine[Any, Any, T]], *, start: datetime = DEFAULT_START
+) -> T:
+    """Run `main(clock)` under virtual time and return its result.
+
+    Raises `VirtualTimeError` when everything waits for ever, or when a socket or thread is used.
+    """
+    loop = VirtualTimeLoop()
+    try:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            return runner.run(main(VirtualClock(loop, start)))
+    finally:
+        if not loop.is_closed():
+            loop.close()
