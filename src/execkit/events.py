@@ -27,7 +27,11 @@ class Subscription:
     """One observer's place in line; `cancel` ends it."""
 
     def __init__(
-        self, bus: EventBus, kinds: tuple[type[Event], ...], callback: Callable[[Any], Any], limit: int
+        self,
+        bus: EventBus,
+        kinds: tuple[type[Event], ...],
+        callback: Callable[[Any], Any],
+        limit: int,
     ) -> None:
         self.kinds = kinds
         self.dropped = 0

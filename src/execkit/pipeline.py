@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import structlog
 from msgspec.structs import replace
@@ -37,10 +37,9 @@ class ExecutionHandler(Protocol):
 
 
 HandlerFunction = Callable[[OrderTicket, Next], Awaitable[ExecutionResult]]
-F = TypeVar("F", bound=HandlerFunction)
 
 
-def handler(function: F) -> F:
+def handler(function: HandlerFunction) -> HandlerFunction:
     """Mark an async function `(ticket, call_next) -> ExecutionResult` as a handler.
 
     Raises `PipelineError` when the function has another shape.
@@ -112,10 +111,16 @@ class ExecutionPipeline:
     def index(self, which: type | str | HandlerFunction) -> int:
         """Return the place of a handler, found by type, name or identity."""
         for place, link in enumerate(self.handlers):
-            if link is which or _name_of(link) == which or (isinstance(which, type) and isinstance(link, which)):
+            if (
+                link is which
+                or _name_of(link) == which
+                or (isinstance(which, type) and isinstance(link, which))
+            ):
                 return place
         names = ", ".join(_name_of(link) for link in self.handlers)
-        raise PipelineError(f"no handler {_name_of(which) if not isinstance(which, str) else which!r} in: {names}")
+        raise PipelineError(
+            f"no handler {_name_of(which) if not isinstance(which, str) else which!r} in: {names}"
+        )
 
     def insert(
         self,
@@ -132,7 +137,9 @@ class ExecutionPipeline:
         links.insert(place, new)
         return self._with(links)
 
-    def replace(self, which: type | str | HandlerFunction, new: HandlerFunction) -> ExecutionPipeline:
+    def replace(
+        self, which: type | str | HandlerFunction, new: HandlerFunction
+    ) -> ExecutionPipeline:
         """Return a pipeline with *new* in the place of another handler."""
         links = list(self.handlers)
         links[self.index(which)] = new
@@ -187,7 +194,9 @@ class _Run:
         async def call_next(changed: OrderTicket) -> ExecutionResult:
             nonlocal passed, inner_result, inner_seconds
             if passed is not None:
-                raise PipelineError(f"{_name_of(link)} called call_next twice; a ticket travels once")
+                raise PipelineError(
+                    f"{_name_of(link)} called call_next twice; a ticket travels once"
+                )
             passed = changed
             inner_start = self._clock()
             try:
@@ -207,11 +216,15 @@ class _Run:
                 result = finish(ticket)
             else:
                 result = ticket.deny(
-                    DenialCode.HANDLER_FAILED, handler=_name_of(link), error=f"{type(error).__name__}: {error}"
+                    DenialCode.HANDLER_FAILED,
+                    handler=_name_of(link),
+                    error=f"{type(error).__name__}: {error}",
                 )
             result = result.with_alert(f"{_name_of(link)} raised {type(error).__name__}: {error}")
             log.exception("handler.failed", handler=_name_of(link), signal_id=ticket.signal_id)
-            self._put(place, link, "raised", f"{type(error).__name__}: {error}", start, inner_seconds)
+            self._put(
+                place, link, "raised", f"{type(error).__name__}: {error}", start, inner_seconds
+            )
             return result
         if not isinstance(result, ExecutionResult):
             raise PipelineError(f"{_name_of(link)} returned {result!r}, not an ExecutionResult")
@@ -220,10 +233,19 @@ class _Run:
             self._put(place, link, verdict, result.reason, start, 0.0)
         else:
             changes = _changes(ticket, passed)
-            self._put(place, link, "changed" if changes else "passed", _remarks(ticket, passed, changes), start, inner_seconds)
+            self._put(
+                place,
+                link,
+                "changed" if changes else "passed",
+                _remarks(ticket, passed, changes),
+                start,
+                inner_seconds,
+            )
         return result
 
-    def _put(self, place: int, link: object, verdict: str, reason: str, start: float, inner: float) -> None:
+    def _put(
+        self, place: int, link: object, verdict: str, reason: str, start: float, inner: float
+    ) -> None:
         seconds = self._clock() - start - inner
         self._entries[place] = HandlerTrace(_name_of(link), verdict, reason, seconds)
 
@@ -231,7 +253,15 @@ class _Run:
         return [entry for entry in self._entries if entry is not None]
 
 
-_WATCHED = ("quantity", "limit_price", "stop_price", "stop_loss", "take_profit", "type", "time_in_force")
+_WATCHED = (
+    "quantity",
+    "limit_price",
+    "stop_price",
+    "stop_loss",
+    "take_profit",
+    "type",
+    "time_in_force",
+)
 
 
 def _changes(before: OrderTicket, after: OrderTicket) -> str:

@@ -65,19 +65,19 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Undo one `hold`."""
         self._holds -= 1
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> NoReturn:  # type: ignore[override]  # noqa: ANN401
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> NoReturn:  # type: ignore[override]
         """Refuse: a thread knows no virtual time."""
         raise VirtualTimeError(f"a thread ({func!r}) cannot run under virtual time")
 
-    async def create_connection(self, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]  # noqa: ANN401
+    async def create_connection(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse: a socket knows no virtual time."""
         raise VirtualTimeError("a socket cannot be opened under virtual time")
 
-    async def create_server(self, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]  # noqa: ANN401
+    async def create_server(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse: a socket knows no virtual time."""
         raise VirtualTimeError("a server cannot be started under virtual time")
 
-    async def sock_connect(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ANN401
+    async def sock_connect(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse: a socket knows no virtual time."""
         raise VirtualTimeError("a socket cannot be connected under virtual time")
 

@@ -6,17 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Protocol
 
-import msgspec
-
-from execkit.model.records import Record
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """One record as it stands in the journal."""
-
-    seq: int
-    at: datetime
-    record: Record
+from execkit.model.records import Entry, Record
 
 
 class Journal(Protocol):

@@ -27,10 +27,19 @@ class DenialCode(Enum):
     SIGNAL_TOO_WEAK = "SIGNAL_TOO_WEAK", "The strength is below `min_signal_strength`."
     CONFLUENCE_TOO_LOW = "CONFLUENCE_TOO_LOW", "The confluence score is below the minimum."
     SIGNAL_TOO_OLD = "SIGNAL_TOO_OLD", "The signal is older than its own `max_age`."
-    DUPLICATE_SIGNAL = "DUPLICATE_SIGNAL", "The signal came before and its result is no longer kept."
-    EXCHANGE_NOT_VALID = "EXCHANGE_NOT_VALID", "The signal names an exchange that is not allowed here."
+    DUPLICATE_SIGNAL = (
+        "DUPLICATE_SIGNAL",
+        "The signal came before and its result is no longer kept.",
+    )
+    EXCHANGE_NOT_VALID = (
+        "EXCHANGE_NOT_VALID",
+        "The signal names an exchange that is not allowed here.",
+    )
     SYMBOL_UNKNOWN = "SYMBOL_UNKNOWN", "The venue does not list the symbol."
-    SYMBOL_NOT_TRADEABLE = "SYMBOL_NOT_TRADEABLE", "The venue lists the symbol but does not trade it now."
+    SYMBOL_NOT_TRADEABLE = (
+        "SYMBOL_NOT_TRADEABLE",
+        "The venue lists the symbol but does not trade it now.",
+    )
     ORDER_TYPE_UNSUPPORTED = (
         "ORDER_TYPE_UNSUPPORTED",
         "The venue lacks the order type or time in force.",
@@ -62,18 +71,36 @@ class DenialCode(Enum):
         "NOT_ENOUGH_BUYING_POWER",
         "The account cannot pay for the order beside what is reserved.",
     )
-    SHORT_NOT_ALLOWED = "SHORT_NOT_ALLOWED", "A sell without a long position, and `allow_short` is off."
+    SHORT_NOT_ALLOWED = (
+        "SHORT_NOT_ALLOWED",
+        "A sell without a long position, and `allow_short` is off.",
+    )
     POSITION_EXISTS = (
         "POSITION_EXISTS",
         "A position in the symbol is open already and scaling in is off.",
     )
-    NO_POSITION_TO_REDUCE = "NO_POSITION_TO_REDUCE", "A reduction was asked for and nothing is open."
+    NO_POSITION_TO_REDUCE = (
+        "NO_POSITION_TO_REDUCE",
+        "A reduction was asked for and nothing is open.",
+    )
     TOO_MANY_POSITIONS = "TOO_MANY_POSITIONS", "`max_concurrent_positions` is reached."
-    POSITION_TOO_LARGE = "POSITION_TOO_LARGE", "The position would pass the share of the account it may take."
-    EXPOSURE_TOO_LARGE = "EXPOSURE_TOO_LARGE", "All positions and live orders together would pass the limit."
-    RISK_REWARD_TOO_LOW = "RISK_REWARD_TOO_LOW", "The gain to the target is too small for the loss to the stop."
+    POSITION_TOO_LARGE = (
+        "POSITION_TOO_LARGE",
+        "The position would pass the share of the account it may take.",
+    )
+    EXPOSURE_TOO_LARGE = (
+        "EXPOSURE_TOO_LARGE",
+        "All positions and live orders together would pass the limit.",
+    )
+    RISK_REWARD_TOO_LOW = (
+        "RISK_REWARD_TOO_LOW",
+        "The gain to the target is too small for the loss to the stop.",
+    )
     STOP_TOO_FAR = "STOP_TOO_FAR", "The caller's stop-loss is farther away than allowed."
-    DAILY_LOSS_REACHED = "DAILY_LOSS_REACHED", "The day's loss limit is reached; only reductions pass."
+    DAILY_LOSS_REACHED = (
+        "DAILY_LOSS_REACHED",
+        "The day's loss limit is reached; only reductions pass.",
+    )
     TRADING_REDUCING = "TRADING_REDUCING", "Trading is set to reductions only."
     TRADING_HALTED = "TRADING_HALTED", "Trading is halted."
     SYMBOL_BLOCKED = (
@@ -82,8 +109,14 @@ class DenialCode(Enum):
     )
     NOT_STAMPED = "NOT_STAMPED", "No risk handler has approved the order as it is now."
     # the way out
-    NOT_RECONCILED = "NOT_RECONCILED", "The venue's state is not known, so nothing may be added to it."
-    JOURNAL_UNAVAILABLE = "JOURNAL_UNAVAILABLE", "The intent could not be made durable, so it was not sent."
+    NOT_RECONCILED = (
+        "NOT_RECONCILED",
+        "The venue's state is not known, so nothing may be added to it.",
+    )
+    JOURNAL_UNAVAILABLE = (
+        "JOURNAL_UNAVAILABLE",
+        "The intent could not be made durable, so it was not sent.",
+    )
     MARKET_CLOSED = "MARKET_CLOSED", "The market is closed and queueing is off."
     NOT_CONFIRMED = "NOT_CONFIRMED", "A person refused the order or did not answer in time."
     CIRCUIT_OPEN = "CIRCUIT_OPEN", "Too many failures in a row; waiting before the next trial."

@@ -139,7 +139,7 @@ class TradingStateSet(Event, frozen=True, kw_only=True):
     cause: str
 
 
-class SystemError(Event, frozen=True, kw_only=True):  # noqa: A001 - promised name
+class SystemError(Event, frozen=True, kw_only=True):
     """Something went wrong inside execkit, or a person has to look."""
 
     code: str

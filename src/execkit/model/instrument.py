@@ -42,7 +42,7 @@ class Instrument:
     None means that the venue states none.
     """
 
-    symbol: str
+    symbol: str = attrs.field()
     base: str
     quote: str
     tick_size: Decimal = attrs.field(default=Decimal("0.01"), validator=_positive)
@@ -117,7 +117,9 @@ class Instrument:
         return f"{self.symbol} (tick {plain(self.tick_size)}, lot {plain(self.lot_size)})"
 
 
-_SYMBOL_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/:._-")
+_SYMBOL_CHARACTERS = frozenset(
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/:._-"
+)
 
 
 def check_symbol(field: str, value: object) -> str:

@@ -44,7 +44,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """Base of all records."""
 
 
-class Intent(_Record, tag="intent"):
+class Intent(_Record, frozen=True, kw_only=True, tag="intent"):
     """An order is about to be sent. Committed before the send; creates the order."""
 
     request: OrderRequest
@@ -66,7 +66,7 @@ class Intent(_Record, tag="intent"):
     """When the order is cancelled if it still rests."""
 
 
-class OrderChanged(_Record, tag="order"):
+class OrderChanged(_Record, frozen=True, kw_only=True, tag="order"):
     """An event of the order's life, other than an execution."""
 
     client_order_id: str
@@ -84,14 +84,14 @@ class OrderChanged(_Record, tag="order"):
     stop_price: Decimal | None = None
 
 
-class Filled(_Record, tag="fill"):
+class Filled(_Record, frozen=True, kw_only=True, tag="fill"):
     """One execution, or the correction of one (see `Fill.replaces`)."""
 
     fill: Fill
     source: Source
 
 
-class SignalResult(_Record, tag="result"):
+class SignalResult(_Record, frozen=True, kw_only=True, tag="result"):
     """What the caller of `submit` was told."""
 
     signal_id: str
@@ -112,7 +112,7 @@ class SignalResult(_Record, tag="result"):
     """(handler, verdict, reason) in order; durations are measured, so they stay out."""
 
 
-class SignalQueued(_Record, tag="queued"):
+class SignalQueued(_Record, frozen=True, kw_only=True, tag="queued"):
     """A signal waits for the market to open; *signal* is its full content as JSON."""
 
     signal_id: str
@@ -123,7 +123,7 @@ class SignalQueued(_Record, tag="queued"):
     """False takes it out of the queue."""
 
 
-class BalancesSeen(_Record, tag="balances"):
+class BalancesSeen(_Record, frozen=True, kw_only=True, tag="balances"):
     """The venue's total holdings, at start or when they differ from ours for an outside reason."""
 
     totals: dict[str, Decimal]
@@ -131,7 +131,7 @@ class BalancesSeen(_Record, tag="balances"):
     reason: str = ""
 
 
-class ExternalChange(_Record, tag="external"):
+class ExternalChange(_Record, frozen=True, kw_only=True, tag="external"):
     """A position changed by something that is not ours (manual trade, liquidation, deposit)."""
 
     symbol: str
@@ -141,14 +141,14 @@ class ExternalChange(_Record, tag="external"):
     reason: str
 
 
-class EquityMarked(_Record, tag="equity"):
+class EquityMarked(_Record, frozen=True, kw_only=True, tag="equity"):
     """Equity at one time, for the daily-loss limit."""
 
     equity: Decimal
     opens_session: bool = False
 
 
-class TradingStateChanged(_Record, tag="trading_state"):
+class TradingStateChanged(_Record, frozen=True, kw_only=True, tag="trading_state"):
     """Trading was restricted or released."""
 
     state: TradingState
@@ -156,7 +156,7 @@ class TradingStateChanged(_Record, tag="trading_state"):
     actor: str
 
 
-class SymbolBlocked(_Record, tag="symbol_blocked"):
+class SymbolBlocked(_Record, frozen=True, kw_only=True, tag="symbol_blocked"):
     """Entries for a symbol are blocked, or released."""
 
     symbol: str
@@ -164,7 +164,7 @@ class SymbolBlocked(_Record, tag="symbol_blocked"):
     cause: str
 
 
-class StopMoved(_Record, tag="stop_moved"):
+class StopMoved(_Record, frozen=True, kw_only=True, tag="stop_moved"):
     """The protective price levels of a position were set or changed."""
 
     symbol: str
@@ -174,7 +174,7 @@ class StopMoved(_Record, tag="stop_moved"):
     reason: str = ""
 
 
-class Alarm(_Record, tag="alarm"):
+class Alarm(_Record, frozen=True, kw_only=True, tag="alarm"):
     """Something a person has to know."""
 
     code: str
@@ -194,7 +194,7 @@ class Decision(msgspec.Struct, frozen=True):
     skipped: bool = False
 
 
-class BarClosed(_Record, tag="bar"):
+class BarClosed(_Record, frozen=True, kw_only=True, tag="bar"):
     """A bar was final and its functions were asked; makes "fired once" survive a restart."""
 
     symbol: str
@@ -206,7 +206,7 @@ class BarClosed(_Record, tag="bar"):
     decisions: tuple[Decision, ...] = ()
 
 
-class PlanChanged(_Record, tag="plan"):
+class PlanChanged(_Record, frozen=True, kw_only=True, tag="plan"):
     """A trade plan changed its status."""
 
     plan: str
@@ -215,7 +215,7 @@ class PlanChanged(_Record, tag="plan"):
     signal_id: str | None = None
 
 
-class RegistryChanged(_Record, tag="registry"):
+class RegistryChanged(_Record, frozen=True, kw_only=True, tag="registry"):
     """A function was registered, replaced, enabled or disabled."""
 
     name: str
@@ -224,7 +224,7 @@ class RegistryChanged(_Record, tag="registry"):
     detail: str = ""
 
 
-class CommandSent(_Record, tag="command"):
+class CommandSent(_Record, frozen=True, kw_only=True, tag="command"):
     """A cancel or amend is about to be sent; committed before the send."""
 
     client_order_id: str
@@ -251,3 +251,11 @@ Record = (
     | RegistryChanged
     | CommandSent
 )
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One record as it stands in the journal."""
+
+    seq: int
+    at: datetime
+    record: Record

@@ -130,7 +130,8 @@ class ExecutionResult(msgspec.Struct, frozen=True, kw_only=True):
             head += f" - {self.reason}"
         lines = [head]
         lines += [
-            f"  fill {plain(fill.quantity)} @ {plain(fill.price)} ({fill.trade_id})" for fill in self.fills
+            f"  fill {plain(fill.quantity)} @ {plain(fill.price)} ({fill.trade_id})"
+            for fill in self.fills
         ]
         lines += [f"  ALERT {text}" for text in self.alerts]
         lines += [f"  {entry}" for entry in self.trace]

@@ -15,16 +15,15 @@ from execkit.model.order import OrderType, Side, TimeInForce
 from execkit.numbers import positive, score
 
 
-def _price(value: object, field: attrs.Attribute[Decimal | None]) -> Decimal | None:
-    return None if value is None else positive(field.name, value)
+def _strength(value: Decimal | float | str) -> Decimal:
+    return score("strength", value)
 
 
-def _score(value: object, field: attrs.Attribute[Decimal | None]) -> Decimal | None:
-    return None if value is None else score(field.name, value)
+def _confluence(value: Decimal | float | str | None) -> Decimal | None:
+    return None if value is None else score("confluence", value)
 
 
-_as_price = attrs.Converter(_price, takes_field=True)  # type: ignore[misc]
-_as_score = attrs.Converter(_score, takes_field=True)  # type: ignore[misc]
+_PRICES = ("quantity", "limit_price", "stop_price", "stop_loss", "take_profit")
 
 
 @attrs.frozen(kw_only=True)
@@ -40,13 +39,13 @@ class TradingSignal:
 
     symbol: str = attrs.field()
     side: Side = attrs.field()
-    strength: Decimal = attrs.field(default=Decimal(100), converter=_as_score)
-    confluence: Decimal | None = attrs.field(default=None, converter=_as_score)
-    quantity: Decimal | None = attrs.field(default=None, converter=_as_price)
-    limit_price: Decimal | None = attrs.field(default=None, converter=_as_price)
-    stop_price: Decimal | None = attrs.field(default=None, converter=_as_price)
-    stop_loss: Decimal | None = attrs.field(default=None, converter=_as_price)
-    take_profit: Decimal | None = attrs.field(default=None, converter=_as_price)
+    strength: Decimal = attrs.field(default=Decimal(100), converter=_strength)
+    confluence: Decimal | None = attrs.field(default=None, converter=_confluence)
+    quantity: Decimal | None = None
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
     time_in_force: TimeInForce | None = attrs.field(
         default=None, converter=attrs.converters.optional(TimeInForce)
     )
@@ -91,6 +90,10 @@ class TradingSignal:
             require_utc("created_at", value)
 
     def __attrs_post_init__(self) -> None:
+        for name in _PRICES:
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, positive(name, value))
         if self.signal_id is not None and not (
             isinstance(self.signal_id, str) and 0 < len(self.signal_id) <= 200
         ):

@@ -33,19 +33,39 @@ class OrderHandle(Protocol):
     """What a ticket and a result know of an order: see `execkit.ManagedOrder`."""
 
     @property
-    def client_order_id(self) -> str: ...
+    def client_order_id(self) -> str:
+        """Our id."""
+        ...
+
     @property
-    def state(self) -> OrderState: ...
+    def state(self) -> OrderState:
+        """Where it stands."""
+        ...
+
     @property
-    def quantity(self) -> Decimal: ...
+    def quantity(self) -> Decimal:
+        """What was asked for."""
+        ...
+
     @property
-    def filled(self) -> Decimal: ...
+    def filled(self) -> Decimal:
+        """What was executed."""
+        ...
+
     @property
-    def average_price(self) -> Decimal | None: ...
+    def average_price(self) -> Decimal | None:
+        """Mean price of its fills."""
+        ...
+
     @property
-    def fills(self) -> tuple[Fill, ...]: ...
+    def fills(self) -> tuple[Fill, ...]:
+        """Its executions."""
+        ...
+
     @property
-    def reason(self) -> str: ...
+    def reason(self) -> str:
+        """Last thing said of it."""
+        ...
 
 
 class OrderTicket(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +118,7 @@ class OrderTicket(msgspec.Struct, frozen=True, kw_only=True):
             return self.stop_price
         return self.quote.ask if self.side is Side.BUY else self.quote.bid
 
-    def evolve(self, **changes: Any) -> OrderTicket:  # noqa: ANN401 - any field
+    def evolve(self, **changes: Any) -> OrderTicket:
         """Return a changed copy. A change that the risk stamp does not cover drops the stamp."""
         new: OrderTicket = msgspec.structs.replace(self, **changes)
         if new.stamp is not None and "stamp" not in changes and not new.is_covered:
@@ -143,7 +163,9 @@ class OrderTicket(msgspec.Struct, frozen=True, kw_only=True):
         """Return the result that refuses this ticket with a denial made elsewhere."""
         return self.result(Outcome.DENIED, denial=denial)
 
-    def result(self, outcome: Outcome, *, denial: Denial | None = None, reason: str = "") -> ExecutionResult:
+    def result(
+        self, outcome: Outcome, *, denial: Denial | None = None, reason: str = ""
+    ) -> ExecutionResult:
         """Return a result for this ticket as it stands."""
         return ExecutionResult(
             signal_id=self.signal_id,

@@ -1,0 +1,385 @@
+"""The book: all state there is, as the fold of the journal.
+
+Memory and journal agree because both are made by the same call: whoever changes something appends a record, and
+`apply` is the only way in. What is not made of records (marks, foreign orders) is here for reading together with
+the rest, and is left out of snapshot and hash.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import datetime, timedelta
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from execkit.model.account import AccountView
+from execkit.model.market import Quote
+from execkit.model.order import Fill, OrderReport, OrderRole
+from execkit.model.position import Position, PositionState
+from execkit.model.records import (
+    Alarm,
+    BalancesSeen,
+    BarClosed,
+    CommandSent,
+    EquityMarked,
+    ExternalChange,
+    Filled,
+    Intent,
+    OrderChanged,
+    PlanChanged,
+    Record,
+    RegistryChanged,
+    SignalQueued,
+    SignalResult,
+    StopMoved,
+    SymbolBlocked,
+    TradingState,
+    TradingStateChanged,
+)
+from execkit.numbers import MONEY, ZERO
+from execkit.orders.manager import ManagedOrder, OrderManager
+from execkit.orders.positions import Origin, PositionBook, PositionExport, net_effect, split_symbol
+
+KEEP_SIGNALS: Final = 100_000
+"""Signal ids remembered, so that a repetition is recognised."""
+KEEP_RESULTS: Final = 1_000
+"""Signals whose full result is remembered."""
+KEEP_ALARMS: Final = 200
+_MARKS_FOR: Final = timedelta(hours=25)
+
+
+class SignalEntry(msgspec.Struct):
+    """What is known of a signal id: the digest of its content, and what the caller was told."""
+
+    digest: str
+    told: bool = False
+    result: SignalResult | None = None
+
+
+class EquityMark(msgspec.Struct, frozen=True):
+    """Equity at one time."""
+
+    at: datetime
+    equity: Decimal
+    opens_session: bool
+
+
+class _Snapshot(msgspec.Struct):
+    """The shape of a snapshot."""
+
+    orders: list[ManagedOrder]
+    counts: dict[str, int]
+    positions: PositionExport
+    cash: dict[str, Decimal]
+    signals: dict[str, SignalEntry]
+    queued: dict[str, SignalQueued]
+    trading_state: TradingStateChanged | None
+    blocked: dict[str, str]
+    equity_marks: list[EquityMark]
+    fired: list[tuple[str, str, datetime]]
+    plans: dict[str, PlanChanged]
+    alarms: list[Alarm]
+    revisions: dict[str, int]
+    last_at: datetime | None
+
+
+class Book:
+    """Orders, positions, cash, signals and restrictions of one account."""
+
+    def __init__(self) -> None:
+        self.orders = OrderManager()
+        self.positions = PositionBook()
+        self.cash: dict[str, Decimal] = {}
+        """Total holdings by asset; short selling makes a base asset negative."""
+        self.signals: dict[str, SignalEntry] = {}
+        self.queued: dict[str, SignalQueued] = {}
+        """Signals that wait for the market to open."""
+        self.state_record: TradingStateChanged | None = None
+        self.blocked: dict[str, str] = {}
+        """Symbols closed for entries, with the cause."""
+        self.equity_marks: deque[EquityMark] = deque()
+        self.fired: dict[tuple[str, str], datetime] = {}
+        """Last close of (symbol, timeframe) whose functions were asked."""
+        self.plans: dict[str, PlanChanged] = {}
+        self.alarms: deque[Alarm] = deque(maxlen=KEEP_ALARMS)
+        self.revisions: dict[str, int] = {}
+        """Next revision by "parent/role"; client order ids come from it."""
+        self.last_at: datetime | None = None
+        self.marks: dict[str, Decimal] = {}
+        """Last known price by symbol; not journalled."""
+        self.foreign: dict[str, OrderReport] = {}
+        """Open venue orders that are not ours, by venue order id; not journalled."""
+        self._results: deque[str] = deque()
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    @property
+    def trading_state(self) -> TradingState:
+        """What may be sent at all."""
+        return TradingState.ACTIVE if self.state_record is None else self.state_record.state
+
+    def mark(self, symbol: str) -> Decimal | None:
+        """Return the last known price of a symbol."""
+        return self.marks.get(symbol)
+
+    def see_quote(self, quote: Quote) -> None:
+        """Remember the price of a quote."""
+        self.marks[quote.symbol] = quote.mid
+
+    def position(self, symbol: str) -> Position | None:
+        """Return the open position of a symbol with its mark, or None when flat."""
+        position = self.positions.open.get(symbol)
+        if position is None:
+            return None
+        exits = any(
+            order.role in (OrderRole.EXIT, OrderRole.FLATTEN)
+            for order in self.orders.open_reductions(symbol)
+        )
+        stop = self.working_stop(symbol)
+        return msgspec.structs.replace(
+            position,
+            mark=self.marks.get(symbol),
+            state=PositionState.PENDING_EXIT if exits else PositionState.OPEN,
+            stop_order_id=None if stop is None else stop.client_order_id,
+        )
+
+    def working_stop(self, symbol: str) -> ManagedOrder | None:
+        """Return the protective stop of a symbol that may be live, the newest if there are two."""
+        stops = [o for o in self.orders.open_reductions(symbol) if o.role is OrderRole.STOP]
+        return stops[-1] if stops else None
+
+    def open_positions(self) -> dict[str, Position]:
+        """Return all open positions, and one PENDING_ENTRY for each symbol whose entry has no fill yet."""
+        found = {symbol: self.position(symbol) for symbol in self.positions.open}
+        shown = {symbol: position for symbol, position in found.items() if position is not None}
+        for order in self.orders.active.values():
+            if (
+                order.role is OrderRole.ENTRY
+                and order.symbol not in shown
+                and order.state.may_be_live
+            ):
+                shown[order.symbol] = Position(
+                    position_id="",
+                    symbol=order.symbol,
+                    quantity=ZERO,
+                    average_price=ZERO,
+                    opened_at=order.created_at,
+                    state=PositionState.PENDING_ENTRY,
+                    signal_id=order.signal_id or "",
+                    strength=order.intent.strength,
+                    stop_loss=order.intent.stop_loss,
+                    take_profit=order.intent.take_profit,
+                    mark=self.marks.get(order.symbol),
+                )
+        return shown
+
+    def equity(self, currency: str) -> Decimal:
+        """Return all holdings valued at the last marks (else at the entry price), in *currency*."""
+        total = ZERO
+        for asset, amount in self.cash.items():
+            if asset == currency:
+                total += amount
+            elif amount:
+                total += MONEY.multiply(amount, self._price_of(asset, currency))
+        return total
+
+    def _price_of(self, asset: str, currency: str) -> Decimal:
+        for symbol in (f"{asset}/{currency}", asset):
+            price = self.marks.get(symbol)
+            if price is None and symbol in self.positions.open:
+                price = self.positions.open[symbol].average_price
+            if price is not None:
+                return price
+        return ZERO
+
+    def account(self, currency: str, reserved: Decimal) -> AccountView:
+        """Return the account as risk checks see it."""
+        return AccountView(currency, self.equity(currency), self.cash.get(currency, ZERO), reserved)
+
+    def knows_fill(self, fill: Fill) -> bool:
+        """Tell whether this execution was applied already."""
+        order = self.orders.find(fill.client_order_id, fill.venue_order_id)
+        if order is not None and fill.trade_id in order.trades:
+            return True
+        return self.positions.knows(fill.symbol, fill.trade_id)
+
+    def next_revision(self, parent: str, role: OrderRole) -> int:
+        """Return the number of the next revision of a parent's orders in a role."""
+        return self.revisions.get(f"{parent}/{role}", 0)
+
+    # -- the fold --------------------------------------------------------------------------------------
+
+    def apply(self, record: Record, at: datetime) -> None:
+        """Apply one record. Raises `InvalidTransitionError`, changing nothing, for an impossible event."""
+        self.last_at = at
+        match record:
+            case Filled():
+                self._fill(record, at)
+            case OrderChanged():
+                self.orders.apply(record, at)
+            case Intent():
+                self._intend(record, at)
+            case BarClosed():
+                self._bar(record)
+            case SignalResult():
+                self._result(record)
+            case SignalQueued():
+                if record.queued:
+                    self.queued[record.signal_id] = record
+                else:
+                    self.queued.pop(record.signal_id, None)
+            case BalancesSeen():
+                self.cash = dict(record.totals)
+            case ExternalChange():
+                self.positions.adjust(record.symbol, record.quantity, record.price, at)
+            case EquityMarked():
+                self.equity_marks.append(EquityMark(at, record.equity, record.opens_session))
+                while self.equity_marks and at - self.equity_marks[0].at > _MARKS_FOR:
+                    self.equity_marks.popleft()
+            case TradingStateChanged():
+                self.state_record = record
+            case SymbolBlocked():
+                if record.blocked:
+                    self.blocked[record.symbol] = record.cause
+                else:
+                    self.blocked.pop(record.symbol, None)
+            case StopMoved():
+                self.positions.set_levels(
+                    record.symbol, record.position_id, record.stop_loss, record.take_profit
+                )
+            case PlanChanged():
+                self.plans[record.plan] = record
+            case Alarm():
+                self.alarms.append(record)
+            case CommandSent() | RegistryChanged():
+                pass  # evidence only
+
+    def _intend(self, record: Intent, at: datetime) -> None:
+        self.orders.apply(record, at)
+        key = f"{record.parent}/{record.role}"
+        self.revisions[key] = max(self.revisions.get(key, 0), record.revision + 1)
+        if record.signal_id is not None and record.signal_digest is not None:
+            self._signal(record.signal_id, record.signal_digest)
+
+    def _signal(self, signal_id: str, digest: str) -> SignalEntry:
+        entry = self.signals.get(signal_id)
+        if entry is None:
+            entry = self.signals[signal_id] = SignalEntry(digest)
+            if len(self.signals) > KEEP_SIGNALS:
+                oldest = next(iter(self.signals))
+                del self.signals[oldest]
+                self.revisions.pop(f"{oldest}/{OrderRole.ENTRY}", None)
+                self.revisions.pop(f"{oldest}/{OrderRole.EXIT}", None)
+        return entry
+
+    def _result(self, record: SignalResult) -> None:
+        entry = self._signal(record.signal_id, record.signal_digest)
+        if entry.result is None:
+            self._results.append(record.signal_id)
+        entry.told = True
+        entry.result = record
+        if len(self._results) > KEEP_RESULTS:
+            old = self.signals.get(self._results.popleft())
+            if old is not None:
+                old.result = None
+
+    def _fill(self, record: Filled, at: datetime) -> None:
+        fill = record.fill
+        if self.knows_fill(fill):
+            return
+        order = self.orders.find(fill.client_order_id, fill.venue_order_id)
+        if fill.replaces is not None:
+            self._reverse(fill, order)
+        origin = Origin()
+        if order is not None:
+            intent = order.intent
+            origin = Origin(
+                intent.signal_id or "", intent.strength, intent.stop_loss, intent.take_profit
+            )
+            self.orders.apply(record, at)
+        self.positions.apply(fill, origin)
+        if fill.quantity:
+            self._book_cash(fill, 1)
+
+    def _reverse(self, fill: Fill, order: ManagedOrder | None) -> None:
+        """Take back the cash effect of the execution that *fill* corrects."""
+        old = None if order is None else order.trades.get(fill.replaces or "")
+        if old is None:
+            for execution in self.positions.executions(fill.symbol):
+                if execution.fill.trade_id == fill.replaces:
+                    old = execution.fill
+        if old is not None:
+            self._book_cash(old, -1)
+
+    def _book_cash(self, fill: Fill, direction: int) -> None:
+        base, quote = split_symbol(fill.symbol)
+        change, _ = net_effect(fill)
+        cash = self.cash
+        cash[base] = MONEY.add(cash.get(base, ZERO), direction * change)
+        paid = MONEY.multiply(fill.notional, Decimal(direction * fill.side.sign))
+        cash[quote] = MONEY.subtract(cash.get(quote, ZERO), paid)
+        if fill.fee and fill.fee_asset != base:
+            asset = fill.fee_asset or quote
+            cash[asset] = MONEY.subtract(cash.get(asset, ZERO), direction * fill.fee)
+
+    def _bar(self, record: BarClosed) -> None:
+        key = (record.symbol, record.timeframe)
+        last = self.fired.get(key)
+        if last is None or record.close_time > last:
+            self.fired[key] = record.close_time
+        self.positions.see_bar(record.symbol, record.high, record.low)
+
+    # -- snapshot --------------------------------------------------------------------------------------
+
+    def snapshot(self) -> bytes:
+        """Return the whole state, so that a start need not read the whole history."""
+        return _encoder.encode(
+            _Snapshot(
+                orders=self.orders.export(),
+                counts=self.orders.counts,
+                positions=self.positions.export(),
+                cash=self.cash,
+                signals=self.signals,
+                queued=self.queued,
+                trading_state=self.state_record,
+                blocked=self.blocked,
+                equity_marks=list(self.equity_marks),
+                fired=[(symbol, frame, at) for (symbol, frame), at in self.fired.items()],
+                plans=self.plans,
+                alarms=list(self.alarms),
+                revisions=self.revisions,
+                last_at=self.last_at,
+            )
+        )
+
+    @classmethod
+    def restore(cls, data: bytes) -> Book:
+        """Return the book that `snapshot` was taken of."""
+        shot = _decoder.decode(data)
+        book = cls()
+        book.orders.restore(shot.orders, shot.counts)
+        book.positions.restore(shot.positions)
+        book.cash = shot.cash
+        book.signals = shot.signals
+        book.queued = shot.queued
+        book.state_record = shot.trading_state
+        book.blocked = shot.blocked
+        book.equity_marks.extend(shot.equity_marks)
+        book.fired = {(symbol, frame): at for symbol, frame, at in shot.fired}
+        book.plans = shot.plans
+        book.alarms.extend(shot.alarms)
+        book.revisions = shot.revisions
+        book.last_at = shot.last_at
+        book._results.extend(i for i, entry in book.signals.items() if entry.result is not None)
+        return book
+
+    def state_hash(self) -> str:
+        """Return a digest of the state; equal histories give equal digests."""
+        return blake2b(self.snapshot(), digest_size=16).hexdigest()
+
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+_decoder = msgspec.json.Decoder(_Snapshot)

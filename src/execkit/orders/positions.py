@@ -1,0 +1,324 @@
+"""Positions: what the fills of a symbol add up to, by the average-cost method.
+
+A fill changes the position by its quantity less a fee taken in the base asset, so the position is what is owned.
+Realised P&L of a closing quantity is (price - average entry) x quantity, and every fee in base (valued at the fill
+price) or quote is taken off. The end state does not depend on the order in which fills become known: a fill older
+than the last one is sorted in by (venue time, trade id), and the recent window is added up again.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from execkit.model.order import Fill, Side
+from execkit.model.position import Position, PositionState
+from execkit.numbers import MONEY, ZERO
+
+WINDOW: Final = 200
+"""Fills per symbol that can still be re-sorted or corrected."""
+
+KEEP_CLOSED: Final = 1000
+"""Closed positions kept in memory; the store has all."""
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """What the order behind a fill says about the position it may open."""
+
+    signal_id: str = ""
+    strength: Decimal | None = None
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
+
+
+class Execution(msgspec.Struct, frozen=True):
+    """A fill as the positions see it."""
+
+    fill: Fill
+    origin: Origin
+
+    @property
+    def key(self) -> tuple[datetime, str]:
+        """Sort key: venue time, then trade id."""
+        return (self.fill.at, self.fill.trade_id)
+
+
+class _Life(msgspec.Struct):
+    """The running sums of one symbol."""
+
+    number: int = 0
+    quantity: Decimal = ZERO
+    average: Decimal = ZERO
+    realised: Decimal = ZERO
+    fees: dict[str, Decimal] = {}
+    opened_at: datetime | None = None
+    peak: Decimal = ZERO
+    origin: Origin = Origin()
+
+
+class _Levels(msgspec.Struct):
+    """What was set for a position by hand, keeper or bars; survives a re-sort."""
+
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
+    best_price: Decimal | None = None
+
+
+_NO_LEVELS: Final = _Levels()
+
+
+class PositionExport(msgspec.Struct):
+    """The shape of `PositionBook.export`, for decoding."""
+
+    lives: dict[str, _Life]
+    settled: dict[str, _Life]
+    window: dict[str, list[Execution]]
+    levels: dict[str, _Levels]
+    closed: list[Position]
+
+
+def split_symbol(symbol: str) -> tuple[str, str]:
+    """Return (base, quote) of a symbol; an equity such as `AAPL` is quoted in USD."""
+    base, slash, quote = symbol.partition("/")
+    return (base, quote.partition(":")[0]) if slash else (symbol, "USD")
+
+
+def net_effect(fill: Fill) -> tuple[Decimal, Decimal]:
+    """Return (signed change of the position, cost of the fee in quote units) of a fill."""
+    change = fill.quantity if fill.side is Side.BUY else -fill.quantity
+    if fill.fee:
+        base, quote = split_symbol(fill.symbol)
+        if fill.fee_asset == base:
+            return MONEY.subtract(change, fill.fee), MONEY.multiply(fill.fee, fill.price)
+        if fill.fee_asset == quote:
+            return change, fill.fee
+    return change, ZERO
+
+
+def _charge(life: _Life, asset: str, fee: Decimal) -> None:
+    if fee:
+        life.fees = {**life.fees, asset: life.fees.get(asset, ZERO) + fee}
+
+
+class PositionBook:
+    """All positions by symbol."""
+
+    def __init__(self) -> None:
+        self.open: dict[str, Position] = {}
+        """Open positions by symbol."""
+        self.closed: list[Position] = []
+        """Closed positions, oldest first, the last 1000."""
+        self._lives: dict[str, _Life] = {}
+        self._settled: dict[str, _Life] = {}
+        self._window: dict[str, list[Execution]] = {}
+        self._levels: dict[str, _Levels] = {}
+
+    def apply(self, fill: Fill, origin: Origin) -> None:
+        """Add a fill, or put a corrected one in the place of another."""
+        symbol = fill.symbol
+        window = self._window.setdefault(symbol, [])
+        new = Execution(fill, origin)
+        in_order = not window or new.key >= window[-1].key
+        if fill.replaces is not None:
+            window[:] = [e for e in window if e.fill.trade_id != fill.replaces]
+            in_order = False
+        if fill.quantity:
+            if in_order:
+                window.append(new)
+            else:
+                bisect.insort(window, new, key=lambda e: e.key)
+        if in_order:
+            self._step(symbol, self._lives.setdefault(symbol, _Life()), new)
+        else:
+            self._again(symbol)
+        while len(window) > WINDOW:
+            self._settle(symbol, window.pop(0))
+        self._show(symbol)
+
+    def adjust(self, symbol: str, quantity: Decimal, price: Decimal, at: datetime) -> None:
+        """Take over a change that came from outside, as if it had been a fill without a fee."""
+        side = Side.BUY if quantity > ZERO else Side.SELL
+        self.apply(
+            Fill(
+                trade_id=f"external-{at.isoformat()}",
+                client_order_id="",
+                venue_order_id="",
+                symbol=symbol,
+                side=side,
+                quantity=abs(quantity),
+                price=price,
+                at=at,
+            ),
+            Origin(),
+        )
+
+    def set_levels(
+        self, symbol: str, position_id: str, stop_loss: Decimal | None, take_profit: Decimal | None
+    ) -> None:
+        """Set the protective prices of a position."""
+        levels = self._levels.setdefault(position_id, _Levels())
+        levels.stop_loss = stop_loss
+        levels.take_profit = take_profit
+        self._show(symbol)
+
+    def see_bar(self, symbol: str, high: Decimal, low: Decimal) -> None:
+        """Remember the most favourable price that an open position has seen."""
+        position = self.open.get(symbol)
+        if position is None:
+            return
+        levels = self._levels.setdefault(position.position_id, _Levels())
+        extreme = high if position.is_long else low
+        best = levels.best_price
+        if best is None or (extreme > best if position.is_long else extreme < best):
+            levels.best_price = extreme
+            self._show(symbol)
+
+    def quantity(self, symbol: str) -> Decimal:
+        """Return the signed open quantity, zero when flat."""
+        life = self._lives.get(symbol)
+        return ZERO if life is None else life.quantity
+
+    def knows(self, symbol: str, trade_id: str) -> bool:
+        """Tell whether a trade is among the recent fills of a symbol."""
+        return any(e.fill.trade_id == trade_id for e in self._window.get(symbol, ()))
+
+    def executions(self, symbol: str) -> Iterator[Execution]:
+        """Return the recent fills of a symbol, in order."""
+        return iter(self._window.get(symbol, ()))
+
+    def _step(self, symbol: str, life: _Life, execution: Execution) -> None:
+        """Add one execution to the running sums, closing and opening positions as the sign demands."""
+        fill = execution.fill
+        change, cost = net_effect(fill)
+        held = life.quantity
+        if not held or (held > ZERO) == (change > ZERO):
+            if not held:
+                self._open(life, execution)
+            self._grow(life, change, cost, fill, fill.fee)
+        elif abs(change) <= abs(held):
+            self._reduce(life, change, cost, fill, fill.fee)
+            if not life.quantity:
+                self._close(symbol, life, fill.at)
+        else:
+            # Through zero: one part closes, the rest opens; cost and fee are shared by quantity.
+            part = -held / change
+            self._reduce(life, -held, cost * part, fill, fill.fee * part)
+            self._close(symbol, life, fill.at)
+            self._open(life, execution)
+            rest = 1 - part
+            self._grow(life, MONEY.add(change, held), cost * rest, fill, fill.fee * rest)
+
+    @staticmethod
+    def _grow(life: _Life, change: Decimal, cost: Decimal, fill: Fill, fee: Decimal) -> None:
+        total = MONEY.add(life.quantity, change)
+        if total:
+            life.average = (life.average * life.quantity + fill.price * change) / total
+        life.quantity = total
+        life.realised = MONEY.subtract(life.realised, cost)
+        life.peak = max(life.peak, abs(total))
+        _charge(life, fill.fee_asset, fee)
+
+    @staticmethod
+    def _reduce(life: _Life, change: Decimal, cost: Decimal, fill: Fill, fee: Decimal) -> None:
+        gain = MONEY.multiply(MONEY.subtract(fill.price, life.average), -change)
+        life.realised = MONEY.add(life.realised, MONEY.subtract(gain, cost))
+        life.quantity = MONEY.add(life.quantity, change)
+        _charge(life, fill.fee_asset, fee)
+
+    @staticmethod
+    def _open(life: _Life, execution: Execution) -> None:
+        life.number += 1
+        life.average = ZERO
+        life.realised = ZERO
+        life.fees = {}
+        life.peak = ZERO
+        life.opened_at = execution.fill.at
+        life.origin = execution.origin
+
+    def _close(self, symbol: str, life: _Life, at: datetime) -> None:
+        if life is not self._lives.get(symbol):
+            return  # the settled sums repeat what was shown already
+        position = self._view(symbol, life)
+        self.closed.append(
+            msgspec.structs.replace(
+                position, state=PositionState.CLOSED, closed_at=at, best_price=None
+            )
+        )
+        if len(self.closed) > KEEP_CLOSED:
+            del self.closed[0]
+            # Levels of positions that nobody can see any more.
+            known = {p.position_id for p in self.closed} | {
+                p.position_id for p in self.open.values()
+            }
+            known.add(position.position_id)
+            self._levels = {k: v for k, v in self._levels.items() if k in known}
+
+    def _settle(self, symbol: str, execution: Execution) -> None:
+        """Move the base from which a re-sort starts one execution on."""
+        self._step(symbol, self._settled.setdefault(symbol, _Life()), execution)
+
+    def _again(self, symbol: str) -> None:
+        """Add the window up again from the settled base."""
+        base = self._settled.get(symbol)
+        life = _Life() if base is None else msgspec.structs.replace(base)
+        ended = life.number if life.quantity == ZERO else life.number - 1
+        self.closed = [
+            p for p in self.closed if p.symbol != symbol or _number(p.position_id) <= ended
+        ]
+        self._lives[symbol] = life
+        for execution in self._window[symbol]:
+            self._step(symbol, life, execution)
+
+    def _show(self, symbol: str) -> None:
+        life = self._lives[symbol]
+        if life.quantity:
+            self.open[symbol] = self._view(symbol, life)
+        else:
+            self.open.pop(symbol, None)
+
+    def _view(self, symbol: str, life: _Life) -> Position:
+        position_id = f"{symbol}#{life.number}"
+        levels = self._levels.get(position_id, _NO_LEVELS)
+        assert life.opened_at is not None, "shown only after it was opened"
+        return Position(
+            position_id=position_id,
+            symbol=symbol,
+            quantity=life.quantity,
+            average_price=life.average,
+            realised_pnl=life.realised,
+            fees=life.fees,
+            opened_at=life.opened_at,
+            signal_id=life.origin.signal_id,
+            strength=life.origin.strength,
+            peak_quantity=life.peak,
+            stop_loss=_first(levels.stop_loss, life.origin.stop_loss),
+            take_profit=_first(levels.take_profit, life.origin.take_profit),
+            best_price=levels.best_price,
+        )
+
+    def export(self) -> PositionExport:
+        """Return everything as plain values, for a snapshot."""
+        return PositionExport(self._lives, self._settled, self._window, self._levels, self.closed)
+
+    def restore(self, data: PositionExport) -> None:
+        """Take over what `export` gave."""
+        self._lives = data.lives
+        self._settled = data.settled
+        self._window = data.window
+        self._levels = data.levels
+        self.closed = data.closed
+        for symbol in self._lives:
+            self._show(symbol)
+
+
+def _first(*values: Decimal | None) -> Decimal | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _number(position_id: str) -> int:
+    return int(position_id.rpartition("#")[2])
