@@ -54,7 +54,7 @@ $(STAMP): pyproject.toml
 		echo "execkit needs Python 3.11 or newer with the venv module; '$(PYTHON)' is not: $$($(PYTHON) --version 2>&1)." >&2; \
 		echo "Install one, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@test -x $(BIN)/python && $(BIN)/python -c '$(SUITABLE)' 2>/dev/null || $(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 clean: ## Remove the environment and every generated file.
