@@ -94,9 +94,10 @@ class EventBus:
         self._by_type.clear()
         return subscription
 
-    def wants(self, kind: type[Event]) -> bool:
-        """Tell whether anybody listens to *kind*, so that an event need not be built for nobody."""
-        return bool(self._subscriptions) and bool(self._listeners(kind))
+    @property
+    def is_used(self) -> bool:
+        """Tell whether anybody listens at all, so that no event is built for nobody."""
+        return bool(self._subscriptions)
 
     def publish(self, event: Event) -> None:
         """Hand an event to all who asked for its type."""

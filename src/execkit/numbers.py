@@ -98,6 +98,14 @@ def non_negative(field: str, value: object) -> Decimal:
     return number
 
 
+def percent(field: str, value: object) -> Decimal:
+    """Return *value* as a percentage above 0 and up to 100: 2 means 2 %."""
+    number = positive(field, value)
+    if number > HUNDRED:
+        raise ConfigurationError(f"{field}: {number} is above 100; 2 means 2 %")
+    return number
+
+
 def score(field: str, value: object) -> Decimal:
     """Return a score (not money) as a finite `Decimal`; here a float is read by its shortest repr."""
     return to_decimal(field, str(value) if isinstance(value, float) else value)

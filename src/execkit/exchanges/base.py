@@ -113,7 +113,9 @@ class ExchangeAdapter(ABC):
         stop_price: Decimal | None = None,
     ) -> OrderReport:
         """Change a resting order in place; None leaves a value as it is."""
-        raise UnsupportedFeatureError(f"{self.name} cannot amend orders; cancel and place a new one")
+        raise UnsupportedFeatureError(
+            f"{self.name} cannot amend orders; cancel and place a new one"
+        )
 
     @abstractmethod
     async def get_order(

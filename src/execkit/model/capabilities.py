@@ -35,6 +35,11 @@ class Capabilities:
     fractional: bool = True
     max_open_orders: int | None = None
 
+    @property
+    def never_flips(self) -> bool:
+        """Tell whether the venue itself keeps a reduction from turning a position around."""
+        return self.reduce_only or not self.short_selling
+
     def unsupported(self, request: OrderRequest) -> str | None:
         """Return what the venue cannot do of this request, or None."""
         if request.type not in self.order_types:

@@ -57,6 +57,10 @@ class DenialCode(Enum):
         "Another entry for the symbol is live, in flight or in doubt.",
     )
     # numbers against the venue's rules
+    NUMBER_INVALID = (
+        "NUMBER_INVALID",
+        "A quantity, price or quote is not a finite number above zero.",
+    )
     QUANTITY_TOO_SMALL = "QUANTITY_TOO_SMALL", "The quantity is below the venue's minimum."
     QUANTITY_TOO_LARGE = "QUANTITY_TOO_LARGE", "The quantity is above the venue's maximum."
     QUANTITY_OFF_LOT = "QUANTITY_OFF_LOT", "The quantity is not a multiple of the lot size."
@@ -97,6 +101,10 @@ class DenialCode(Enum):
         "The gain to the target is too small for the loss to the stop.",
     )
     STOP_TOO_FAR = "STOP_TOO_FAR", "The caller's stop-loss is farther away than allowed."
+    CURRENCY_MISMATCH = (
+        "CURRENCY_MISMATCH",
+        "The symbol is quoted in another asset than the account's currency, so no limit can be compared.",
+    )
     DAILY_LOSS_REACHED = (
         "DAILY_LOSS_REACHED",
         "The day's loss limit is reached; only reductions pass.",
@@ -125,7 +133,7 @@ class DenialCode(Enum):
     REFUSED_BY_HANDLER = "REFUSED_BY_HANDLER", "A handler of the application said no."
 
 
-class Denial(msgspec.Struct, frozen=True):
+class Denial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One refusal: the code, and the value and limit that decided."""
 
     code: DenialCode

@@ -144,7 +144,7 @@ class OrderEvent(Enum):
     FAIL = "fail"
 
 
-class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
+class OrderRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One order as it is sent to a venue. Quantities are in base units."""
 
     client_order_id: str
@@ -185,7 +185,7 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Fill(msgspec.Struct, frozen=True, kw_only=True):
+class Fill(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One execution. *trade_id* is the venue's, normalised by the adapter to one form."""
 
     trade_id: str

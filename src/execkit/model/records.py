@@ -40,8 +40,10 @@ class TradingState(StrEnum):
     """Only cancels and reductions; needs an explicit reset."""
 
 
-class _Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
-    """Base of all records."""
+class _Record(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True
+):
+    """Base of all records. One with a field that this version does not know is refused, not half-read."""
 
 
 class Intent(_Record, frozen=True, kw_only=True, tag="intent"):
@@ -183,7 +185,7 @@ class Alarm(_Record, frozen=True, kw_only=True, tag="alarm"):
     client_order_id: str = ""
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one function said at one bar close."""
 
     plan: str

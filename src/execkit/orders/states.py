@@ -49,8 +49,6 @@ TRANSITIONS: Final[dict[S, dict[E, S]]] = {
         E.ASK_CANCEL: S.IN_DOUBT,
         E.REFUSE_CANCEL: S.IN_DOUBT,
         E.ABSENT: S.PRESUMED_ABSENT,
-        # Absence that is final: the venue's answer is authoritative and nothing can still be under way.
-        E.FAIL: S.FAILED,
     },
     S.PRESUMED_ABSENT: {
         **_UNTOUCHED,

@@ -1,0 +1,291 @@
+"""Assembly: builds an engine's parts in the order in which they need each other, and takes them down again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal, cast
+
+import attrs
+import msgspec
+import structlog
+
+from execkit.bars.cache import MarketDataCache
+from execkit.bars.runner import BarRunner
+from execkit.clock import Clock, SystemClock
+from execkit.errors import ConfigurationError, JournalCommitError
+from execkit.events import EventBus
+from execkit.exchanges.base import ExchangeAdapter
+from execkit.functions.registry import ExecutionFunctionRegistry, default_registry
+from execkit.handlers.desk import Desk
+from execkit.handlers.executor import OrderExecutorHandler
+from execkit.handlers.reconciliation import ReconciliationHandler
+from execkit.handlers.risk import RiskManagementHandler
+from execkit.handlers.validation import ValidationHandler
+from execkit.journal.base import Journal, MemoryJournal
+from execkit.journal.file import FileJournal
+from execkit.journal.fold import fold
+from execkit.model.instrument import Instrument
+from execkit.model.market import BarData
+from execkit.model.order import OrderRole
+from execkit.model.records import Filled, Intent, OrderChanged, Record, SignalQueued
+from execkit.model.result import ExecutionResult
+from execkit.model.signal import TradingSignal
+from execkit.model.ticket import OrderTicket
+from execkit.orders.book import Book
+from execkit.orders.gateway import OrderGateway
+from execkit.orders.manager import ManagedOrder
+from execkit.orders.recorder import Recorder
+from execkit.orders.recovery import Reconciler
+from execkit.orders.resolver import Resolver
+from execkit.pipeline import ExecutionPipeline
+from execkit.plans import TradePlan
+from execkit.protection.keeper import ProtectionKeeper
+from execkit.quotes import QuoteBook
+from execkit.risk.ledger import RiskLedger
+from execkit.upkeep import Upkeep
+
+log = structlog.get_logger("execkit")
+
+CURRENCIES = ("USDT", "USD", "USDC", "EUR")
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What an engine was asked to be; see `ExecutionEngine`."""
+
+    exchange: ExchangeAdapter
+    journal: str | Path | Journal | None
+    durability: str = "power"
+    pipeline: ExecutionPipeline | None = None
+    functions: ExecutionFunctionRegistry | None = None
+    plans: tuple[TradePlan, ...] = ()
+    currency: str | None = None
+    clock: Clock | None = None
+    rng: random.Random | None = None
+    reconcile_every: timedelta = timedelta(seconds=60)
+    store: bool = True
+
+
+def standard_pipeline() -> ExecutionPipeline:
+    """Return the chain of an engine that was given none: the four handlers with their defaults."""
+    return ExecutionPipeline(
+        [
+            ValidationHandler(),
+            RiskManagementHandler(),
+            OrderExecutorHandler(),
+            ReconciliationHandler(),
+        ]
+    )
+
+
+@attrs.define(kw_only=True, eq=False)
+class Parts:
+    """The parts of a running engine."""
+
+    adapter: ExchangeAdapter
+    journal: Journal
+    recorder: Recorder
+    pipeline: ExecutionPipeline
+    desk: Desk
+    upkeep: Upkeep
+    currency: str
+    runner: BarRunner | None
+
+    async def on_bar(self, bar: BarData) -> None:
+        """Use a finished bar: its price range for targets, its close for the plans' functions."""
+        desk = self.desk
+        desk.book.marks[bar.symbol] = bar.close
+        await desk.keeper.on_price(bar.symbol, bar.low, bar.high)
+        if self.runner is not None:
+            await self.runner.on_bar(bar)
+        await desk.recorder.settle()
+
+    @staticmethod
+    def decode_signal(queued: SignalQueued) -> TradingSignal:
+        """Return the signal that was queued."""
+        return msgspec.json.decode(queued.signal, type=TradingSignal)
+
+    async def close(self) -> None:
+        """End the tasks, make the journal durable and close the venue; each step is tried."""
+        await self.upkeep.stop()
+        await self.desk.reconciler.stop()
+        await self.desk.keeper.stop()
+        await self.desk.resolver.stop()
+        try:
+            await self.recorder.settle()
+        except JournalCommitError as error:
+            log.warning("journal.unavailable", error=str(error))
+        await self.journal.close()
+        await self.adapter.close()
+
+
+async def assemble(
+    settings: Settings,
+    bus: EventBus,
+    instrument_of: Callable[[str], Awaitable[Instrument]],
+    submit: Callable[[TradingSignal], Awaitable[ExecutionResult]],
+    resubmit: Callable[[SignalQueued], Awaitable[object]],
+) -> Parts:
+    """Open the journal, fold it, connect the venue and wire everything."""
+    adapter = settings.exchange
+    clock = settings.clock or SystemClock()
+    journal = _open_journal(settings, clock)
+    try:
+        if isinstance(settings.journal, (str, Path)):
+            adapter.use_storage(Path(f"{settings.journal}.paper"))
+        snapshot, entries = journal.recovered()
+        book = fold(entries, snapshot)
+        await adapter.connect()
+        return _wire(
+            settings,
+            clock,
+            journal,
+            book,
+            bus,
+            instrument_of,
+            submit,
+            resubmit,
+            await _currency(settings),
+        )
+    except BaseException:
+        await journal.close()
+        raise
+
+
+def _open_journal(settings: Settings, clock: Clock) -> Journal:
+    if settings.journal is None:
+        return MemoryJournal(settings.exchange.account)
+    if not isinstance(settings.journal, (str, Path)):
+        return settings.journal
+    return FileJournal.open(
+        settings.journal,
+        account=settings.exchange.account,
+        durability=cast("Literal['power', 'process']", settings.durability),
+        clock=clock,
+    )
+
+
+async def _currency(settings: Settings) -> str:
+    """Return the asset that limits are counted in."""
+    if settings.currency is not None:
+        return settings.currency
+    held = await settings.exchange.balances()
+    for currency in CURRENCIES:
+        if currency in held:
+            return currency
+    if len(held) == 1:
+        return next(iter(held))
+    raise ConfigurationError(
+        f"currency: the account holds {', '.join(sorted(held)) or 'nothing'}; say which asset limits are counted in, "
+        "e.g. ExecutionEngine(..., currency='USDT')"
+    )
+
+
+def _wire(
+    settings: Settings,
+    clock: Clock,
+    journal: Journal,
+    book: Book,
+    bus: EventBus,
+    instrument_of: Callable[[str], Awaitable[Instrument]],
+    submit: Callable[[TradingSignal], Awaitable[ExecutionResult]],
+    resubmit: Callable[[SignalQueued], Awaitable[object]],
+    currency: str,
+) -> Parts:
+    adapter = settings.exchange
+    if isinstance(journal, FileJournal):
+        journal.set_snapshot(book.snapshot)
+    recorder = Recorder(journal, book, clock, bus)
+    ledger = RiskLedger()
+    for order in book.orders.active.values():
+        ledger.on_order(order)
+    recorder.listen(_feed(ledger))
+    gateway = OrderGateway(adapter, recorder)
+    resolver = Resolver(gateway)
+    keeper = ProtectionKeeper(gateway, instrument_of)
+    reconciler = Reconciler(
+        gateway,
+        resolver,
+        protect=keeper.check,
+        on_foreign=lambda: ledger.set_foreign(book.foreign.values(), book.marks),
+    )
+    pipeline = settings.pipeline or standard_pipeline()
+    desk = Desk(
+        adapter=adapter,
+        clock=clock,
+        rng=settings.rng or random.Random(),  # noqa: S311 - ids and jitter, no secrets
+        recorder=recorder,
+        book=book,
+        ledger=ledger,
+        quotes=QuoteBook(adapter, book, clock),
+        gateway=gateway,
+        resolver=resolver,
+        keeper=keeper,
+        reconciler=reconciler,
+        queue=lambda ticket: _queue(recorder, ticket),
+        unchecked=pipeline.unchecked,
+    )
+    pipeline.bind(desk)
+    upkeep = Upkeep(desk, currency, reconcile_every=settings.reconcile_every, resubmit=resubmit)
+    return Parts(
+        adapter=adapter,
+        journal=journal,
+        recorder=recorder,
+        pipeline=pipeline,
+        desk=desk,
+        upkeep=upkeep,
+        currency=currency,
+        runner=_runner(settings, recorder, desk, currency, submit),
+    )
+
+
+def _feed(ledger: RiskLedger) -> Callable[[Record, ManagedOrder | None], None]:
+    def on_record(record: Record, order: ManagedOrder | None) -> None:
+        if (
+            order is not None
+            and order.role is OrderRole.ENTRY
+            and isinstance(record, (Intent, OrderChanged, Filled))
+        ):
+            ledger.on_order(order)
+
+    return on_record
+
+
+def _queue(recorder: Recorder, ticket: OrderTicket) -> bool:
+    signal = ticket.signal
+    recorder.record(
+        SignalQueued(
+            signal_id=ticket.signal_id,
+            signal_digest=signal.digest,
+            symbol=ticket.symbol,
+            signal=msgspec.json.encode(signal).decode(),
+        )
+    )
+    return True
+
+
+def _runner(
+    settings: Settings,
+    recorder: Recorder,
+    desk: Desk,
+    currency: str,
+    submit: Callable[[TradingSignal], Awaitable[ExecutionResult]],
+) -> BarRunner | None:
+    if not settings.plans:
+        return None
+    raise NotImplementedError
+
+
+__all__ = [
+    "MarketDataCache",
+    "Parts",
+    "Settings",
+    "assemble",
+    "asyncio",
+    "default_registry",
+    "standard_pipeline",
+]

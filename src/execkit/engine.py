@@ -1,0 +1,372 @@
+"""The engine: takes signals, runs them through the chain, and keeps the books of one account in order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Self
+
+import structlog
+
+from execkit import operations
+from execkit.assembly import Settings, assemble
+from execkit.clock import Clock
+from execkit.errors import (
+    ConfigurationError,
+    ExchangeError,
+    ExecKitError,
+    JournalCommitError,
+    OrderRejectedError,
+    SignalConflictError,
+)
+from execkit.events import EventBus
+from execkit.exchanges.base import ExchangeAdapter
+from execkit.functions.registry import ExecutionFunctionRegistry
+from execkit.ids import random_id
+from execkit.journal.base import Journal
+from execkit.model.account import AccountView
+from execkit.model.denial import Denial, DenialCode
+from execkit.model.events import SignalDenied, TradingSignalGenerated
+from execkit.model.instrument import Instrument
+from execkit.model.market import BarData, Quote
+from execkit.model.order import OrderRole, OrderState
+from execkit.model.position import Position
+from execkit.model.records import SignalQueued, TradingState
+from execkit.model.result import ExecutionResult, Outcome
+from execkit.model.signal import TradingSignal
+from execkit.orders.book import Book
+from execkit.orders.manager import ManagedOrder, OrderManager
+from execkit.pipeline import ExecutionPipeline, outcome_of
+from execkit.plans import TradePlan
+from execkit.signals import denied, from_orders, from_record, make_ticket, role_of, to_record
+
+log = structlog.get_logger("execkit")
+
+
+class ExecutionEngine:
+    """Turns signals into orders on one exchange account.
+
+    Args:
+        exchange: The adapter; the engine connects it, and closes it when it stops.
+        journal: Path of the journal; a `Journal`; or None to keep everything in memory, for tests.
+        durability: `power` (default) survives a power loss, `process` survives kill -9.
+        pipeline: The chain; the standard one when None.
+        functions: Registry of candle-close functions, for *plans*.
+        plans: Trade plans to run on the bars given to `on_bar`.
+        currency: Asset in which equity and limits are counted; by default USDT, USD or USDC, the first that is held.
+        clock, rng: Injected time and chance; one seed and one clock repeat a run exactly.
+        reconcile_every: Period of the comparison with the venue.
+        store: Whether to keep the SQLite projection beside the journal.
+
+    Use it as an async context manager, or call `start` and `stop`.
+    """
+
+    def __init__(
+        self,
+        exchange: ExchangeAdapter,
+        *,
+        journal: str | Path | Journal | None,
+        durability: str = "power",
+        pipeline: ExecutionPipeline | None = None,
+        functions: ExecutionFunctionRegistry | None = None,
+        plans: Iterable[TradePlan] = (),
+        currency: str | None = None,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+        reconcile_every: timedelta = timedelta(seconds=60),
+        store: bool = True,
+    ) -> None:
+        if not isinstance(exchange, ExchangeAdapter):
+            raise ConfigurationError(f"exchange: {exchange!r} is not an ExchangeAdapter")
+        self.settings = Settings(
+            exchange=exchange,
+            journal=journal,
+            durability=durability,
+            pipeline=pipeline,
+            functions=functions,
+            plans=tuple(plans),
+            currency=currency,
+            clock=clock,
+            rng=rng,
+            reconcile_every=reconcile_every,
+            store=store,
+        )
+        self.events = EventBus()
+        """Subscribe here: `engine.events.subscribe(OrderFilled, callback)`."""
+        self._instruments: dict[str, Instrument] = {}
+        self._in_flight: dict[str, tuple[str, asyncio.Future[ExecutionResult]]] = {}
+        self._running = False
+        self._stopping = False
+
+    # -- life ------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the journal, bring the books up to the venue's state, and take signals from then on.
+
+        Raises `JournalError` when the journal cannot be used and what the venue's client raises when it
+        cannot be read.
+        """
+        if self._running:
+            return
+        self.parts = await assemble(
+            self.settings, self.events, self.instrument, self.submit, self._resubmit
+        )
+        self.desk = self.parts.desk
+        self._stopping = False
+        try:
+            await self.parts.upkeep.start()
+            await self.parts.recorder.settle()
+        except BaseException:
+            await self.parts.close()
+            raise
+        self._running = True
+
+    async def stop(self, *, drain: float = 10.0) -> None:
+        """Take no more signals, give those under way *drain* seconds, and close everything in order."""
+        if not self._running:
+            return
+        self._stopping = True
+        under_way = [future for _, future in self._in_flight.values()]
+        if under_way:
+            await asyncio.wait(under_way, timeout=drain)
+        self._running = False
+        await self.parts.close()
+        await self.events.idle()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
+
+    # -- signals ---------------------------------------------------------------------------------------
+
+    async def submit(self, signal: TradingSignal) -> ExecutionResult:
+        """Run a signal through the chain and return what came of it.
+
+        The same signal twice is one order: the second call gets the first one's result, also after a restart.
+        Raises `SignalConflictError` when the id came before with other content.
+        """
+        if not isinstance(signal, TradingSignal):
+            raise ConfigurationError(f"signal: {signal!r} is not a TradingSignal")
+        if not self._running or self._stopping:
+            raise ExecKitError("the engine is not running; use `async with engine:` or start()")
+        if signal.signal_id is None:
+            # Fixed at the first submit, so that the same object submitted again is the same signal.
+            name = f"s{self.parts.journal.epoch}-{random_id(self.desk.rng)}"
+            object.__setattr__(signal, "signal_id", name)
+        signal_id = signal.signal_id or ""
+        digest = signal.digest
+        flying = self._in_flight.get(signal_id)
+        known = self.book.signals.get(signal_id)
+        known_digest = flying[0] if flying else known.digest if known else digest
+        if known_digest != digest:
+            raise SignalConflictError(
+                f"signal_id: {signal_id!r} came before with other content; a new signal needs a new id"
+            )
+        if flying is not None:
+            return await asyncio.shield(flying[1])
+        if known is not None and known.told:
+            if known.result is not None:
+                return from_record(known.result, self.book, self.desk.clock.now())
+            return self._denied(signal, Denial.of(DenialCode.DUPLICATE_SIGNAL, signal_id=signal_id))
+        return await self._run(signal, signal_id, digest)
+
+    async def _run(self, signal: TradingSignal, signal_id: str, digest: str) -> ExecutionResult:
+        future: asyncio.Future[ExecutionResult] = asyncio.get_running_loop().create_future()
+        self._in_flight[signal_id] = (digest, future)
+        try:
+            self.desk.recorder.announce(
+                TradingSignalGenerated(at=self.desk.clock.now(), signal_id=signal_id, signal=signal)
+            )
+            result = self._from_orders(signal, signal_id)
+            if result is None:
+                result = await self._through_chain(signal, signal_id)
+            result = await self._tell(result, digest)
+        except BaseException as error:
+            if not future.done():
+                # Those who wait for the same signal ask again; nobody waiting is no reason to complain.
+                future.set_exception(
+                    ExecKitError(f"signal {signal_id} was interrupted: {type(error).__name__}")
+                )
+                future.exception()
+            raise
+        else:
+            future.set_result(result)
+            return result
+        finally:
+            del self._in_flight[signal_id]
+
+    def _from_orders(self, signal: TradingSignal, signal_id: str) -> ExecutionResult | None:
+        """Return what became of a signal whose process ended before its caller was told; None: send it."""
+        orders = self.orders.revisions(signal_id)
+        if not orders or orders[-1].state in (OrderState.FAILED, OrderState.PRESUMED_ABSENT):
+            return None
+        return from_orders(signal, signal_id, orders, outcome_of(orders[-1]))
+
+    async def _through_chain(self, signal: TradingSignal, signal_id: str) -> ExecutionResult:
+        desk, book = self.desk, self.book
+        instrument = self._instruments.get(signal.symbol)
+        if instrument is None:
+            try:
+                instrument = await self.instrument(signal.symbol)
+            except OrderRejectedError as error:
+                return self._denied(
+                    signal, Denial.of(DenialCode.SYMBOL_UNKNOWN, symbol=signal.symbol, reason=error)
+                )
+            except (ExchangeError, TimeoutError, OSError) as error:
+                return self._denied(signal, Denial.of(DenialCode.VENUE_UNAVAILABLE, reason=error))
+        quote = desk.quotes.fresh(signal.symbol) or await desk.quotes.get(signal.symbol)
+        position = book.position(signal.symbol)
+        role = role_of(signal, position)
+        if role is OrderRole.ENTRY:
+            if desk.reconciler.is_blind:
+                return self._denied(
+                    signal,
+                    Denial.of(DenialCode.NOT_RECONCILED, reason="the venue could not be read"),
+                )
+            if quote is None:
+                last = desk.quotes.last(signal.symbol)
+                age = "none" if last is None else str(desk.clock.now() - last.at)
+                return self._denied(signal, Denial.of(DenialCode.QUOTE_STALE, age=age))
+        elif quote is None:
+            # A reduction goes on with the best price there is.
+            quote = desk.quotes.last(signal.symbol) or self._assumed_quote(signal, position)
+        ticket = make_ticket(
+            signal,
+            signal_id,
+            instrument=instrument,
+            quote=quote,
+            account=self.account,
+            position=position,
+            now=desk.clock.now(),
+        )
+        return await self.parts.pipeline(ticket)
+
+    def _assumed_quote(self, signal: TradingSignal, position: Position | None) -> Quote:
+        price = self.book.mark(signal.symbol) or (
+            position.average_price if position is not None and position.average_price else None
+        )
+        price = price or signal.limit_price or signal.stop_price
+        if price is None:
+            raise ExchangeError(f"no price of {signal.symbol} is known at all")
+        return Quote(signal.symbol, price, price, self.desk.clock.now())
+
+    async def _tell(self, result: ExecutionResult, digest: str) -> ExecutionResult:
+        """Journal the result before the caller hears of it."""
+        recorder = self.desk.recorder
+        recorder.record(to_record(result, digest))
+        if result.outcome is Outcome.DENIED:
+            recorder.announce(
+                SignalDenied(
+                    at=self.desk.clock.now(),
+                    signal_id=result.signal_id,
+                    symbol=result.symbol,
+                    reason=result.reason,
+                )
+            )
+        try:
+            await recorder.settle()
+        except JournalCommitError as error:
+            return result.with_alert(f"this result is not durable: {error}")
+        return result
+
+    def _denied(self, signal: TradingSignal, denial: Denial) -> ExecutionResult:
+        return denied(signal, signal.signal_id or "", denial, self.desk.clock.now())
+
+    async def _resubmit(self, queued: SignalQueued) -> None:
+        """Run a signal that waited for its market."""
+        recorder = self.desk.recorder
+        recorder.record(
+            SignalQueued(
+                signal_id=queued.signal_id,
+                signal_digest=queued.signal_digest,
+                symbol=queued.symbol,
+                signal=queued.signal,
+                queued=False,
+            )
+        )
+        signal = self.parts.decode_signal(queued)
+        await self._run(signal, queued.signal_id, queued.signal_digest)
+
+    # -- bars ------------------------------------------------------------------------------------------
+
+    async def on_bar(self, bar: BarData) -> None:
+        """Give a finished one-minute bar to the plans' functions and to the targets of open positions."""
+        await self.parts.on_bar(bar)
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    @property
+    def book(self) -> Book:
+        """All state: the fold of the journal."""
+        return self.desk.book
+
+    @property
+    def orders(self) -> OrderManager:
+        """Orders by client order id."""
+        return self.book.orders
+
+    @property
+    def positions(self) -> Mapping[str, Position]:
+        """Open positions by symbol, and those whose entry waits for its first fill."""
+        return self.book.open_positions()
+
+    @property
+    def account(self) -> AccountView:
+        """The account at the last known prices."""
+        return self.book.account(self.parts.currency, self.desk.ledger.reserved_cash)
+
+    @property
+    def trading_state(self) -> TradingState:
+        """What may be sent at all: active, reducing or halted."""
+        return self.book.trading_state
+
+    async def instrument(self, symbol: str) -> Instrument:
+        """Return a symbol's rules; they are fetched once."""
+        found = self._instruments.get(symbol)
+        if found is None:
+            async with asyncio.timeout(10):
+                found = self._instruments[symbol] = await self.settings.exchange.instrument(symbol)
+        return found
+
+    def can_open(self, symbol: str) -> tuple[bool, str]:
+        """Tell whether an entry in *symbol* could be sent now, and if not, why."""
+        return operations.can_open(self.desk, symbol)
+
+    # -- by hand ---------------------------------------------------------------------------------------
+
+    async def cancel(self, order: ManagedOrder | str, reason: str = "by hand") -> ManagedOrder:
+        """Cancel an order, given itself or its client order id."""
+        found = self.orders[order] if isinstance(order, str) else order
+        return await self.desk.gateway.cancel(found, reason)
+
+    async def cancel_all(
+        self, symbol: str | None = None, *, include_protection: bool = False
+    ) -> list[ManagedOrder]:
+        """Cancel every open order of ours, at once and without waiting for handlers.
+
+        Protective stops stay unless *include_protection*; without them a position is naked until it is closed.
+        """
+        return await operations.cancel_all(self.desk, symbol, include_protection=include_protection)
+
+    async def flatten(self, symbol: str | None = None) -> bool:
+        """Cancel all entries, then close every position at the market; return whether all orders are out."""
+        return await operations.flatten(self.desk, symbol)
+
+    async def halt(self, cause: str, *, actor: str = "operator") -> None:
+        """Stop everything that adds exposure, until `resume`; it survives a restart."""
+        self.desk.gateway.halt(cause, actor=actor)
+        await self.desk.recorder.settle()
+
+    async def resume(self, *, actor: str = "operator", symbol: str | None = None) -> None:
+        """Release the trading state, and the blocked symbols (or one of them)."""
+        await operations.resume(self.desk, actor=actor, symbol=symbol)
+
+    def __repr__(self) -> str:
+        state = "running" if self._running else "stopped"
+        return f"ExecutionEngine({self.settings.exchange!r}, {state})"

@@ -1,0 +1,41 @@
+"""The desk: the engine's services, handed to the handlers that ask for them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import attrs
+
+from execkit.clock import Clock
+from execkit.exchanges.base import ExchangeAdapter
+from execkit.model.ticket import OrderTicket
+from execkit.orders.book import Book
+from execkit.orders.gateway import OrderGateway
+from execkit.orders.recorder import Recorder
+from execkit.orders.recovery import Reconciler
+from execkit.orders.resolver import Resolver
+from execkit.protection.keeper import ProtectionKeeper
+from execkit.quotes import QuoteBook
+from execkit.risk.ledger import RiskLedger
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Desk:
+    """Services of one engine."""
+
+    adapter: ExchangeAdapter
+    clock: Clock
+    rng: random.Random
+    recorder: Recorder
+    book: Book
+    ledger: RiskLedger
+    quotes: QuoteBook
+    gateway: OrderGateway
+    resolver: Resolver
+    keeper: ProtectionKeeper
+    reconciler: Reconciler
+    queue: Callable[[OrderTicket], bool]
+    """Keep a signal until its market opens; False when queueing is off."""
+    unchecked: bool = False
+    """The pipeline was built without a risk handler on purpose."""

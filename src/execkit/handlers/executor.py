@@ -1,0 +1,337 @@
+"""OrderExecutorHandler: gets one correct order out, once.
+
+It sends through the gateway and reads what came back. Known refusals that may pass later are tried again with
+exponential backoff and jitter; a refusal that asks for less is answered with less; a closed market queues the signal.
+An unknown outcome is never answered with a send: the venue is asked first, and only a proof of absence lets the same
+order, byte for byte, go out again - never a marketable one where that proof can be overtaken.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, ClassVar
+
+import msgspec
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+
+from execkit.errors import (
+    ConfigurationError,
+    ExchangeError,
+    InsufficientBalanceError,
+    MarketClosedError,
+    MarketOrderRefusedError,
+    NotSentError,
+    RateLimitError,
+)
+from execkit.handlers.desk import Desk
+from execkit.model.denial import Denial, DenialCode
+from execkit.model.order import OrderRole, OrderState, OrderType, Side, TimeInForce
+from execkit.model.result import ExecutionResult, Outcome
+from execkit.model.ticket import OrderTicket
+from execkit.numbers import ONE, ZERO, non_negative, plain
+from execkit.orders.commands import Entry, Reduction, Sent
+from execkit.orders.manager import ManagedOrder
+from execkit.pipeline import Next
+
+_MAX_SHRINKS = 3
+_THROUGH_TOUCH = Decimal("0.002")
+"""How far through the touch a refused market order becomes a limit order."""
+
+
+class _TryAgain(Exception):  # noqa: N818 - a signal to tenacity, not an error
+    """A known refusal that may pass later."""
+
+    def __init__(self, sent: Sent) -> None:
+        super().__init__(str(sent.error))
+        self.sent = sent
+
+
+class OrderExecutorHandler:
+    """Send the order and see it acknowledged.
+
+    Args:
+        max_retries: How often a retryable refusal is tried again; 3 means 4 sends at most.
+        base_delay: Seconds before the first retry.
+        backoff_factor: Each further wait is this many times longer.
+        max_delay: Seconds that no wait exceeds, jitter included. A longer Retry-After ends the tries.
+        jitter: Share by which a wait varies to either side, 0.25 = ±25 %.
+        doubt_timeout: Seconds to wait for proof after an unknown outcome before the order is left in doubt.
+        order_timeout: An entry without an explicit time in force is cancelled when it rests this long; None: never.
+    """
+
+    place: ClassVar = "executor"
+
+    def __init__(
+        self,
+        max_retries: int = 3,
+        base_delay: float = 1.0,
+        backoff_factor: float = 2.0,
+        max_delay: float = 30.0,
+        jitter: float = 0.25,
+        doubt_timeout: float = 10.0,
+        order_timeout: timedelta | None = timedelta(seconds=60),
+    ) -> None:
+        if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
+            raise ConfigurationError(f"max_retries: {max_retries!r} must be a whole number from 0")
+        for name, value in (
+            ("base_delay", base_delay),
+            ("max_delay", max_delay),
+            ("jitter", jitter),
+            ("doubt_timeout", doubt_timeout),
+        ):
+            non_negative(name, str(value))
+        if backoff_factor < 1:
+            raise ConfigurationError(f"backoff_factor: {backoff_factor} must be 1 or more")
+        if jitter >= 1:
+            raise ConfigurationError(f"jitter: {jitter} must be below 1; 0.25 means ±25 %")
+        self.max_retries = max_retries
+        self.base_delay = base_delay
+        self.backoff_factor = backoff_factor
+        self.max_delay = max_delay
+        self.jitter = jitter
+        self.doubt_timeout = doubt_timeout
+        self.order_timeout = order_timeout
+        self._desk: Desk | None = None
+
+    def bind(self, desk: Desk) -> None:
+        """Take the engine's services."""
+        self._desk = desk
+
+    @property
+    def desk(self) -> Desk:
+        """The engine's services."""
+        if self._desk is None:
+            raise ConfigurationError(
+                "OrderExecutorHandler: give the pipeline to an ExecutionEngine"
+            )
+        return self._desk
+
+    async def __call__(self, ticket: OrderTicket, call_next: Next, /) -> ExecutionResult:
+        """Send the ticket's order; go on with it, or say why there is none."""
+        if ticket.is_reduction:
+            side, quantity = ticket.side, ticket.quantity or ZERO
+            async with self.desk.keeper.exiting(ticket.symbol, quantity, side):
+                ticket, sent = await self._execute(ticket)
+        else:
+            ticket, sent = await self._execute(ticket)
+        order = sent.order
+        if sent.denial is not None:
+            return ticket.deny_with(sent.denial)
+        if order is None:
+            return ticket.deny(DenialCode.VENUE_UNAVAILABLE, error=sent.error)
+        if isinstance(sent.error, MarketClosedError) and self.desk.queue(ticket):
+            return ticket.with_order(order).result(Outcome.QUEUED, reason=str(sent.error))
+        if order.state is OrderState.FAILED:
+            return ticket.deny(DenialCode.VENUE_UNAVAILABLE, error=sent.error or order.reason)
+        if order.state is OrderState.REJECTED and not order.filled:
+            return ticket.with_order(order).result(Outcome.REJECTED, reason=order.reason)
+        return await call_next(ticket.with_order(order))
+
+    # -- tries -----------------------------------------------------------------------------------------
+
+    async def _execute(self, ticket: OrderTicket) -> tuple[OrderTicket, Sent]:
+        """Get the order out, adjusting it where the venue asks for that."""
+        shrinks = 0
+        while True:
+            sent = await self._with_retries(ticket)
+            if sent.order is not None and not _was_refused(sent.order):
+                return ticket, sent
+            if isinstance(sent.error, InsufficientBalanceError) and shrinks < _MAX_SHRINKS:
+                smaller = await self._shrink(ticket, sent.error)
+                shrinks += 1
+            elif (
+                isinstance(sent.error, MarketOrderRefusedError) and ticket.type is OrderType.MARKET
+            ):
+                smaller = self._marketable_limit(ticket)
+            else:
+                return ticket, sent
+            if smaller is None:
+                return ticket, sent
+            if sent.order is not None:
+                smaller = msgspec.structs.replace(
+                    smaller, orders=(*ticket.orders, sent.order.client_order_id)
+                )
+            ticket = smaller
+
+    async def _with_retries(self, ticket: OrderTicket) -> Sent:
+        """Send; tenacity comes in only after the first failure, because most sends do not fail."""
+        sent = await self._try(ticket, None)
+        if not self._may_pass_later(sent):
+            return sent
+        waiting: list[Sent] = [sent]
+
+        async def attempt() -> Sent:
+            if waiting:
+                raise _TryAgain(waiting.pop())
+            again = await self._try(ticket, last.sent.order)
+            if self._may_pass_later(again):
+                raise _TryAgain(again)
+            return again
+
+        last = _TryAgain(sent)
+        try:
+            async for state in AsyncRetrying(
+                stop=stop_after_attempt(self.max_retries + 1),
+                wait=self._wait,
+                retry=retry_if_exception_type(_TryAgain),
+                reraise=True,
+            ):
+                with state:
+                    try:
+                        sent = await attempt()
+                    except _TryAgain as failed:
+                        last = failed
+                        raise
+        except _TryAgain as failed:
+            sent = failed.sent
+            if sent.order is not None and sent.order.state is OrderState.NEW:
+                self.desk.gateway.give_up(
+                    sent.order, f"gave up after {sent.order.attempts} sends: {sent.error}"
+                )
+        return sent
+
+    def _wait(self, state: RetryCallState) -> float:
+        """Return the seconds before the next try: exponential, jittered, capped, never before Retry-After."""
+        delay = min(
+            self.base_delay * self.backoff_factor ** (state.attempt_number - 1), self.max_delay
+        )
+        delay *= 1 + self.jitter * (2 * self.desk.rng.random() - 1)
+        delay = min(delay, self.max_delay)
+        failed = state.outcome.exception() if state.outcome is not None else None
+        error = failed.sent.error if isinstance(failed, _TryAgain) else None
+        if isinstance(error, RateLimitError) and error.retry_after is not None:
+            delay = max(delay, error.retry_after.total_seconds())
+        return delay
+
+    def _may_pass_later(self, sent: Sent) -> bool:
+        error = sent.error
+        if error is None or sent.denial is not None:
+            return False
+        if sent.order is not None and sent.order.state is OrderState.PRESUMED_ABSENT:
+            return self._may_resend(sent.order)
+        if not error.retryable or not error.outcome_known:
+            return False
+        if isinstance(error, RateLimitError) and error.retry_after is not None:
+            return error.retry_after.total_seconds() <= self.max_delay
+        return isinstance(error, (NotSentError, RateLimitError)) or error.retryable
+
+    def _may_resend(self, order: ManagedOrder) -> bool:
+        """Tell whether an order that is proven absent may go out again by itself."""
+        final = self.desk.adapter.capabilities.absence_window == timedelta(0)
+        return final or not order.request.is_marketable
+
+    async def _try(self, ticket: OrderTicket, earlier: ManagedOrder | None) -> Sent:
+        """Send once: an earlier, provably absent order again, or a new one."""
+        gateway = self.desk.gateway
+        command = await self._command(ticket)
+        if isinstance(command, Denial):
+            return Sent(denial=command)
+        if isinstance(command, Entry):
+            kept = self._earlier(ticket, earlier)
+            if kept is not None and not kept.state.is_closed:
+                if kept.state.may_be_live and kept.state is not OrderState.NEW:
+                    return await self._after_doubt(Sent(kept))
+                if gateway.same_payload(kept, command):
+                    if kept.state is OrderState.PRESUMED_ABSENT and not self._may_resend(kept):
+                        return Sent(kept)
+                    return await self._after_doubt(await gateway.resend(kept, command))
+                if kept.state is OrderState.NEW:
+                    gateway.give_up(kept, "superseded by a changed order")
+                elif not self._may_resend(kept):
+                    return Sent(kept)
+        elif earlier is not None and earlier.state in (OrderState.NEW, OrderState.PRESUMED_ABSENT):
+            return await self._after_doubt(await gateway.resend(earlier, command))
+        return await self._after_doubt(await gateway.send(command))
+
+    def _earlier(self, ticket: OrderTicket, earlier: ManagedOrder | None) -> ManagedOrder | None:
+        """Return the newest order of this signal, also one from before a restart."""
+        if earlier is not None:
+            return earlier
+        known = self.desk.book.orders.revisions(ticket.signal_id)
+        return known[-1] if known else None
+
+    async def _after_doubt(self, sent: Sent) -> Sent:
+        """Wait a while for proof when the outcome is unknown."""
+        order = sent.order
+        if order is not None and order.state is OrderState.IN_DOUBT:
+            await self.desk.resolver.settled(order, self.doubt_timeout)
+            if order.state is OrderState.IN_DOUBT or order.state.may_be_live or order.filled:
+                return Sent(order)
+        return sent
+
+    async def _command(self, ticket: OrderTicket) -> Entry | Reduction | Denial:
+        if not ticket.is_reduction:
+            return Entry(ticket, self._timeout_at(ticket), self.desk.unchecked)
+        position = self.desk.book.position(ticket.symbol)
+        if position is None or ticket.quantity is None:
+            return Denial.of(DenialCode.NO_POSITION_TO_REDUCE, symbol=ticket.symbol)
+        return Reduction(
+            instrument=ticket.instrument,
+            side=ticket.side,
+            quantity=ticket.quantity,
+            role=OrderRole.EXIT,
+            parent=ticket.signal_id,
+            position_id=position.position_id,
+            type=ticket.type,
+            limit_price=ticket.limit_price,
+            stop_price=ticket.stop_price,
+            time_in_force=ticket.time_in_force,
+            signal_id=ticket.signal_id,
+            signal_digest=ticket.signal.digest,
+            expected_price=ticket.quote.mid,
+        )
+
+    def _timeout_at(self, ticket: OrderTicket) -> Any:
+        explicit = ticket.signal.time_in_force is not None
+        if self.order_timeout is None or explicit or ticket.type is OrderType.MARKET:
+            return None
+        return self.desk.clock.now() + self.order_timeout
+
+    # -- adjustments -----------------------------------------------------------------------------------
+
+    async def _shrink(
+        self, ticket: OrderTicket, error: InsufficientBalanceError
+    ) -> OrderTicket | None:
+        """Return the ticket with what the venue allows, or None when that is below its minimum."""
+        assert ticket.quantity is not None, "it was sent"
+        price = ticket.reference_price
+        allowed = error.available
+        if allowed is None:
+            allowed = await self._affordable(ticket, price)
+        quantity = ticket.instrument.round_quantity(
+            min(allowed, ticket.quantity - ticket.instrument.lot_size)
+        )
+        if quantity < ticket.instrument.smallest_quantity(price):
+            return None
+        return ticket.evolve(quantity=quantity).note(
+            f"shrunk {plain(ticket.quantity)} -> {plain(quantity)}: {error}"
+        )
+
+    async def _affordable(self, ticket: OrderTicket, price: Decimal) -> Decimal:
+        """Return the quantity that the venue's free balance pays for, fee included."""
+        instrument = ticket.instrument
+        try:
+            balances = await self.desk.adapter.balances()
+        except ExchangeError:
+            return (ticket.quantity or ZERO) / 2
+        asset = instrument.quote if ticket.side is Side.BUY else instrument.base
+        free = balances[asset].free if asset in balances else ZERO
+        if ticket.side is Side.SELL:
+            return free
+        return free / (price * (ONE + max(instrument.taker_fee, ZERO)))
+
+    def _marketable_limit(self, ticket: OrderTicket) -> OrderTicket:
+        """Return the ticket as a limit order 0.2 % through the touch, immediate or cancel."""
+        instrument, quote = ticket.instrument, ticket.quote
+        if ticket.side is Side.BUY:
+            price = instrument.round_price_down(quote.ask * (ONE + _THROUGH_TOUCH))
+        else:
+            price = instrument.round_price_up(quote.bid * (ONE - _THROUGH_TOUCH))
+        return ticket.evolve(
+            type=OrderType.LIMIT, limit_price=price, time_in_force=TimeInForce.IOC
+        ).note(f"the venue refused a market order; limit {plain(price)} IOC instead")
+
+
+def _was_refused(order: ManagedOrder) -> bool:
+    return order.state is OrderState.REJECTED and not order.filled

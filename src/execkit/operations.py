@@ -1,0 +1,75 @@
+"""What a person does to a running engine: cancel everything, flatten, resume. Reductions are never held up."""
+
+from __future__ import annotations
+
+import asyncio
+
+from execkit.handlers.desk import Desk
+from execkit.model.order import OrderRole
+from execkit.model.records import SymbolBlocked, TradingState, TradingStateChanged
+from execkit.orders.manager import ManagedOrder
+
+
+def can_open(desk: Desk, symbol: str) -> tuple[bool, str]:
+    """Tell whether an entry in *symbol* could be sent now, and if not, why."""
+    book = desk.book
+    if book.trading_state is not TradingState.ACTIVE:
+        cause = "" if book.state_record is None else book.state_record.cause
+        return False, f"trading is {book.trading_state}: {cause}"
+    if desk.reconciler.is_blind:
+        return False, "the venue could not be read"
+    if symbol in book.blocked:
+        return False, f"{symbol} is blocked: {book.blocked[symbol]}"
+    if book.positions.quantity(symbol):
+        return False, f"a position in {symbol} is open"
+    if book.orders.open_entries(symbol):
+        return False, f"an entry in {symbol} is under way"
+    return True, ""
+
+
+async def cancel_all(
+    desk: Desk, symbol: str | None, *, include_protection: bool
+) -> list[ManagedOrder]:
+    """Cancel open orders of ours all at once; return those that were asked to end."""
+    orders = [
+        order
+        for order in list(desk.book.orders.active.values())
+        if (symbol is None or order.symbol == symbol)
+        and (include_protection or order.role is not OrderRole.STOP)
+    ]
+    await asyncio.gather(
+        *(desk.gateway.cancel(order, "cancel-all") for order in orders), return_exceptions=True
+    )
+    await desk.recorder.settle()
+    return orders
+
+
+async def flatten(desk: Desk, symbol: str | None) -> bool:
+    """Cancel entries, then close positions at the market; return whether every closing order is out."""
+    entries = [
+        order
+        for order in list(desk.book.orders.active.values())
+        if order.role is OrderRole.ENTRY and (symbol is None or order.symbol == symbol)
+    ]
+    await asyncio.gather(
+        *(desk.keeper.cancel_and_confirm(order, "flatten") for order in entries),
+        return_exceptions=True,
+    )
+    symbols = [s for s in list(desk.book.positions.open) if symbol is None or s == symbol]
+    done = await asyncio.gather(
+        *(desk.keeper.flatten(s, "flatten") for s in symbols), return_exceptions=True
+    )
+    await desk.recorder.settle()
+    return all(answer is True for answer in done)
+
+
+async def resume(desk: Desk, *, actor: str, symbol: str | None) -> None:
+    """Release the trading state and the blocked symbols, or one of these."""
+    recorder = desk.recorder
+    if symbol is None and desk.book.trading_state is not TradingState.ACTIVE:
+        recorder.record(
+            TradingStateChanged(state=TradingState.ACTIVE, cause="released", actor=actor)
+        )
+    for blocked in [s for s in desk.book.blocked if symbol in (None, s)]:
+        recorder.record(SymbolBlocked(symbol=blocked, blocked=False, cause=f"released by {actor}"))
+    await recorder.settle()

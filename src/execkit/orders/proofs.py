@@ -1,0 +1,143 @@
+"""Proofs that a command may leave, and the intents that are journalled for it. Pure."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from msgspec.structs import replace
+
+from execkit.ids import client_order_id
+from execkit.model.capabilities import Capabilities
+from execkit.model.denial import Denial, DenialCode
+from execkit.model.order import OrderRequest, OrderRole, Side
+from execkit.model.records import Intent, TradingState
+from execkit.numbers import ZERO
+from execkit.orders.book import Book
+from execkit.orders.commands import Entry, Reduction
+
+
+def deny_entry(entry: Entry, book: Book, capabilities: Capabilities) -> Denial | None:
+    """Return why an entry may not leave now, or None."""
+    ticket = entry.ticket
+    state = book.trading_state
+    if state is TradingState.HALTED:
+        return Denial.of(DenialCode.TRADING_HALTED, cause=_cause(book))
+    if state is TradingState.REDUCING:
+        return Denial.of(DenialCode.TRADING_REDUCING, cause=_cause(book))
+    if ticket.symbol in book.blocked:
+        return Denial.of(
+            DenialCode.SYMBOL_BLOCKED, symbol=ticket.symbol, cause=book.blocked[ticket.symbol]
+        )
+    for order in book.orders.in_doubt.values():
+        if order.symbol == ticket.symbol and order.parent != ticket.signal_id:
+            return Denial.of(
+                DenialCode.SYMBOL_BLOCKED, symbol=ticket.symbol, in_doubt=order.client_order_id
+            )
+    if ticket.quantity is None or not (entry.unchecked or ticket.is_covered):
+        return Denial.of(DenialCode.NOT_STAMPED, symbol=ticket.symbol)
+    open_now = len(book.orders.active) + len(book.foreign)
+    if capabilities.max_open_orders is not None and open_now >= capabilities.max_open_orders:
+        return Denial.of(
+            DenialCode.VENUE_UNAVAILABLE, open_orders=open_now, limit=capabilities.max_open_orders
+        )
+    return None
+
+
+def _cause(book: Book) -> str:
+    return "" if book.state_record is None else book.state_record.cause
+
+
+def reducible(book: Book, symbol: str, side: Side, *, replaces: tuple[str, ...] = ()) -> Decimal:
+    """Return how much of a symbol's position an order on *side* can still close without flipping it.
+
+    Every reduction that may be live counts in full, except those named in *replaces*.
+    """
+    held = book.positions.quantity(symbol)
+    if held == ZERO or (held > ZERO) is (side is Side.BUY):
+        return ZERO
+    claimed = sum(
+        (
+            order.remaining
+            for order in book.orders.open_reductions(symbol)
+            if order.side is side and order.client_order_id not in replaces
+        ),
+        ZERO,
+    )
+    return max(abs(held) - claimed, ZERO)
+
+
+def fit_reduction(command: Reduction, book: Book) -> Reduction | Denial:
+    """Return the reduction, made small enough never to flip the position, or why nothing is left of it."""
+    instrument = command.instrument
+    allowed = reducible(book, instrument.symbol, command.side, replaces=command.replaces)
+    quantity = instrument.round_quantity(min(command.quantity, allowed))
+    if quantity <= ZERO or quantity < instrument.min_quantity:
+        return Denial.of(
+            DenialCode.NO_POSITION_TO_REDUCE,
+            symbol=instrument.symbol,
+            asked=command.quantity,
+            reducible=allowed,
+        )
+    return command if quantity == command.quantity else replace(command, quantity=quantity)
+
+
+def entry_intent(entry: Entry, account: str, book: Book) -> Intent:
+    """Return the intent of an entry; its client order id is derived from the signal and the revision."""
+    ticket = entry.ticket
+    signal_id = ticket.signal_id
+    revision = book.next_revision(signal_id, OrderRole.ENTRY)
+    request = OrderRequest(
+        client_order_id=client_order_id(account, signal_id, OrderRole.ENTRY, revision=revision),
+        symbol=ticket.instrument.symbol,
+        side=ticket.side,
+        type=ticket.type,
+        quantity=ticket.quantity or ZERO,
+        limit_price=ticket.limit_price,
+        stop_price=ticket.stop_price,
+        time_in_force=ticket.time_in_force,
+        post_only=ticket.signal.post_only,
+    )
+    stamp = ticket.stamp
+    return Intent(
+        request=request,
+        payload_hash=request.payload_hash,
+        role=OrderRole.ENTRY,
+        parent=signal_id,
+        revision=revision,
+        signal_id=signal_id,
+        signal_digest=ticket.signal.digest,
+        reservation_id=None if stamp is None else stamp.reservation_id,
+        worst_price=None if stamp is None else stamp.worst_price,
+        expected_price=ticket.quote.mid,
+        stop_loss=ticket.stop_loss,
+        take_profit=ticket.take_profit,
+        strength=ticket.signal.strength,
+        timeout_at=entry.timeout_at,
+    )
+
+
+def reduction_intent(command: Reduction, account: str, book: Book) -> Intent:
+    """Return the intent of a reduction; revisions count up per parent and role."""
+    revision = book.next_revision(command.parent, command.role)
+    request = OrderRequest(
+        client_order_id=client_order_id(account, command.parent, command.role, revision=revision),
+        symbol=command.instrument.symbol,
+        side=command.side,
+        type=command.type,
+        quantity=command.quantity,
+        limit_price=command.limit_price,
+        stop_price=command.stop_price,
+        time_in_force=command.time_in_force,
+        reduce_only=True,
+    )
+    return Intent(
+        request=request,
+        payload_hash=request.payload_hash,
+        role=command.role,
+        parent=command.parent,
+        revision=revision,
+        signal_id=command.signal_id,
+        signal_digest=command.signal_digest,
+        position_id=command.position_id,
+        expected_price=command.expected_price,
+    )

@@ -1,0 +1,153 @@
+"""Reading a venue's words: what a report adds to what we know. Pure; the caller records and fetches."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from execkit.model.order import Fill, OrderEvent, OrderReport, OrderState
+from execkit.model.records import Filled, OrderChanged, Source
+from execkit.numbers import ZERO
+from execkit.orders.manager import ManagedOrder
+
+_ENDS: Final = {
+    OrderState.CANCELLED: OrderEvent.CANCEL,
+    OrderState.EXPIRED: OrderEvent.EXPIRE,
+    OrderState.REJECTED: OrderEvent.REJECT,
+}
+_NOT_ADOPTED: Final = frozenset(
+    {
+        OrderState.NEW,
+        OrderState.SUBMITTED,
+        OrderState.IN_DOUBT,
+        OrderState.PRESUMED_ABSENT,
+        OrderState.HELD,
+    }
+)
+_RESTING: Final = frozenset(
+    {OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.PENDING_CANCEL, OrderState.FILLED}
+)
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What a report adds: records to write, in order."""
+
+    before: tuple[OrderChanged, ...] = ()
+    """To write before any fill: the order exists."""
+    fills: tuple[Filled, ...] = ()
+    after: tuple[OrderChanged, ...] = ()
+    """To write after all fills: how it ended."""
+    fills_missing: bool = False
+    """The venue executed more than the fills that are known: fetch them before *after* is written."""
+
+
+def problem_with(order: ManagedOrder, report: OrderReport) -> str | None:
+    """Return why a report cannot be about this order or cannot be true, or None.
+
+    Such an answer is never taken for success or refusal: the outcome is unknown.
+    """
+    request = order.request
+    if report.client_order_id and report.client_order_id != request.client_order_id:
+        return f"names client order id {report.client_order_id!r}"
+    if not report.venue_order_id and report.status is not OrderState.REJECTED:
+        return "has no venue order id"
+    if order.venue_order_id and report.venue_order_id != order.venue_order_id:
+        return f"names venue order id {report.venue_order_id!r}, known is {order.venue_order_id!r}"
+    if report.symbol != request.symbol:
+        return f"names symbol {report.symbol!r}"
+    if report.side is not request.side:
+        return f"names side {report.side!r}"
+    if report.status is OrderState.IN_DOUBT:
+        return f"has the unknown status {report.raw_status!r}"
+    if not _is_amount(report.quantity) or not _is_amount(report.filled):
+        return f"has quantity {report.quantity} and filled {report.filled}"
+    if report.quantity not in (order.quantity, request.quantity) and order.state is not (
+        OrderState.PENDING_AMEND
+    ):
+        return f"has quantity {report.quantity} instead of {order.quantity}"
+    if report.filled > report.quantity:
+        return f"has filled {report.filled} of {report.quantity}"
+    return _problem_with_fills(report)
+
+
+def _problem_with_fills(report: OrderReport) -> str | None:
+    for fill in report.fills:
+        if not is_plausible(fill) or fill.symbol != report.symbol or fill.side is not report.side:
+            return f"carries the impossible fill {fill.trade_id!r}"
+    return None
+
+
+def is_plausible(fill: Fill) -> bool:
+    """Tell whether a fill can be true: an id, a finite quantity and price, a finite fee."""
+    return (
+        bool(fill.trade_id)
+        and _is_amount(fill.quantity)
+        and (fill.quantity > ZERO or fill.replaces is not None)
+        and fill.price.is_finite()
+        and fill.price > ZERO
+        and fill.fee.is_finite()
+        and fill.at.tzinfo is not None
+    )
+
+
+def _is_amount(value: Decimal) -> bool:
+    return value.is_finite() and value >= ZERO
+
+
+def read_report(order: ManagedOrder, report: OrderReport, source: Source) -> Reading:
+    """Return what a plausible report (see `problem_with`) adds to what is known of the order.
+
+    News that is older than what is known, or that would open a closed order again, adds nothing; fills always count.
+    """
+    fills = tuple(
+        Filled(fill=fill, source=source)
+        for fill in report.fills
+        if fill.trade_id not in order.trades
+    )
+    status = report.status
+    if order.state.is_closed:
+        return Reading(fills=fills, fills_missing=_executed(order, fills) < report.filled)
+    before: tuple[OrderChanged, ...] = ()
+    after: tuple[OrderChanged, ...] = ()
+    if status is OrderState.HELD:
+        if order.state is not OrderState.HELD:
+            before = (_change(order, OrderEvent.HOLD, report, source),)
+    elif order.state in _NOT_ADOPTED and (status in _RESTING or (fills and status in _ENDS)):
+        before = (_change(order, OrderEvent.ACCEPT, report, source),)
+    if order.state is OrderState.PENDING_AMEND and status in (
+        OrderState.ACCEPTED,
+        OrderState.PARTIALLY_FILLED,
+    ):
+        after = (_change(order, OrderEvent.AMEND, report, source),)
+    elif status in _ENDS:
+        after = (_change(order, _ENDS[status], report, source),)
+    return Reading(
+        before=before,
+        fills=fills,
+        after=after,
+        fills_missing=_executed(order, fills) < report.filled,
+    )
+
+
+def _executed(order: ManagedOrder, new: tuple[Filled, ...]) -> Decimal:
+    return order.filled + sum((record.fill.quantity for record in new), ZERO)
+
+
+def _change(
+    order: ManagedOrder, event: OrderEvent, report: OrderReport, source: Source
+) -> OrderChanged:
+    amended = event is OrderEvent.AMEND
+    return OrderChanged(
+        client_order_id=order.client_order_id,
+        event=event,
+        source=source,
+        venue_order_id=report.venue_order_id or None,
+        venue_at=report.updated_at,
+        reason=report.reason,
+        code=report.code,
+        quantity=report.quantity if amended else None,
+        limit_price=report.limit_price if amended else None,
+        stop_price=report.stop_price if amended else None,
+    )

@@ -1,0 +1,406 @@
+"""The keeper: every filled quantity has a stop of its size, or is flattened, and someone is told.
+
+It reacts to every record that changes a position or one of its reductions, one symbol at a time: it asks
+`plan_protection` for the next step and takes it, until there is nothing to do. The target is held here, because on most
+venues a stop and a target cannot both rest: when the price touches it, the stop is cancelled, proven gone, and the
+position is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from decimal import Decimal
+
+import structlog
+
+from execkit.model.events import ProtectionFailed, ProtectionPlaced
+from execkit.model.instrument import Instrument
+from execkit.model.order import OrderRole, OrderState, OrderType, Side
+from execkit.model.position import Position
+from execkit.model.records import (
+    ExternalChange,
+    Filled,
+    OrderChanged,
+    Record,
+    StopMoved,
+    SymbolBlocked,
+)
+from execkit.numbers import plain
+from execkit.orders.commands import Reduction
+from execkit.orders.gateway import OrderGateway
+from execkit.orders.manager import ManagedOrder
+from execkit.orders.proofs import reducible
+from execkit.protection.plan import (
+    Plan,
+    Step,
+    plan_protection,
+    protective_side,
+    target_is_touched,
+)
+
+log = structlog.get_logger("execkit")
+
+_NEWS = (Filled, StopMoved, ExternalChange)
+
+
+class ProtectionKeeper:
+    """Keeps stops in line with positions.
+
+    *place_within* is how long a stop may take from the fill before the position is flattened instead, *attempts*
+    how often it is tried meanwhile.
+    """
+
+    def __init__(
+        self,
+        gateway: OrderGateway,
+        instrument_of: Callable[[str], Awaitable[Instrument]],
+        *,
+        place_within: timedelta = timedelta(seconds=5),
+        attempts: int = 3,
+    ) -> None:
+        self.gateway = gateway
+        self.book = gateway.book
+        self.recorder = gateway.recorder
+        self._instrument_of = instrument_of
+        self._place_within = place_within.total_seconds()
+        self._attempts = attempts
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._dirty: set[str] = set()
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._failures: dict[str, int] = {}
+        self._naked_since: dict[str, float] = {}
+        self._stopped = False
+        self.recorder.listen(self._on_record)
+
+    # -- being told ------------------------------------------------------------------------------------
+
+    def _on_record(self, record: Record, order: ManagedOrder | None) -> None:
+        if isinstance(record, _NEWS):
+            symbol = record.fill.symbol if isinstance(record, Filled) else record.symbol
+            self.check(symbol)
+        elif (
+            isinstance(record, OrderChanged)
+            and order is not None
+            and order.role.is_reduction
+            and (order.is_closed or order.state is OrderState.PRESUMED_ABSENT)
+        ):
+            self.check(order.symbol)
+
+    def check(self, symbol: str) -> None:
+        """Bring a symbol's protection in line, soon and in a task of its own."""
+        if self._stopped:
+            return
+        self._dirty.add(symbol)
+        if symbol not in self._tasks:
+            task = self._tasks[symbol] = asyncio.get_running_loop().create_task(self._work(symbol))
+            task.add_done_callback(lambda done: self._finished(symbol, done))
+
+    def _finished(self, symbol: str, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(symbol, None)
+        if not task.cancelled() and task.exception() is not None:
+            self.recorder.alarm(
+                "KEEPER_FAILED", f"protection of {symbol}: {task.exception()!r}", symbol=symbol
+            )
+        if symbol in self._dirty and not self._stopped:
+            self.check(symbol)
+
+    async def idle(self) -> None:
+        """Wait until every check under way has ended."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
+    async def stop(self) -> None:
+        """End all tasks; orders stay as they are."""
+        self._stopped = True
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- doing it --------------------------------------------------------------------------------------
+
+    async def _work(self, symbol: str) -> None:
+        while symbol in self._dirty:
+            self._dirty.discard(symbol)
+            async with self._locks[symbol]:
+                await self._protect(symbol)
+
+    async def _protect(self, symbol: str) -> None:
+        """Take steps until there is nothing left to do for a symbol."""
+        loop = asyncio.get_running_loop()
+        for _ in range(100):
+            position = self.book.position(symbol)
+            reductions = self.book.orders.open_reductions(symbol)
+            if position is None and not reductions:
+                self._forget(symbol)
+                return
+            instrument = await self._instrument_of(symbol)
+            plan = plan_protection(position, reductions, instrument, mark=self.book.mark(symbol))
+            if plan.step is Step.NOTHING:
+                self._forget(symbol)
+                return
+            if plan.step in (Step.PLACE, Step.RESIZE, Step.WAIT):
+                self._naked_since.setdefault(symbol, loop.time())
+            if not await self._take_step(symbol, instrument, position, plan):
+                return
+        self.recorder.alarm("KEEPER_LOOP", f"protection of {symbol} does not settle", symbol=symbol)
+
+    def _forget(self, symbol: str) -> None:
+        self._failures.pop(symbol, None)
+        self._naked_since.pop(symbol, None)
+
+    async def _take_step(
+        self, symbol: str, instrument: Instrument, position: Position | None, plan: Plan
+    ) -> bool:
+        """Take one step; return whether to plan again at once."""
+        if plan.step is Step.CANCEL:
+            return await self._cancel_all(plan.orders, plan.reason or "nothing left to protect")
+        if position is None:
+            return True
+        if plan.step is Step.FLATTEN:
+            return await self._flatten(symbol, instrument, plan.reason)
+        if self._is_overdue(symbol):
+            return await self._flatten(symbol, instrument, "it could not be protected in time")
+        if plan.step is Step.WAIT:
+            return await self._wait_for_proof(symbol)
+        if plan.step is Step.RESIZE:
+            return await self._resize(symbol, instrument, position, plan)
+        return await self._place(symbol, instrument, position, plan)
+
+    def _is_overdue(self, symbol: str) -> bool:
+        since = self._naked_since.get(symbol)
+        overdue = since is not None and (
+            asyncio.get_running_loop().time() - since >= self._place_within
+        )
+        return overdue or self._failures.get(symbol, 0) >= self._attempts
+
+    async def _place(
+        self,
+        symbol: str,
+        instrument: Instrument,
+        position: Position,
+        plan: Plan,
+        replaces: tuple[str, ...] = (),
+    ) -> bool:
+        sent = await self.gateway.send(
+            Reduction(
+                instrument=instrument,
+                side=protective_side(position),
+                quantity=plan.quantity,
+                role=OrderRole.STOP,
+                parent=position.position_id,
+                position_id=position.position_id,
+                type=OrderType.STOP,
+                stop_price=plan.stop_price,
+                signal_id=position.signal_id or None,
+                replaces=replaces,
+            )
+        )
+        order = sent.order
+        if order is not None and order.state in (
+            OrderState.ACCEPTED,
+            OrderState.HELD,
+            OrderState.PARTIALLY_FILLED,
+            OrderState.FILLED,
+        ):
+            self._failures.pop(symbol, None)
+            self.recorder.announce(
+                ProtectionPlaced(
+                    at=self.recorder.clock.now(),
+                    signal_id=position.signal_id,
+                    symbol=symbol,
+                    quantity=order.quantity,
+                    stop_price=plan.stop_price,
+                    client_order_id=order.client_order_id,
+                )
+            )
+            await self.recorder.settle()
+            return True
+        if order is not None and order.state.may_be_live:
+            if order.state is OrderState.NEW:
+                self.gateway.give_up(order, "not sent; a new stop follows")
+            else:
+                return True  # in doubt: the next plan says WAIT
+        failures = self._failures[symbol] = self._failures.get(symbol, 0) + 1
+        reason = str(sent.error or sent.denial or "no reason given")
+        log.warning("protection.refused", symbol=symbol, failures=failures, reason=reason)
+        await asyncio.sleep(min(0.2 * 2**failures, 2.0))
+        return True
+
+    async def _resize(
+        self, symbol: str, instrument: Instrument, position: Position, plan: Plan
+    ) -> bool:
+        """Bring a live stop to another size or price, with the shortest time without one."""
+        old = plan.orders[0]
+        capabilities = self.gateway.adapter.capabilities
+        if capabilities.amend and len(plan.orders) == 1:
+            quantity = plan.quantity + old.filled
+            if await self.gateway.amend(
+                old,
+                quantity=quantity,
+                stop_price=plan.stop_price,
+                reason="the position has changed",
+            ):
+                return True
+        if old.is_closed or old.state is OrderState.IN_DOUBT:
+            return True
+        ids = tuple(order.client_order_id for order in plan.orders)
+        if capabilities.reduce_only:
+            # The venue never lets a reduction flip the position, so the new stop may rest before the old one goes.
+            before = len(self.book.orders.open_reductions(symbol))
+            await self._place(symbol, instrument, position, plan, replaces=ids)
+            if len(self.book.orders.open_reductions(symbol)) <= before:
+                return True
+        return await self._cancel_all(plan.orders, "the position has changed")
+
+    async def _wait_for_proof(self, symbol: str) -> bool:
+        """Wait until a stop in doubt is found or proven absent, or the time to protect is over."""
+        for order in self.book.orders.open_reductions(symbol):
+            if order.state in (OrderState.IN_DOUBT, OrderState.PENDING_CANCEL):
+                since = self._naked_since.get(symbol, 0.0)
+                left = since + self._place_within - asyncio.get_running_loop().time()
+                await self.gateway.changes.until(
+                    order,
+                    lambda o: o.state not in (OrderState.IN_DOUBT, OrderState.PENDING_CANCEL),
+                    max(left, 0.001),
+                )
+                break
+        return True
+
+    async def _cancel_all(self, orders: tuple[ManagedOrder, ...], reason: str) -> bool:
+        """Cancel orders and wait until each is proven gone; return False when one is not."""
+        gone = True
+        for order in orders:
+            gone = await self.cancel_and_confirm(order, reason) and gone
+        return gone
+
+    async def cancel_and_confirm(self, order: ManagedOrder, reason: str) -> bool:
+        """Cancel an order and wait until it is proven closed; return False when that takes too long."""
+        for attempt in range(self._attempts):
+            await self.gateway.cancel(order, reason)
+            if await self.gateway.changes.until(
+                order, _is_gone, self._place_within / self._attempts
+            ):
+                return True
+            if order.state is OrderState.PENDING_CANCEL:
+                break  # the resolver goes on asking
+            await asyncio.sleep(0.1 * 2**attempt)
+        return _is_gone(order)
+
+    # -- closing ---------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def exiting(self, symbol: str, quantity: Decimal, side: Side) -> AsyncIterator[None]:
+        """Make room for an exit: while this is held the keeper leaves the symbol alone.
+
+        A stop that stands in the way is cancelled and proven gone first, so that the two can never both execute.
+        """
+        async with self._locks[symbol]:
+            await self._make_room(symbol, quantity, side)
+            yield
+        self.check(symbol)
+
+    async def _make_room(self, symbol: str, quantity: Decimal, side: Side) -> None:
+        if reducible(self.book, symbol, side) >= quantity:
+            return
+        for order in self.book.orders.open_reductions(symbol):
+            if order.role is OrderRole.STOP and order.side is side:
+                await self.cancel_and_confirm(order, "the position is being closed")
+
+    async def flatten(self, symbol: str, reason: str) -> bool:
+        """Close a position at the market; return whether the order is out or nothing is left."""
+        instrument = await self._instrument_of(symbol)
+        async with self._locks[symbol]:
+            done = await self._flatten(symbol, instrument, reason, alarm=False)
+        self.check(symbol)
+        return done
+
+    async def _flatten(
+        self, symbol: str, instrument: Instrument, reason: str, *, alarm: bool = True
+    ) -> bool:
+        """Cancel what would stand in the way, then close the position; return False when it has to be tried later."""
+        position = self.book.position(symbol)
+        if position is None:
+            return True
+        if alarm:
+            self.recorder.alarm(
+                "UNPROTECTED",
+                f"{symbol} {plain(position.quantity)}: {reason}; flattening",
+                symbol=symbol,
+            )
+            self.recorder.announce(
+                ProtectionFailed(
+                    at=self.recorder.clock.now(),
+                    signal_id=position.signal_id,
+                    symbol=symbol,
+                    reason=reason,
+                )
+            )
+        sent = await self._close(symbol, instrument, position, OrderRole.FLATTEN)
+        if sent:
+            self._forget(symbol)
+            return True
+        if symbol not in self.book.blocked:
+            self.recorder.record(
+                SymbolBlocked(
+                    symbol=symbol, blocked=True, cause=f"could not be flattened: {reason}"
+                )
+            )
+        asyncio.get_running_loop().call_later(1.0, self.check, symbol)
+        return False
+
+    async def _close(
+        self, symbol: str, instrument: Instrument, position: Position, role: OrderRole
+    ) -> bool:
+        side = protective_side(position)
+        await self._make_room(symbol, abs(position.quantity), side)
+        # A stop that could not be proven gone may stay only where the venue keeps the two from executing both.
+        stuck = tuple(
+            order.client_order_id
+            for order in self.book.orders.open_reductions(symbol)
+            if order.role is OrderRole.STOP and self.gateway.adapter.capabilities.never_flips
+        )
+        left = reducible(self.book, symbol, side, replaces=stuck)
+        if instrument.round_quantity(left) <= 0:
+            return self.book.position(symbol) is None
+        sent = await self.gateway.send(
+            Reduction(
+                instrument=instrument,
+                side=side,
+                quantity=left,
+                role=role,
+                parent=position.position_id,
+                position_id=position.position_id,
+                signal_id=position.signal_id or None,
+                expected_price=self.book.mark(symbol),
+                replaces=stuck,
+            )
+        )
+        order = sent.order
+        if order is not None and order.state is OrderState.NEW:
+            self.gateway.give_up(order, "not sent; tried again")
+        return order is not None and (order.state.may_be_live or bool(order.filled))
+
+    # -- targets ---------------------------------------------------------------------------------------
+
+    async def on_price(self, symbol: str, low: Decimal, high: Decimal) -> None:
+        """Close a position whose target a price range has touched."""
+        position = self.book.position(symbol)
+        if position is None or not target_is_touched(position, low, high):
+            return
+        if any(o.role is not OrderRole.STOP for o in self.book.orders.open_reductions(symbol)):
+            return  # it is being closed already
+        instrument = await self._instrument_of(symbol)
+        async with self._locks[symbol]:
+            position = self.book.position(symbol)
+            if position is not None and target_is_touched(position, low, high):
+                await self._close(symbol, instrument, position, OrderRole.TARGET)
+        self.check(symbol)
+
+
+def _is_gone(order: ManagedOrder) -> bool:
+    return order.is_closed or order.state is OrderState.PRESUMED_ABSENT

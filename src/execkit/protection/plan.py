@@ -1,0 +1,111 @@
+"""What protection a position needs now. Pure: protective quantity is a function of the position."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import Enum
+
+import msgspec
+
+from execkit.model.instrument import Instrument
+from execkit.model.order import OrderRole, OrderState, Side
+from execkit.model.position import Position
+from execkit.numbers import ZERO
+from execkit.orders.manager import ManagedOrder
+
+
+class Step(Enum):
+    """The next thing to do for a symbol."""
+
+    NOTHING = "nothing"
+    PLACE = "place"
+    RESIZE = "resize"
+    CANCEL = "cancel"
+    FLATTEN = "flatten"
+    WAIT = "wait"
+    """Something is in doubt: what to do depends on what became of it."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The next step, with what it needs."""
+
+    step: Step
+    quantity: Decimal = ZERO
+    stop_price: Decimal = ZERO
+    orders: tuple[ManagedOrder, ...] = ()
+    reason: str = ""
+
+
+def protective_side(position: Position) -> Side:
+    """Return the side that closes a position."""
+    return Side.SELL if position.is_long else Side.BUY
+
+
+def protective_quantity(
+    position: Position, exits: list[ManagedOrder], instrument: Instrument
+) -> Decimal:
+    """Return what must be covered by a stop: the position less what live exits close, in whole lots."""
+    leaving = sum((order.remaining for order in exits), ZERO)
+    return instrument.round_quantity(max(abs(position.quantity) - leaving, ZERO))
+
+
+def stop_trigger(position: Position, instrument: Instrument) -> Decimal | None:
+    """Return the stop price on a tick, rounded towards the market so that it never triggers later than asked."""
+    if position.stop_loss is None:
+        return None
+    if position.is_long:
+        return instrument.round_price_up(position.stop_loss)
+    return instrument.round_price_down(position.stop_loss)
+
+
+def plan_protection(
+    position: Position | None,
+    reductions: list[ManagedOrder],
+    instrument: Instrument,
+    *,
+    mark: Decimal | None,
+) -> Plan:
+    """Return the next step that brings the live stops of a symbol in line with its position.
+
+    *reductions* are the symbol's reductions that may be live. A position without a stop price is not protected by
+    us (it came from outside); a rest below the venue's minimum cannot be.
+    """
+    stops = [order for order in reductions if order.role is OrderRole.STOP]
+    if position is None:
+        return Plan(Step.CANCEL, orders=tuple(reductions)) if reductions else Plan(Step.NOTHING)
+    side = protective_side(position)
+    wrong = tuple(order for order in reductions if order.side is not side)
+    if wrong:
+        return Plan(Step.CANCEL, orders=wrong, reason="the position has turned")
+    exits = [order for order in reductions if order.role is not OrderRole.STOP]
+    trigger = stop_trigger(position, instrument)
+    needed = protective_quantity(position, exits, instrument)
+    if trigger is None:
+        return Plan(Step.NOTHING)
+    if needed < instrument.min_quantity or needed <= ZERO:
+        return Plan(Step.CANCEL, orders=tuple(stops)) if stops else Plan(Step.NOTHING)
+    if any(order.state in (OrderState.IN_DOUBT, OrderState.PENDING_CANCEL) for order in stops):
+        return Plan(Step.WAIT)
+    right = [order for order in stops if order.stop_price == trigger and order.remaining == needed]
+    if right:
+        others = tuple(order for order in stops if order is not right[0])
+        return Plan(Step.CANCEL, orders=others) if others else Plan(Step.NOTHING)
+    if stops:
+        return Plan(Step.RESIZE, quantity=needed, stop_price=trigger, orders=tuple(stops))
+    if mark is not None and is_through(position, trigger, mark):
+        return Plan(
+            Step.FLATTEN, quantity=needed, reason=f"the price {mark} is beyond the stop {trigger}"
+        )
+    return Plan(Step.PLACE, quantity=needed, stop_price=trigger)
+
+
+def is_through(position: Position, trigger: Decimal, mark: Decimal) -> bool:
+    """Tell whether the price has passed a stop already, so that a venue would refuse it."""
+    return mark <= trigger if position.is_long else mark >= trigger
+
+
+def target_is_touched(position: Position, low: Decimal, high: Decimal) -> bool:
+    """Tell whether a price range has reached the position's target."""
+    if position.take_profit is None:
+        return False
+    return high >= position.take_profit if position.is_long else low <= position.take_profit

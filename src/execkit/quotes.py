@@ -1,0 +1,97 @@
+"""The last quotes: fed by a stream where there is one, fetched once for all who wait where there is none."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+
+from execkit.clock import Clock
+from execkit.exchanges.base import ExchangeAdapter
+from execkit.model.market import Quote
+from execkit.numbers import ZERO
+from execkit.orders.book import Book
+
+log = structlog.get_logger("execkit")
+
+
+class QuoteBook:
+    """Quotes by symbol. A quote older than *max_age* is fetched anew, once for all who ask meanwhile."""
+
+    def __init__(
+        self,
+        adapter: ExchangeAdapter,
+        book: Book,
+        clock: Clock,
+        *,
+        max_age: timedelta = timedelta(seconds=5),
+        timeout: timedelta = timedelta(seconds=5),
+    ) -> None:
+        self._adapter = adapter
+        self._book = book
+        self._clock = clock
+        self._max_age = max_age
+        self._timeout = timeout.total_seconds()
+        self._quotes: dict[str, Quote] = {}
+        self._fetches: dict[str, asyncio.Task[Quote | None]] = {}
+
+    def see(self, quote: Quote) -> bool:
+        """Take in a quote; return False for one that cannot be true or is older than what is known."""
+        if not (quote.bid.is_finite() and quote.ask.is_finite() and ZERO < quote.bid <= quote.ask):
+            log.warning("quote.impossible", quote=repr(quote))
+            return False
+        known = self._quotes.get(quote.symbol)
+        if known is not None and quote.at < known.at:
+            return False
+        self._quotes[quote.symbol] = quote
+        self._book.see_quote(quote)
+        return True
+
+    def last(self, symbol: str) -> Quote | None:
+        """Return the last quote, however old."""
+        return self._quotes.get(symbol)
+
+    def fresh(self, symbol: str) -> Quote | None:
+        """Return the last quote if it is young enough."""
+        quote = self._quotes.get(symbol)
+        if quote is not None and self._clock.now() - quote.at <= self._max_age:
+            return quote
+        return None
+
+    async def get(self, symbol: str) -> Quote | None:
+        """Return a fresh quote, fetching it if need be; None when there is none to be had."""
+        quote = self.fresh(symbol)
+        if quote is not None:
+            return quote
+        task = self._fetches.get(symbol)
+        if task is None:
+            task = self._fetches[symbol] = asyncio.get_running_loop().create_task(
+                self._fetch(symbol)
+            )
+            task.add_done_callback(lambda _done: self._fetches.pop(symbol, None))
+        # One caller's cancellation must not take the quote away from the others.
+        return await asyncio.shield(task)
+
+    async def _fetch(self, symbol: str) -> Quote | None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                quote = await self._adapter.ticker(symbol)
+        except Exception as error:  # noqa: BLE001 - no quote is an answer here
+            log.warning("quote.fetch_failed", symbol=symbol, error=repr(error))
+            return None
+        self.see(quote)
+        return self.fresh(symbol)
+
+    async def follow(self, symbols: list[str]) -> None:
+        """Feed from the venue's quote stream until cancelled; a broken stream is opened again."""
+        wait = 0.5
+        while True:
+            try:
+                async for quote in self._adapter.watch_quotes(symbols):
+                    self.see(quote)
+                    wait = 0.5
+            except Exception as error:  # noqa: BLE001 - the fetch is the fallback
+                log.warning("quotes.stream_broken", error=repr(error))
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 30.0)

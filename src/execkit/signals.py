@@ -1,0 +1,143 @@
+"""From a signal to a ticket, and from a result to what the journal keeps of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from execkit.model.account import AccountView
+from execkit.model.denial import Denial
+from execkit.model.instrument import Instrument
+from execkit.model.market import Quote
+from execkit.model.order import OrderRole, Side, TimeInForce
+from execkit.model.position import Position
+from execkit.model.records import SignalResult
+from execkit.model.result import ExecutionResult, HandlerTrace, Outcome
+from execkit.model.signal import TradingSignal
+from execkit.model.ticket import OrderTicket
+from execkit.numbers import ZERO
+from execkit.orders.book import Book
+from execkit.orders.manager import ManagedOrder
+
+
+def role_of(signal: TradingSignal, position: Position | None) -> OrderRole:
+    """Return what a signal means: against an open position it closes, else it opens."""
+    if signal.reduce_only:
+        return OrderRole.EXIT
+    if position is not None and position.quantity:
+        against = position.is_long is (signal.side is Side.SELL)
+        return OrderRole.EXIT if against else OrderRole.ENTRY
+    return OrderRole.ENTRY
+
+
+def make_ticket(
+    signal: TradingSignal,
+    signal_id: str,
+    *,
+    instrument: Instrument,
+    quote: Quote,
+    account: AccountView,
+    position: Position | None,
+    now: datetime,
+) -> OrderTicket:
+    """Return the ticket that starts a signal's way through the chain."""
+    return OrderTicket(
+        signal=signal,
+        signal_id=signal_id,
+        instrument=instrument,
+        quote=quote,
+        account=account,
+        position=position,
+        role=role_of(signal, position),
+        side=signal.side,
+        type=signal.order_type,
+        quantity=signal.quantity,
+        limit_price=signal.limit_price,
+        stop_price=signal.stop_price,
+        time_in_force=signal.time_in_force or TimeInForce.GTC,
+        stop_loss=signal.stop_loss,
+        take_profit=signal.take_profit,
+        created_at=now,
+    )
+
+
+def denied(signal: TradingSignal, signal_id: str, denial: Denial, now: datetime) -> ExecutionResult:
+    """Return the result of a signal that was refused before there was a ticket."""
+    return ExecutionResult(
+        signal_id=signal_id,
+        symbol=signal.symbol,
+        side=signal.side,
+        outcome=Outcome.DENIED,
+        created_at=now,
+        denial=denial,
+        reason=str(denial),
+        requested=signal.quantity,
+        trace=(HandlerTrace("ExecutionEngine", "denied", str(denial)),),
+    )
+
+
+def to_record(result: ExecutionResult, digest: str) -> SignalResult:
+    """Return what the journal keeps of a result: everything but measured durations."""
+    return SignalResult(
+        signal_id=result.signal_id,
+        signal_digest=digest,
+        symbol=result.symbol,
+        side=result.side,
+        outcome=result.outcome,
+        denial=result.denial,
+        reason=result.reason,
+        client_order_ids=result.client_order_ids,
+        requested=result.requested,
+        filled=result.filled,
+        average_price=result.average_price,
+        expected_price=result.expected_price,
+        created_at=result.created_at,
+        alerts=result.alerts,
+        verdicts=tuple((entry.handler, entry.verdict, entry.reason) for entry in result.trace),
+    )
+
+
+def from_record(record: SignalResult, book: Book, now: datetime) -> ExecutionResult:
+    """Return the result that was given before, with its order where that is still in memory."""
+    orders = [book.orders[i] for i in record.client_order_ids if i in book.orders]
+    order = orders[-1] if orders else None
+    return ExecutionResult(
+        signal_id=record.signal_id,
+        symbol=record.symbol,
+        side=record.side,
+        outcome=record.outcome,
+        created_at=record.created_at or now,
+        denial=record.denial,
+        reason=record.reason,
+        order=order,
+        client_order_ids=record.client_order_ids,
+        requested=record.requested,
+        filled=record.filled or ZERO,
+        average_price=record.average_price,
+        expected_price=record.expected_price,
+        fills=() if order is None else order.fills,
+        alerts=record.alerts,
+        trace=tuple(HandlerTrace(*verdict) for verdict in record.verdicts),
+    )
+
+
+def from_orders(
+    signal: TradingSignal, signal_id: str, orders: list[ManagedOrder], outcome: Outcome
+) -> ExecutionResult:
+    """Return the result that the orders of a signal amount to, when nobody was told of it before a restart."""
+    order = orders[-1]
+    return ExecutionResult(
+        signal_id=signal_id,
+        symbol=signal.symbol,
+        side=signal.side,
+        outcome=outcome,
+        created_at=orders[0].created_at,
+        reason=order.reason,
+        order=order,
+        client_order_ids=tuple(each.client_order_id for each in orders),
+        requested=order.quantity,
+        filled=order.filled,
+        average_price=order.average_price,
+        expected_price=order.expected_price,
+        fills=order.fills,
+        trace=(HandlerTrace("ExecutionEngine", "recovered", "sent before the restart"),),
+    )

@@ -1,0 +1,181 @@
+"""The engine's long-running tasks: the order stream, the period, time-outs and the queue for the open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import structlog
+
+from execkit.errors import JournalCommitError, UnsupportedFeatureError
+from execkit.handlers.desk import Desk
+from execkit.model.order import Fill, OrderEvent, OrderReport, OrderRole, OrderUpdate, StreamGap
+from execkit.model.records import EquityMarked, OrderChanged, Record, SignalQueued, Source
+from execkit.orders.manager import ManagedOrder
+
+log = structlog.get_logger("execkit")
+
+_MARK_EVERY: Final = timedelta(minutes=15)
+
+
+class Upkeep:
+    """Runs and stops the tasks. *reconcile_every* is the period of the comparison with the venue."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        currency: str,
+        *,
+        reconcile_every: timedelta = timedelta(seconds=60),
+        resubmit: Callable[[SignalQueued], Awaitable[object]],
+    ) -> None:
+        self.desk = desk
+        self.currency = currency
+        self._reconcile_every = reconcile_every.total_seconds()
+        self._resubmit = resubmit
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        desk.recorder.listen(self._on_record)
+
+    async def start(self) -> None:
+        """Open the stream, bring the book up to the venue's state, and start the tasks."""
+        desk = self.desk
+        updates = None
+        if desk.adapter.capabilities.order_stream:
+            updates = desk.adapter.order_updates()
+            desk.reconciler.stream_is_live = True
+        await desk.reconciler.start()
+        self.mark_equity()
+        for order in list(desk.book.orders.active.values()):
+            self._arm(order)
+        if updates is not None:
+            self.spawn(self._follow_orders(updates), "order stream")
+        self.spawn(self._periodically(), "period")
+        if desk.adapter.capabilities.quote_stream:
+            self.spawn(desk.quotes.follow([]), "quotes")
+
+    def spawn(self, work: Awaitable[Any], name: str) -> None:
+        """Run a task until `stop`; one that fails is reported, not lost."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._ended(done, name))
+
+    def _ended(self, task: asyncio.Task[Any], name: str) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.desk.recorder.alarm("TASK_FAILED", f"{name}: {task.exception()!r}")
+
+    async def stop(self) -> None:
+        """End every task."""
+        for timer in self._timers.values():
+            timer.cancel()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- the stream ------------------------------------------------------------------------------------
+
+    async def _follow_orders(self, updates: Any) -> None:
+        reconciler = self.desk.reconciler
+        wait = 0.1
+        while True:
+            try:
+                async for update in updates:
+                    wait = 0.1
+                    await self._take(update)
+                log.warning("stream.ended")
+            except UnsupportedFeatureError:
+                reconciler.stream_is_live = False
+                return
+            except Exception as error:  # noqa: BLE001 - open it again
+                log.warning("stream.broken", error=repr(error))
+            reconciler.stream_is_live = False
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 30.0)
+            updates = self.desk.adapter.order_updates()
+            # What happened while nobody listened is fetched; only then does the stream count again.
+            if await reconciler.try_run():
+                reconciler.stream_is_live = True
+
+    async def _take(self, update: OrderUpdate) -> None:
+        """Take in one update; one that cannot be handled must not silence the rest."""
+        desk = self.desk
+        try:
+            if isinstance(update, Fill):
+                desk.gateway.take_fill(update, Source.STREAM)
+            elif isinstance(update, OrderReport):
+                await desk.gateway.absorb(update, Source.STREAM)
+            elif isinstance(update, StreamGap):
+                log.warning("stream.gap", reason=update.reason)
+                await desk.reconciler.try_run()
+            await desk.recorder.settle()
+        except JournalCommitError as error:
+            log.warning("journal.unavailable", error=str(error))
+        except Exception:
+            log.exception("stream.update_failed", update=repr(update))
+            desk.reconciler.verify_soon(getattr(update, "symbol", ""))
+
+    # -- the period ------------------------------------------------------------------------------------
+
+    async def _periodically(self) -> None:
+        while True:
+            await asyncio.sleep(self._reconcile_every)
+            await self.desk.reconciler.try_run()
+            self.mark_equity()
+            await self._drain_queue()
+
+    def mark_equity(self) -> None:
+        """Note the equity, at the start of each UTC day and every quarter of an hour."""
+        book, now = self.desk.book, self.desk.clock.now()
+        marks = book.equity_marks
+        opens = not any(mark.opens_session and _same_day(mark.at, now) for mark in marks)
+        if opens or now - marks[-1].at >= _MARK_EVERY:
+            self.desk.recorder.record(
+                EquityMarked(equity=book.equity(self.currency), opens_session=opens)
+            )
+
+    async def _drain_queue(self) -> None:
+        """Send queued signals whose market has opened."""
+        for queued in list(self.desk.book.queued.values()):
+            try:
+                status = await self.desk.adapter.market_status(queued.symbol)
+            except Exception as error:  # noqa: BLE001 - asked again next time
+                log.warning("market.status_failed", symbol=queued.symbol, error=repr(error))
+                continue
+            if status.is_open:
+                await self._resubmit(queued)
+
+    # -- time-outs -------------------------------------------------------------------------------------
+
+    def _on_record(self, record: Record, order: ManagedOrder | None) -> None:
+        if order is None or order.role is not OrderRole.ENTRY:
+            return
+        if order.is_closed:
+            timer = self._timers.pop(order.client_order_id, None)
+            if timer is not None:
+                timer.cancel()
+        elif isinstance(record, OrderChanged) and record.event is OrderEvent.ACCEPT:
+            self._arm(order)
+
+    def _arm(self, order: ManagedOrder) -> None:
+        timeout_at = order.intent.timeout_at
+        if timeout_at is None or order.client_order_id in self._timers:
+            return
+        delay = max((timeout_at - self.desk.clock.now()).total_seconds(), 0.0)
+        self._timers[order.client_order_id] = asyncio.get_running_loop().call_later(
+            delay, self._time_out, order
+        )
+
+    def _time_out(self, order: ManagedOrder) -> None:
+        self._timers.pop(order.client_order_id, None)
+        if not order.is_closed:
+            self.spawn(
+                self.desk.gateway.cancel(order, "it rested longer than its time-out"), "time-out"
+            )
+
+
+def _same_day(first: datetime, second: datetime) -> bool:
+    return first.date() == second.date()
