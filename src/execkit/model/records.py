@@ -206,6 +206,8 @@ class BarClosed(_Record, frozen=True, kw_only=True, tag="bar"):
     low: Decimal
     close: Decimal
     decisions: tuple[Decision, ...] = ()
+    signals: dict[str, str] = {}
+    """What is to be submitted, by signal id, as JSON: owed until it is taken up, also across a restart."""
 
 
 class PlanChanged(_Record, frozen=True, kw_only=True, tag="plan"):

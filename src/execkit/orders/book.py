@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from execkit.model.account import AccountView
-from execkit.model.market import Quote
+from execkit.model.market import Quote, Timeframe
 from execkit.model.order import Fill, OrderReport, OrderRole
 from execkit.model.position import Position, PositionState
 from execkit.model.records import (
@@ -81,6 +81,7 @@ class _Snapshot(msgspec.Struct):
     equity_marks: list[EquityMark]
     fired: list[tuple[str, str, datetime]]
     plans: dict[str, PlanChanged]
+    owed: dict[str, str]
     alarms: list[Alarm]
     revisions: dict[str, int]
     last_at: datetime | None
@@ -104,6 +105,8 @@ class Book:
         self.fired: dict[tuple[str, str], datetime] = {}
         """Last close of (symbol, timeframe) whose functions were asked."""
         self.plans: dict[str, PlanChanged] = {}
+        self.owed: dict[str, str] = {}
+        """Signals that a bar made and nobody took up yet, by id, as JSON."""
         self.alarms: deque[Alarm] = deque(maxlen=KEEP_ALARMS)
         self.revisions: dict[str, int] = {}
         """Next revision by "parent/role"; client order ids come from it."""
@@ -227,6 +230,7 @@ class Book:
             case SignalResult():
                 self._result(record)
             case SignalQueued():
+                self.owed.pop(record.signal_id, None)
                 if record.queued:
                     self.queued[record.signal_id] = record
                 else:
@@ -265,6 +269,7 @@ class Book:
             self._signal(record.signal_id, record.signal_digest)
 
     def _signal(self, signal_id: str, digest: str) -> SignalEntry:
+        self.owed.pop(signal_id, None)
         entry = self.signals.get(signal_id)
         if entry is None:
             entry = self.signals[signal_id] = SignalEntry(digest)
@@ -330,7 +335,12 @@ class Book:
         last = self.fired.get(key)
         if last is None or record.close_time > last:
             self.fired[key] = record.close_time
-        self.positions.see_bar(record.symbol, record.high, record.low)
+        self.owed.update(record.signals)
+        position = self.positions.open.get(record.symbol)
+        began = record.close_time - Timeframe(record.timeframe).duration
+        # A bar that began before the position may have its extreme from then.
+        if position is not None and began >= position.opened_at:
+            self.positions.see_bar(record.symbol, record.high, record.low)
 
     # -- snapshot --------------------------------------------------------------------------------------
 
@@ -349,6 +359,7 @@ class Book:
                 equity_marks=list(self.equity_marks),
                 fired=[(symbol, frame, at) for (symbol, frame), at in self.fired.items()],
                 plans=self.plans,
+                owed=self.owed,
                 alarms=list(self.alarms),
                 revisions=self.revisions,
                 last_at=self.last_at,
@@ -370,6 +381,7 @@ class Book:
         book.equity_marks.extend(shot.equity_marks)
         book.fired = {(symbol, frame): at for symbol, frame, at in shot.fired}
         book.plans = shot.plans
+        book.owed = shot.owed
         book.alarms.extend(shot.alarms)
         book.revisions = shot.revisions
         book.last_at = shot.last_at
