@@ -13,8 +13,6 @@ from execkit.numbers import plain
 PREFIX: Final = "xk"
 """First characters of each client order id of ours; how we know our orders at a venue."""
 
-_SEPARATOR: Final = b"\x1f"
-
 
 def client_order_id(
     account: str, signal_id: str, role: str, leg: int = 0, slice_: int = 0, revision: int = 0
@@ -35,10 +33,8 @@ def is_ours(order_id: str) -> bool:
 
 def content_digest(*parts: object) -> str:
     """Return a short digest of the parts; equal content (1.0 equals 1) gives an equal digest."""
-    text = _SEPARATOR.join(
-        (plain(part) if isinstance(part, Decimal) else str(part)).encode() for part in parts
-    )
-    return blake2b(text, digest_size=12).hexdigest()
+    text = "\x1f".join([plain(part) if type(part) is Decimal else str(part) for part in parts])
+    return blake2b(text.encode(), digest_size=12).hexdigest()
 
 
 def random_id(rng: random.Random) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum, StrEnum
+from hashlib import blake2b
 from typing import Final
 
 import msgspec
 
-from execkit.ids import content_digest
-from execkit.numbers import ZERO, plain
+from execkit.numbers import ZERO
 
 
 class Side(StrEnum):
@@ -144,6 +144,9 @@ class OrderEvent(Enum):
     FAIL = "fail"
 
 
+_encoder: Final = msgspec.json.Encoder()
+
+
 class OrderRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One order as it is sent to a venue. Quantities are in base units."""
 
@@ -162,19 +165,7 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     @property
     def payload_hash(self) -> str:
         """Digest of everything the venue is asked for."""
-        return content_digest(
-            self.client_order_id,
-            self.symbol,
-            self.side,
-            self.type,
-            plain(self.quantity),
-            None if self.limit_price is None else plain(self.limit_price),
-            None if self.stop_price is None else plain(self.stop_price),
-            self.time_in_force,
-            self.reduce_only,
-            self.post_only,
-            self.expire_at,
-        )
+        return blake2b(_encoder.encode(self), digest_size=12).hexdigest()
 
     @property
     def is_marketable(self) -> bool:

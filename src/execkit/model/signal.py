@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cached_property
 
 import attrs
 
@@ -108,7 +109,7 @@ class TradingSignal:
             return OrderType.STOP if self.limit_price is None else OrderType.STOP_LIMIT
         return OrderType.MARKET if self.limit_price is None else OrderType.LIMIT
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Digest of what is asked for; the same id with another digest is a conflict."""
         return content_digest(

@@ -23,6 +23,9 @@ from execkit.numbers import MONEY, ZERO
 WINDOW: Final = 200
 """Fills per symbol that can still be re-sorted or corrected."""
 
+KEEP_IDS: Final = 2000
+"""Trade ids per symbol that are recognised when they come again."""
+
 KEEP_CLOSED: Final = 1000
 """Closed positions kept in memory; the store has all."""
 
@@ -78,6 +81,7 @@ class PositionExport(msgspec.Struct):
     lives: dict[str, _Life]
     settled: dict[str, _Life]
     window: dict[str, list[Execution]]
+    seen: dict[str, list[str]]
     levels: dict[str, _Levels]
     closed: list[Position]
 
@@ -116,12 +120,14 @@ class PositionBook:
         self._lives: dict[str, _Life] = {}
         self._settled: dict[str, _Life] = {}
         self._window: dict[str, list[Execution]] = {}
+        self._seen: dict[str, dict[str, None]] = {}
         self._levels: dict[str, _Levels] = {}
 
     def apply(self, fill: Fill, origin: Origin) -> None:
         """Add a fill, or put a corrected one in the place of another."""
         symbol = fill.symbol
         window = self._window.setdefault(symbol, [])
+        self._remember(symbol, fill)
         new = Execution(fill, origin)
         in_order = not window or new.key >= window[-1].key
         if fill.replaces is not None:
@@ -139,6 +145,15 @@ class PositionBook:
         while len(window) > WINDOW:
             self._settle(symbol, window.pop(0))
         self._show(symbol)
+
+    def _remember(self, symbol: str, fill: Fill) -> None:
+        """Keep the trade id, and the one it replaces: a late repetition of that one is no news either."""
+        seen = self._seen.setdefault(symbol, {})
+        seen[fill.trade_id] = None
+        if fill.replaces is not None:
+            seen[fill.replaces] = None
+        while len(seen) > KEEP_IDS:
+            del seen[next(iter(seen))]
 
     def adjust(self, symbol: str, quantity: Decimal, price: Decimal, at: datetime) -> None:
         """Take over a change that came from outside, as if it had been a fill without a fee."""
@@ -184,8 +199,9 @@ class PositionBook:
         return ZERO if life is None else life.quantity
 
     def knows(self, symbol: str, trade_id: str) -> bool:
-        """Tell whether a trade is among the recent fills of a symbol."""
-        return any(e.fill.trade_id == trade_id for e in self._window.get(symbol, ()))
+        """Tell whether a trade is among the recent fills of a symbol, or was replaced by one of them."""
+        seen = self._seen.get(symbol)
+        return seen is not None and trade_id in seen
 
     def executions(self, symbol: str) -> Iterator[Execution]:
         """Return the recent fills of a symbol, in order."""
@@ -310,6 +326,7 @@ class PositionBook:
         self._lives = data.lives
         self._settled = data.settled
         self._window = data.window
+        self._seen = {symbol: dict.fromkeys(ids) for symbol, ids in data.seen.items()}
         self._levels = data.levels
         self.closed = data.closed
         for symbol in self._lives:
