@@ -319,7 +319,14 @@ class PositionBook:
 
     def export(self) -> PositionExport:
         """Return everything as plain values, for a snapshot."""
-        return PositionExport(self._lives, self._settled, self._window, self._levels, self.closed)
+        return PositionExport(
+            self._lives,
+            self._settled,
+            self._window,
+            {symbol: list(ids) for symbol, ids in self._seen.items()},
+            self._levels,
+            self.closed,
+        )
 
     def restore(self, data: PositionExport) -> None:
         """Take over what `export` gave."""
