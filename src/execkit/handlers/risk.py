@@ -1,0 +1,348 @@
+"""Second link of the chain: size the order, hold it to every limit, and reserve what it may spend."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, ClassVar
+
+from msgspec.structs import replace
+
+from execkit.errors import ConfigurationError, PipelineError
+from execkit.model.denial import Denial, DenialCode
+from execkit.model.order import Side
+from execkit.model.position import Position
+from execkit.model.records import TradingState, TradingStateChanged
+from execkit.model.result import ExecutionResult
+from execkit.model.ticket import OrderTicket, RiskStamp
+from execkit.numbers import HUNDRED, MONEY, ZERO, percent, plain
+from execkit.pipeline import Next
+from execkit.risk.checks import (
+    check_order,
+    check_position_count,
+    check_quote,
+    check_risk_reward,
+    check_stop_distance,
+    check_stop_loss,
+    check_take_profit,
+    expected_price,
+    unit_cost,
+    worst_price,
+)
+from execkit.risk.daily import DayWatch
+from execkit.risk.limits import RiskLimits
+from execkit.risk.scaling import check_scale_in
+from execkit.risk.sizing import PercentOfEquity, Room, Sizing, SizingFunction, SizingInputs, fit
+
+if TYPE_CHECKING:
+    from execkit.handlers.desk import Desk
+
+_TOO_SMALL = (DenialCode.QUANTITY_TOO_SMALL, DenialCode.NOTIONAL_TOO_SMALL)
+
+
+class RiskManagementHandler:
+    """Approve entries within *limits*, sized by *sizing* where the signal states no quantity.
+
+    A stated quantity is approved or denied, never changed. Limits count positions, everything under way and
+    orders of others; the check and the reservation are one step, so signals that come together cannot pass a
+    limit together. Money is compared at the arrival mid, inclusively. Reductions pass; they are cut to the
+    position. *price_collar_pct* is how much worse than the quote a market order may execute in the worst case.
+
+    Raises `ConfigurationError` naming the option for a value out of range.
+    """
+
+    place: ClassVar = "before"
+    stamps_risk: ClassVar = True
+
+    def __init__(
+        self,
+        limits: RiskLimits | None = None,
+        *,
+        sizing: Sizing | SizingFunction | None = None,
+        price_collar_pct: Decimal | int = Decimal(5),
+    ) -> None:
+        self.limits = limits = RiskLimits() if limits is None else limits
+        if not isinstance(limits, RiskLimits):
+            raise ConfigurationError(f"limits: {limits!r} is not a RiskLimits")
+        self.sizing = PercentOfEquity(limits.size_pct) if sizing is None else sizing
+        if isinstance(self.sizing, Sizing) and not isinstance(self.sizing, type):
+            self._size: SizingFunction = self.sizing.quantity
+        elif callable(self.sizing) and not isinstance(self.sizing, type):
+            self._size = self.sizing
+        else:
+            raise ConfigurationError(
+                f"sizing: {sizing!r} is neither a sizing method, e.g. FixedNotional(Decimal(500)), nor a function"
+            )
+        self.price_collar_pct = percent("price_collar_pct", price_collar_pct)
+        self._max_size = limits.max_size_pct / HUNDRED
+        self._max_position = limits.max_position_pct / HUNDRED
+        self._max_exposure = limits.max_exposure_pct / HUNDRED
+        # A stop of ours is clamped, and a target of ours never fails our own ratio.
+        stop_pct = min(limits.default_stop_pct, limits.max_stop_distance_pct)
+        self._stop = stop_pct / HUNDRED
+        self._stop_note = (
+            f"default stop clamped from {plain(limits.default_stop_pct)} % to {plain(stop_pct)} %"
+            if stop_pct < limits.default_stop_pct
+            else ""
+        )
+        self._target_r = max(limits.default_target_r, limits.min_risk_reward_ratio)
+        self._lots: dict[str, Decimal] = {}
+        """Lot sizes of the symbols seen: less than a lot is dust that nobody can sell, not a position."""
+        self._desk: Desk | None = None
+        self._day = DayWatch()
+
+    def bind(self, desk: Desk) -> None:
+        """Take the engine's services."""
+        self._desk = desk
+        self._day = DayWatch()
+
+    async def __call__(self, ticket: OrderTicket, call_next: Next, /) -> ExecutionResult:
+        """Pass an approved and reserved ticket on, or deny it."""
+        desk = self._desk
+        if desk is None:
+            raise PipelineError("RiskManagementHandler is not bound to an engine")
+        if ticket.is_reduction:
+            fitted = self._fit_reduction(ticket, desk)
+            if isinstance(fitted, Denial):
+                return ticket.deny_with(fitted)
+            return await call_next(fitted)
+        approved = self._approve(ticket, desk)
+        if isinstance(approved, Denial):
+            return ticket.deny_with(approved)
+        try:
+            return await call_next(approved)
+        finally:
+            desk.ledger.release(ticket.signal_id)
+
+    # -- reductions ------------------------------------------------------------------------------------
+
+    def _fit_reduction(self, ticket: OrderTicket, desk: Desk) -> OrderTicket | Denial:
+        """Cut a reduction to the position: it may close it, never flip it."""
+        symbol = ticket.symbol
+        held = desk.book.positions.quantity(symbol)
+        if held == ZERO or (held > ZERO) is (ticket.side is Side.BUY):
+            return Denial.of(
+                DenialCode.NO_POSITION_TO_REDUCE, symbol=symbol, side=ticket.side, position=held
+            )
+        whole = abs(held)
+        quantity = whole if ticket.quantity is None else min(ticket.quantity, whole)
+        floored = ticket.instrument.round_quantity(quantity)
+        if floored <= ZERO:
+            return Denial.of(
+                DenialCode.QUANTITY_TOO_SMALL, quantity=quantity, limit=ticket.instrument.lot_size
+            )
+        if floored == ticket.quantity:
+            return ticket
+        changed = ticket.evolve(quantity=floored)
+        denial = self._check_order(changed, desk)
+        return changed if denial is None else denial
+
+    def _check_order(self, ticket: OrderTicket, desk: Desk) -> Denial | None:
+        reduces = ticket.is_reduction
+        return check_order(
+            ticket,
+            ticket.instrument,
+            None if reduces else ticket.quote,
+            desk.adapter.capabilities,
+            collar_pct=self.price_collar_pct,
+            is_reduction=reduces,
+        )
+
+    # -- entries ---------------------------------------------------------------------------------------
+
+    def _approve(self, ticket: OrderTicket, desk: Desk) -> OrderTicket | Denial:
+        """Check everything and reserve, without waiting in between."""
+        instrument, currency = ticket.instrument, ticket.account.currency
+        if instrument.quote != currency:
+            return Denial.of(DenialCode.CURRENCY_MISMATCH, quote=instrument.quote, account=currency)
+        denial = (
+            check_quote(ticket.quote)
+            or self._check_order(ticket, desk)
+            or self._check_daily_loss(ticket, desk)
+            or self._check_position(ticket, desk)
+        )
+        if denial is not None:
+            return denial
+        mid = ticket.quote.mid
+        price = expected_price(ticket, mid)
+        stop_loss, take_profit, note = self._levels(ticket, price)
+        limits = self.limits
+        denial = (
+            check_stop_loss(ticket.side, price, stop_loss)
+            or check_stop_distance(price, stop_loss, limits.max_stop_distance_pct)
+            or check_take_profit(ticket.side, price, take_profit)
+            or check_risk_reward(price, stop_loss, take_profit, limits.min_risk_reward_ratio)
+        )
+        if denial is not None:
+            return denial
+        room = self._room(ticket, desk, mid)
+        quantity, cause = ticket.quantity, ""
+        if quantity is None:
+            quantity, cause = self._sized(ticket, room, price, abs(price - stop_loss))
+        worst = worst_price(ticket, ticket.quote, self.price_collar_pct)
+        stamp = RiskStamp(ticket.signal_id, ticket.symbol, ticket.side, quantity, worst)
+        notes = ticket.notes
+        if note:
+            notes = (*notes, note)
+        if cause:
+            notes = (*notes, f"size capped by {cause}")
+        approved = replace(
+            ticket,
+            quantity=quantity,
+            stop_loss=stop_loss,
+            take_profit=take_profit,
+            stamp=stamp,
+            notes=notes,
+        )
+        denial = (
+            self._check_sized(approved, quantity, room, desk)
+            if ticket.quantity is None
+            else room.check(quantity)
+        )
+        if denial is not None:
+            return denial
+        desk.ledger.reserve(
+            stamp.reservation_id,
+            stamp.symbol,
+            stamp.side,
+            quantity,
+            worst,
+            price=mid,
+            fee_rate=ZERO if instrument.fee_in_base else max(instrument.taker_fee, ZERO),
+        )
+        return approved
+
+    def _check_daily_loss(self, ticket: OrderTicket, desk: Desk) -> Denial | None:
+        """Trip to reducing when the day has lost its limit."""
+        baseline = self._day.baseline(desk.clock.now(), desk.book.equity_marks)
+        if baseline is None:
+            return None
+        loss = baseline.loss(ticket.account.equity)
+        limit = self.limits.daily_loss_amount
+        if limit is None:
+            limit = baseline.opening * self.limits.daily_loss_pct / HUNDRED
+        if loss < limit:
+            return None
+        if desk.book.trading_state is TradingState.ACTIVE:
+            cause = f"daily loss {plain(loss)} reached the limit {plain(limit)}"
+            desk.recorder.record(
+                TradingStateChanged(state=TradingState.REDUCING, cause=cause, actor="risk")
+            )
+        return Denial.of(DenialCode.DAILY_LOSS_REACHED, loss=loss, limit=limit)
+
+    def _check_position(self, ticket: OrderTicket, desk: Desk) -> Denial | None:
+        limits, symbol, book = self.limits, ticket.symbol, desk.book
+        self._lots[symbol] = ticket.instrument.lot_size
+        position = book.positions.open.get(symbol)
+        if position is not None and not self._is_dust(position):
+            executions = book.positions.executions(symbol)
+            denial = check_scale_in(position, executions, ticket.side, ticket.quote.mid, limits)
+            if denial is not None:
+                return denial
+        elif ticket.side is Side.SELL and not limits.allow_short:
+            return Denial.of(DenialCode.SHORT_NOT_ALLOWED, symbol=symbol, allow_short=False)
+        if ticket.side is Side.SELL and not desk.adapter.capabilities.short_selling:
+            return Denial.of(
+                DenialCode.SHORT_NOT_ALLOWED, symbol=symbol, venue=f"{desk.adapter.name} cannot"
+            )
+        ledger = desk.ledger
+        if ledger.is_pending(symbol, besides=ticket.signal_id):
+            # Validation saw no order yet: the other signal is still on its way through the chain.
+            return Denial.of(
+                DenialCode.PENDING_ORDER_EXISTS,
+                symbol=symbol,
+                reserved=ledger.reserved_notional_of(symbol),
+            )
+        held, pending = book.positions.open, ledger.pending_symbols
+        most = limits.max_concurrent_positions
+        if len(held) + len(pending) < most:
+            return None
+        real = {name for name, position in held.items() if not self._is_dust(position)}
+        return check_position_count(len(real | pending | {symbol}), most)
+
+    def _is_dust(self, position: Position) -> bool:
+        return abs(position.quantity) < self._lots.get(position.symbol, ZERO)
+
+    def _levels(self, ticket: OrderTicket, price: Decimal) -> tuple[Decimal, Decimal, str]:
+        """Return stop-loss and take-profit on ticks, and a remark where ours was clamped.
+
+        A stop is rounded towards the entry and a target away from it: no more loss, no less gain.
+        """
+        buys, note = ticket.side is Side.BUY, ""
+        # For a long both lie above what was asked, for a short both below.
+        rounded = ticket.instrument.round_price_up if buys else ticket.instrument.round_price_down
+        stop_loss = ticket.stop_loss
+        if stop_loss is None:
+            distance = MONEY.multiply(price, self._stop)
+            stop_loss, note = (price - distance if buys else price + distance), self._stop_note
+        stop_loss = rounded(stop_loss)
+        take_profit = ticket.take_profit
+        if take_profit is None:
+            reward = MONEY.multiply(abs(price - stop_loss), self._target_r)
+            take_profit = price + reward if buys else price - reward
+        return stop_loss, rounded(take_profit), note
+
+    def _room(self, ticket: OrderTicket, desk: Desk, mid: Decimal) -> Room:
+        symbol, book, ledger = ticket.symbol, desk.book, desk.ledger
+        held = total = ZERO
+        for name, position in book.positions.open.items():
+            if name == symbol:
+                held = notional = abs(MONEY.multiply(position.quantity, mid))
+            else:
+                mark = book.mark(name) or position.average_price
+                notional = abs(MONEY.multiply(position.quantity, mark))
+            total = MONEY.add(total, notional)
+        cost = None
+        if ticket.side is Side.BUY:
+            cost = unit_cost(ticket.reference_price, ticket.instrument)
+        equity = max(ticket.account.equity, ZERO)
+        # An order that the same signal has already, found at a restart, is not counted twice.
+        own_notional, own_cash = ledger.claimed(ticket.signal_id)
+        cash = book.cash.get(ticket.account.currency, ZERO)
+        return Room(
+            price=mid,
+            size_limit=MONEY.multiply(equity, self._max_size),
+            position=held + ledger.reserved_notional_of(symbol) - own_notional,
+            position_limit=MONEY.multiply(equity, self._max_position),
+            exposure=total + ledger.exposure - own_notional,
+            exposure_limit=MONEY.multiply(equity, self._max_exposure),
+            cost=cost,
+            cash=cash - ledger.reserved_cash + own_cash,
+        )
+
+    def _sized(
+        self, ticket: OrderTicket, room: Room, price: Decimal, stop_distance: Decimal
+    ) -> tuple[Decimal, str]:
+        """Return what the sizing method wants, cut down and rounded down, and what cut it."""
+        wanted = self._size(
+            SizingInputs(
+                symbol=ticket.symbol,
+                side=ticket.side,
+                equity=ticket.account.equity,
+                price=price,
+                stop_distance=stop_distance,
+                strength=ticket.signal.strength,
+            )
+        )
+        if not isinstance(wanted, Decimal) or not wanted.is_finite():
+            raise ConfigurationError(f"sizing: {wanted!r} is not a finite Decimal")
+        return fit(
+            wanted,
+            room,
+            ticket.instrument,
+            order_type=ticket.type,
+            reference_price=ticket.reference_price,
+        )
+
+    def _check_sized(
+        self, ticket: OrderTicket, quantity: Decimal, room: Room, desk: Desk
+    ) -> Denial | None:
+        """Check the order as sized; where too little is left, name the limit that left it."""
+        denial = self._check_order(ticket, desk) if quantity > ZERO else None
+        if quantity > ZERO and (denial is None or denial.code not in _TOO_SMALL):
+            return denial
+        least = ticket.instrument.smallest_quantity(ticket.reference_price)
+        return (
+            room.check(least)
+            or denial
+            or Denial.of(DenialCode.QUANTITY_TOO_SMALL, quantity=quantity, limit=least)
+        )
