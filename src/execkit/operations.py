@@ -52,7 +52,7 @@ async def flatten(desk: Desk, symbol: str | None) -> bool:
         if order.role is OrderRole.ENTRY and (symbol is None or order.symbol == symbol)
     ]
     await asyncio.gather(
-        *(desk.keeper.cancel_and_confirm(order, "flatten") for order in entries),
+        *(desk.keeper.closer.cancel_and_confirm(order, "flatten") for order in entries),
         return_exceptions=True,
     )
     symbols = [s for s in list(desk.book.positions.open) if symbol is None or s == symbol]

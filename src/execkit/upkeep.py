@@ -105,7 +105,7 @@ class Upkeep:
         desk = self.desk
         try:
             if isinstance(update, Fill):
-                desk.gateway.take_fill(update, Source.STREAM)
+                desk.gateway.intake.take_fill(update, Source.STREAM)
             elif isinstance(update, OrderReport):
                 await desk.gateway.absorb(update, Source.STREAM)
             elif isinstance(update, StreamGap):

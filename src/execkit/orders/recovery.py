@@ -160,7 +160,7 @@ class Reconciler:
             (order.created_at for order in self.book.orders.active.values()), default=since
         )
         for fill in await self._bounded(self.adapter.fills_since(min(since, oldest))):
-            self.gateway.take_fill(fill, Source.RECONCILE)
+            self.gateway.intake.take_fill(fill, Source.RECONCILE)
 
     async def _watch_absent(self) -> None:
         """Look for orders that were presumed absent; after a day they are given up."""

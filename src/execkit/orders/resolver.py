@@ -57,7 +57,7 @@ class Resolver:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._lost_at: dict[str, float] = {}
         gateway.doubt_hook = self.follow
-        gateway.missing_hook = self.fetch_fills
+        gateway.intake.missing_hook = self.fetch_fills
 
     def follow(self, order: ManagedOrder) -> None:
         """Start to ask about an order, unless that is under way."""
@@ -200,7 +200,7 @@ class Resolver:
             )
             if mine:
                 found = True
-                self.gateway.take_fill(fill, Source.LOOKUP)
+                self.gateway.intake.take_fill(fill, Source.LOOKUP)
         return found
 
     async def _bounded(self, call: Awaitable[T]) -> T:

@@ -33,7 +33,7 @@ from execkit.numbers import plain
 from execkit.orders.commands import Reduction
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
-from execkit.orders.proofs import reducible
+from execkit.protection.closing import Closer
 from execkit.protection.plan import (
     Plan,
     Step,
@@ -68,6 +68,7 @@ class ProtectionKeeper:
         self._instrument_of = instrument_of
         self._place_within = place_within.total_seconds()
         self._attempts = attempts
+        self.closer = Closer(gateway, within=place_within, attempts=attempts)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._dirty: set[str] = set()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -158,7 +159,9 @@ class ProtectionKeeper:
     ) -> bool:
         """Take one step; return whether to plan again at once."""
         if plan.step is Step.CANCEL:
-            return await self._cancel_all(plan.orders, plan.reason or "nothing left to protect")
+            return await self.closer.cancel_each(
+                plan.orders, plan.reason or "nothing left to protect"
+            )
         if position is None:
             return True
         if plan.step is Step.FLATTEN:
@@ -255,7 +258,7 @@ class ProtectionKeeper:
             await self._place(symbol, instrument, position, plan, replaces=ids)
             if len(self.book.orders.open_reductions(symbol)) <= before:
                 return True
-        return await self._cancel_all(plan.orders, "the position has changed")
+        return await self.closer.cancel_each(plan.orders, "the position has changed")
 
     async def _wait_for_proof(self, symbol: str) -> bool:
         """Wait until a stop in doubt is found or proven absent, or the time to protect is over."""
@@ -271,26 +274,6 @@ class ProtectionKeeper:
                 break
         return True
 
-    async def _cancel_all(self, orders: tuple[ManagedOrder, ...], reason: str) -> bool:
-        """Cancel orders and wait until each is proven gone; return False when one is not."""
-        gone = True
-        for order in orders:
-            gone = await self.cancel_and_confirm(order, reason) and gone
-        return gone
-
-    async def cancel_and_confirm(self, order: ManagedOrder, reason: str) -> bool:
-        """Cancel an order and wait until it is proven closed; return False when that takes too long."""
-        for attempt in range(self._attempts):
-            await self.gateway.cancel(order, reason)
-            if await self.gateway.changes.until(
-                order, _is_gone, self._place_within / self._attempts
-            ):
-                return True
-            if order.state is OrderState.PENDING_CANCEL:
-                break  # the resolver goes on asking
-            await asyncio.sleep(0.1 * 2**attempt)
-        return _is_gone(order)
-
     # -- closing ---------------------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -300,16 +283,9 @@ class ProtectionKeeper:
         A stop that stands in the way is cancelled and proven gone first, so that the two can never both execute.
         """
         async with self._locks[symbol]:
-            await self._make_room(symbol, quantity, side)
+            await self.closer.make_room(symbol, quantity, side)
             yield
         self.check(symbol)
-
-    async def _make_room(self, symbol: str, quantity: Decimal, side: Side) -> None:
-        if reducible(self.book, symbol, side) >= quantity:
-            return
-        for order in self.book.orders.open_reductions(symbol):
-            if order.role is OrderRole.STOP and order.side is side:
-                await self.cancel_and_confirm(order, "the position is being closed")
 
     async def flatten(self, symbol: str, reason: str) -> bool:
         """Close a position at the market; return whether the order is out or nothing is left."""
@@ -340,7 +316,7 @@ class ProtectionKeeper:
                     reason=reason,
                 )
             )
-        sent = await self._close(symbol, instrument, position, OrderRole.FLATTEN)
+        sent = await self.closer.close(symbol, instrument, position, OrderRole.FLATTEN)
         if sent:
             self._forget(symbol)
             return True
@@ -352,38 +328,6 @@ class ProtectionKeeper:
             )
         asyncio.get_running_loop().call_later(1.0, self.check, symbol)
         return False
-
-    async def _close(
-        self, symbol: str, instrument: Instrument, position: Position, role: OrderRole
-    ) -> bool:
-        side = protective_side(position)
-        await self._make_room(symbol, abs(position.quantity), side)
-        # A stop that could not be proven gone may stay only where the venue keeps the two from executing both.
-        stuck = tuple(
-            order.client_order_id
-            for order in self.book.orders.open_reductions(symbol)
-            if order.role is OrderRole.STOP and self.gateway.adapter.capabilities.never_flips
-        )
-        left = reducible(self.book, symbol, side, replaces=stuck)
-        if instrument.round_quantity(left) <= 0:
-            return self.book.position(symbol) is None
-        sent = await self.gateway.send(
-            Reduction(
-                instrument=instrument,
-                side=side,
-                quantity=left,
-                role=role,
-                parent=position.position_id,
-                position_id=position.position_id,
-                signal_id=position.signal_id or None,
-                expected_price=self.book.mark(symbol),
-                replaces=stuck,
-            )
-        )
-        order = sent.order
-        if order is not None and order.state is OrderState.NEW:
-            self.gateway.give_up(order, "not sent; tried again")
-        return order is not None and (order.state.may_be_live or bool(order.filled))
 
     # -- targets ---------------------------------------------------------------------------------------
 
@@ -398,9 +342,5 @@ class ProtectionKeeper:
         async with self._locks[symbol]:
             position = self.book.position(symbol)
             if position is not None and target_is_touched(position, low, high):
-                await self._close(symbol, instrument, position, OrderRole.TARGET)
+                await self.closer.close(symbol, instrument, position, OrderRole.TARGET)
         self.check(symbol)
-
-
-def _is_gone(order: ManagedOrder) -> bool:
-    return order.is_closed or order.state is OrderState.PRESUMED_ABSENT

@@ -1,0 +1,88 @@
+"""Closing a position: what stands in the way is cancelled and proven gone, so that nothing executes twice."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from decimal import Decimal
+
+from execkit.model.instrument import Instrument
+from execkit.model.order import OrderRole, OrderState, Side
+from execkit.model.position import Position
+from execkit.numbers import ZERO
+from execkit.orders.commands import Reduction
+from execkit.orders.gateway import OrderGateway
+from execkit.orders.manager import ManagedOrder
+from execkit.orders.proofs import reducible
+from execkit.protection.plan import protective_side
+
+
+class Closer:
+    """Cancels with proof and closes at the market. *within* bounds the wait for one proof, over *attempts* tries."""
+
+    def __init__(self, gateway: OrderGateway, *, within: timedelta, attempts: int) -> None:
+        self.gateway = gateway
+        self.book = gateway.book
+        self._within = within.total_seconds()
+        self._attempts = attempts
+
+    async def cancel_each(self, orders: tuple[ManagedOrder, ...], reason: str) -> bool:
+        """Cancel orders and wait until each is proven gone; return False when one is not."""
+        gone = True
+        for order in orders:
+            gone = await self.cancel_and_confirm(order, reason) and gone
+        return gone
+
+    async def cancel_and_confirm(self, order: ManagedOrder, reason: str) -> bool:
+        """Cancel an order and wait until it is proven closed; return False when that takes too long."""
+        for attempt in range(self._attempts):
+            await self.gateway.cancel(order, reason)
+            if await self.gateway.changes.until(order, is_gone, self._within / self._attempts):
+                return True
+            if order.state is OrderState.PENDING_CANCEL:
+                break  # the resolver goes on asking
+            await asyncio.sleep(0.1 * 2**attempt)
+        return is_gone(order)
+
+    async def make_room(self, symbol: str, quantity: Decimal, side: Side) -> None:
+        if reducible(self.book, symbol, side) >= quantity:
+            return
+        for order in self.book.orders.open_reductions(symbol):
+            if order.role is OrderRole.STOP and order.side is side:
+                await self.cancel_and_confirm(order, "the position is being closed")
+
+    async def close(
+        self, symbol: str, instrument: Instrument, position: Position, role: OrderRole
+    ) -> bool:
+        side = protective_side(position)
+        await self.make_room(symbol, abs(position.quantity), side)
+        # A stop that could not be proven gone may stay only where the venue keeps the two from executing both.
+        stuck = tuple(
+            order.client_order_id
+            for order in self.book.orders.open_reductions(symbol)
+            if order.role is OrderRole.STOP and self.gateway.adapter.capabilities.never_flips
+        )
+        left = reducible(self.book, symbol, side, replaces=stuck)
+        if instrument.round_quantity(left) <= ZERO:
+            return self.book.position(symbol) is None
+        sent = await self.gateway.send(
+            Reduction(
+                instrument=instrument,
+                side=side,
+                quantity=left,
+                role=role,
+                parent=position.position_id,
+                position_id=position.position_id,
+                signal_id=position.signal_id or None,
+                expected_price=self.book.mark(symbol),
+                replaces=stuck,
+            )
+        )
+        order = sent.order
+        if order is not None and order.state is OrderState.NEW:
+            self.gateway.give_up(order, "not sent; tried again")
+        return order is not None and (order.state.may_be_live or bool(order.filled))
+
+
+def is_gone(order: ManagedOrder) -> bool:
+    return order.is_closed or order.state is OrderState.PRESUMED_ABSENT
