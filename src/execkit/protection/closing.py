@@ -45,6 +45,7 @@ class Closer:
         return is_gone(order)
 
     async def make_room(self, symbol: str, quantity: Decimal, side: Side) -> None:
+        """Cancel the stops that keep *quantity* from being closed on *side*, and see them gone."""
         if reducible(self.book, symbol, side) >= quantity:
             return
         for order in self.book.orders.open_reductions(symbol):
@@ -54,6 +55,7 @@ class Closer:
     async def close(
         self, symbol: str, instrument: Instrument, position: Position, role: OrderRole
     ) -> bool:
+        """Close all of a position that nothing else closes; return whether an order for it is out or none is needed."""
         side = protective_side(position)
         await self.make_room(symbol, abs(position.quantity), side)
         # A stop that could not be proven gone may stay only where the venue keeps the two from executing both.
@@ -85,4 +87,5 @@ class Closer:
 
 
 def is_gone(order: ManagedOrder) -> bool:
+    """Tell whether nothing more of an order is to be expected."""
     return order.is_closed or order.state is OrderState.PRESUMED_ABSENT
