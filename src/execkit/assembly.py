@@ -214,6 +214,10 @@ def _wire(
         on_foreign=lambda: ledger.set_foreign(book.foreign.values(), book.marks),
     )
     pipeline = settings.pipeline or standard_pipeline()
+    quotes = QuoteBook(adapter, book, clock)
+    quotes.on_quote = keeper.on_quote
+    for symbol in {*book.positions.open, *(plan.symbol for plan in settings.plans)}:
+        quotes.want(symbol)
     desk = Desk(
         adapter=adapter,
         clock=clock,
@@ -221,7 +225,7 @@ def _wire(
         recorder=recorder,
         book=book,
         ledger=ledger,
-        quotes=QuoteBook(adapter, book, clock),
+        quotes=quotes,
         gateway=gateway,
         resolver=resolver,
         keeper=keeper,

@@ -332,6 +332,7 @@ class ExecutionEngine:
         if found is None:
             async with asyncio.timeout(10):
                 found = self._instruments[symbol] = await self.settings.exchange.instrument(symbol)
+            self.desk.quotes.want(symbol)
         return found
 
     def can_open(self, symbol: str) -> tuple[bool, str]:

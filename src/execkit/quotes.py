@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
@@ -35,6 +36,10 @@ class QuoteBook:
         self._timeout = timeout.total_seconds()
         self._quotes: dict[str, Quote] = {}
         self._fetches: dict[str, asyncio.Task[Quote | None]] = {}
+        self._wanted: set[str] = set()
+        self._changed = asyncio.Event()
+        self.on_quote: Callable[[Quote], None] = lambda _quote: None
+        """Called with each quote that was taken in."""
 
     def see(self, quote: Quote) -> bool:
         """Take in a quote; return False for one that cannot be true or is older than what is known."""
@@ -46,6 +51,7 @@ class QuoteBook:
             return False
         self._quotes[quote.symbol] = quote
         self._book.see_quote(quote)
+        self.on_quote(quote)
         return True
 
     def last(self, symbol: str) -> Quote | None:
@@ -83,8 +89,27 @@ class QuoteBook:
         self.see(quote)
         return self.fresh(symbol)
 
-    async def follow(self, symbols: list[str]) -> None:
-        """Feed from the venue's quote stream until cancelled; a broken stream is opened again."""
+    def want(self, symbol: str) -> None:
+        """Have the stream follow a symbol too."""
+        if symbol not in self._wanted:
+            self._wanted.add(symbol)
+            self._changed.set()
+
+    async def follow(self) -> None:
+        """Feed from the venue's quote stream until cancelled; opened again when it breaks or more is wanted."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            stream = asyncio.ensure_future(self._consume(sorted(self._wanted)))
+            change = asyncio.ensure_future(self._changed.wait())
+            try:
+                await asyncio.wait((stream, change), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                stream.cancel()
+                change.cancel()
+                await asyncio.gather(stream, change, return_exceptions=True)
+
+    async def _consume(self, symbols: list[str]) -> None:
         wait = 0.5
         while True:
             try:

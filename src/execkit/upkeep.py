@@ -54,7 +54,7 @@ class Upkeep:
             self.spawn(self._follow_orders(updates), "order stream")
         self.spawn(self._periodically(), "period")
         if desk.adapter.capabilities.quote_stream:
-            self.spawn(desk.quotes.follow([]), "quotes")
+            self.spawn(desk.quotes.follow(), "quotes")
 
     def spawn(self, work: Awaitable[Any], name: str) -> None:
         """Run a task until `stop`; one that fails is reported, not lost."""

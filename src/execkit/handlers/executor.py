@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 import msgspec
+import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
 from execkit.errors import (
@@ -32,7 +33,9 @@ from execkit.model.ticket import OrderTicket
 from execkit.numbers import ONE, ZERO, non_negative, plain
 from execkit.orders.commands import Entry, Reduction, Sent
 from execkit.orders.manager import ManagedOrder
-from execkit.pipeline import Next
+from execkit.pipeline import Next, outcome_of
+
+log = structlog.get_logger("execkit")
 
 _MAX_SHRINKS = 3
 _THROUGH_TOUCH = Decimal("0.002")
@@ -110,11 +113,14 @@ class OrderExecutorHandler:
     async def __call__(self, ticket: OrderTicket, call_next: Next, /) -> ExecutionResult:
         """Send the ticket's order; go on with it, or say why there is none."""
         if ticket.is_reduction:
-            side, quantity = ticket.side, ticket.quantity or ZERO
-            async with self.desk.keeper.exiting(ticket.symbol, quantity, side):
-                ticket, sent = await self._execute(ticket)
-        else:
+            await self._stop_entering(ticket)
+        try:
             ticket, sent = await self._execute(ticket)
+        except Exception as error:
+            found = self._after_failure(ticket, error)
+            if found is None:
+                raise
+            return found
         order = sent.order
         if sent.denial is not None:
             return ticket.deny_with(sent.denial)
@@ -127,6 +133,24 @@ class OrderExecutorHandler:
         if order.state is OrderState.REJECTED and not order.filled:
             return ticket.with_order(order).result(Outcome.REJECTED, reason=order.reason)
         return await call_next(ticket.with_order(order))
+
+    async def _stop_entering(self, ticket: OrderTicket) -> None:
+        """Cancel what would open again the position that is being closed whole."""
+        desk = self.desk
+        if (ticket.quantity or ZERO) < abs(desk.book.positions.quantity(ticket.symbol)):
+            return
+        for entry in desk.book.orders.open_entries(ticket.symbol):
+            await desk.keeper.closer.cancel_and_confirm(entry, "the position is being closed")
+
+    def _after_failure(self, ticket: OrderTicket, error: Exception) -> ExecutionResult | None:
+        """Something unforeseen failed here; an order that may be out must not be denied away."""
+        orders = self.desk.book.orders.revisions(ticket.signal_id)
+        if not orders or orders[-1].state is OrderState.FAILED:
+            return None
+        log.error("executor.failed", signal_id=ticket.signal_id, error=repr(error))
+        order = orders[-1]
+        result = ticket.with_order(order).result(outcome_of(order), reason=order.reason)
+        return result.with_alert(f"OrderExecutorHandler raised {type(error).__name__}: {error}")
 
     # -- tries -----------------------------------------------------------------------------------------
 
@@ -240,9 +264,19 @@ class OrderExecutorHandler:
                     gateway.give_up(kept, "superseded by a changed order")
                 elif not self._may_resend(kept):
                     return Sent(kept)
-        elif earlier is not None and earlier.state in (OrderState.NEW, OrderState.PRESUMED_ABSENT):
-            return await self._after_doubt(await gateway.resend(earlier, command))
-        return await self._after_doubt(await gateway.send(command))
+            return await self._after_doubt(await gateway.send(command))
+        # The stop steps aside for the moment of the send only: between two tries the position is protected again.
+        async with self.desk.keeper.exiting(
+            command.instrument.symbol, command.quantity, command.side
+        ):
+            if earlier is not None and earlier.state in (
+                OrderState.NEW,
+                OrderState.PRESUMED_ABSENT,
+            ):
+                sent = await gateway.resend(earlier, command)
+            else:
+                sent = await gateway.send(command)
+        return await self._after_doubt(sent)
 
     def _earlier(self, ticket: OrderTicket, earlier: ManagedOrder | None) -> ManagedOrder | None:
         """Return the newest order of this signal, also one from before a restart."""

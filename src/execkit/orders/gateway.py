@@ -20,6 +20,7 @@ from execkit.errors import (
     AuthenticationError,
     ExchangeError,
     JournalCommitError,
+    JournalError,
     NotSentError,
     OrderNotFoundError,
     OrderRejectedError,
@@ -152,7 +153,14 @@ class OrderGateway:
                     order=order,
                     denial=Denial.of(DenialCode.JOURNAL_UNAVAILABLE, reason=str(error)),
                 )
-            recorder.journal.emergency(order.intent, recorder.clock.now())
+            try:
+                recorder.journal.emergency(order.intent, recorder.clock.now())
+            except JournalError as worse:
+                self._unsend(order, str(worse))
+                return Sent(
+                    order=order,
+                    denial=Denial.of(DenialCode.JOURNAL_UNAVAILABLE, reason=str(worse)),
+                )
         except BaseException:
             # Cancelled while the disk was busy: nothing was sent, and nothing will be.
             self._unsend(order, "the caller gave up before the intent was durable")

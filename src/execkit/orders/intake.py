@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from execkit.ids import is_ours
 from execkit.model.order import Fill, OrderReport, OrderState
 from execkit.model.records import Filled, Source
 from execkit.numbers import ZERO, plain
@@ -89,6 +90,9 @@ class Intake:
             self.recorder.anomaly_hook(fill.symbol, fill.client_order_id)
             return False
         if order is None:
+            if is_ours(fill.client_order_id):
+                # Ours, but no longer in memory: the venue's position says what it amounts to.
+                self.recorder.anomaly_hook(fill.symbol, fill.client_order_id)
             return False
         was = order.state
         if not self.recorder.record(Filled(fill=fill, source=source)):

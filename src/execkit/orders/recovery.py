@@ -42,6 +42,12 @@ _QUIET: Final = timedelta(seconds=2)
 """A symbol whose orders moved within this time is not compared: the venue's books may lag behind its fills."""
 
 
+_UNSETTLED: Final = frozenset({OrderState.NEW, OrderState.SUBMITTED, OrderState.IN_DOUBT})
+_RESTING: Final = frozenset(
+    {OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.HELD, OrderState.PENDING_AMEND}
+)
+
+
 class Reconciler:
     """Compares and repairs. *stream_is_live* tells whether the order stream confirms by itself."""
 
@@ -136,19 +142,14 @@ class Reconciler:
                 continue
             if order.state in (OrderState.NEW, OrderState.SUBMITTED, OrderState.PRESUMED_ABSENT):
                 continue  # being sent right now, or watched below
-            await self.resolver.look(order)
-            if not order.is_closed and order.state not in (
-                OrderState.IN_DOUBT,
-                OrderState.PENDING_CANCEL,
-            ):
-                await self._still_missing(order)
+            sight = await self.resolver.look(order)
+            if sight is Sight.NOTHING and not self._is_fresh(order) and order.state in _RESTING:
+                self._lose(order, "the venue does not show it any more")
+                self.resolver.follow(order)
 
-    async def _still_missing(self, order: ManagedOrder) -> None:
-        """An order that we think rests is not among the open ones: believe the direct look-up, or doubt."""
-        sight = await self.resolver.look(order)
-        if sight is Sight.NOTHING and not order.is_closed:
-            self._lose(order, "the venue does not show it any more")
-            self.resolver.follow(order)
+    def _is_fresh(self, order: ManagedOrder) -> bool:
+        """Tell whether an order moved so lately that the venue's answers may lag behind it."""
+        return self.recorder.clock.now() - order.updated_at < _QUIET
 
     async def _fills(self) -> None:
         """Fetch executions since the last known moment."""
@@ -188,20 +189,24 @@ class Reconciler:
         for symbol in set(venue) | set(self.book.positions.open):
             theirs = venue[symbol].quantity if symbol in venue else ZERO
             ours = self.book.positions.quantity(symbol)
-            if theirs != ours and (first or not self._is_busy(symbol)):
+            if theirs == ours or self._is_unsettled(symbol):
+                continue
+            if first or not self._is_busy(symbol):
                 price = venue[symbol].average_price if symbol in venue else ZERO
                 self._adopt(symbol, theirs - ours, price, first=first)
 
     def _is_busy(self, symbol: str) -> bool:
         """Tell whether orders of a symbol are moving, so that the two sides may be seen at different times."""
-        now = self.recorder.clock.now()
         return any(
-            order.symbol == symbol
-            and (
-                order.state in (OrderState.SUBMITTED, OrderState.IN_DOUBT)
-                or now - order.updated_at < _QUIET
-            )
+            order.symbol == symbol and (self._is_fresh(order) or order.state in _UNSETTLED)
             for order in self.book.orders.values()
+        )
+
+    def _is_unsettled(self, symbol: str) -> bool:
+        """Tell whether a fill of ours may still explain a difference: taking it over would count it twice."""
+        return any(
+            order.symbol == symbol and order.state in _UNSETTLED
+            for order in self.book.orders.active.values()
         )
 
     def _adopt(self, symbol: str, difference: Decimal, price: Decimal, *, first: bool) -> None:

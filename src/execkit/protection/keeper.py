@@ -19,6 +19,7 @@ import structlog
 
 from execkit.model.events import ProtectionFailed, ProtectionPlaced
 from execkit.model.instrument import Instrument
+from execkit.model.market import Quote
 from execkit.model.order import OrderRole, OrderState, OrderType, Side
 from execkit.model.position import Position
 from execkit.model.records import (
@@ -70,6 +71,7 @@ class ProtectionKeeper:
         self._attempts = attempts
         self.closer = Closer(gateway, within=place_within, attempts=attempts)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._targets: dict[str, asyncio.Task[None]] = {}
         self._dirty: set[str] = set()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._failures: dict[str, int] = {}
@@ -111,13 +113,13 @@ class ProtectionKeeper:
 
     async def idle(self) -> None:
         """Wait until every check under way has ended."""
-        while self._tasks:
-            await asyncio.wait(list(self._tasks.values()))
+        while self._tasks or self._targets:
+            await asyncio.wait([*self._tasks.values(), *self._targets.values()])
 
     async def stop(self) -> None:
         """End all tasks; orders stay as they are."""
         self._stopped = True
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *self._targets.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -330,6 +332,17 @@ class ProtectionKeeper:
         return False
 
     # -- targets ---------------------------------------------------------------------------------------
+
+    def on_quote(self, quote: Quote) -> None:
+        """Look whether the price at which a position would be closed has touched its target."""
+        position = self.book.positions.open.get(quote.symbol)
+        if position is None:
+            return
+        price = quote.bid if position.is_long else quote.ask
+        if target_is_touched(position, price, price) and quote.symbol not in self._targets:
+            task = asyncio.get_running_loop().create_task(self.on_price(quote.symbol, price, price))
+            self._targets[quote.symbol] = task
+            task.add_done_callback(lambda _done: self._targets.pop(quote.symbol, None))
 
     async def on_price(self, symbol: str, low: Decimal, high: Decimal) -> None:
         """Close a position whose target a price range has touched."""
