@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 from decimal import (
-    ROUND_CEILING,
-    ROUND_FLOOR,
     ROUND_HALF_EVEN,
     Context,
     Decimal,
@@ -113,22 +111,20 @@ def score(field: str, value: object) -> Decimal:
 
 def round_down(value: Decimal, step: Decimal) -> Decimal:
     """Round towards minus infinity to a multiple of *step*."""
-    return _to_step(value, step, ROUND_FLOOR)
+    # whole steps -> multiply: right for steps such as 0.05, where quantize() is not.
+    rounded = MONEY.multiply(MONEY.divide_int(value, step), step)
+    return rounded if rounded <= value else MONEY.subtract(rounded, step)
 
 
 def round_up(value: Decimal, step: Decimal) -> Decimal:
     """Round towards plus infinity to a multiple of *step*."""
-    return _to_step(value, step, ROUND_CEILING)
+    rounded = MONEY.multiply(MONEY.divide_int(value, step), step)
+    return rounded if rounded >= value else MONEY.add(rounded, step)
 
 
 def round_nearest(value: Decimal, step: Decimal) -> Decimal:
     """Round to the nearest multiple of *step*, ties to even."""
-    return _to_step(value, step, ROUND_HALF_EVEN)
-
-
-def _to_step(value: Decimal, step: Decimal, rounding: str) -> Decimal:
-    # divide -> whole number -> multiply: right for steps such as 0.05 where quantize() is not.
-    count = MONEY.divide(value, step).to_integral_value(rounding=rounding)
+    count = MONEY.divide(value, step).to_integral_value(rounding=ROUND_HALF_EVEN)
     return MONEY.multiply(count, step)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from msgspec.structs import replace
 
@@ -36,7 +36,8 @@ from execkit.risk.sizing import PercentOfEquity, Room, Sizing, SizingFunction, S
 if TYPE_CHECKING:
     from execkit.handlers.desk import Desk
 
-_TOO_SMALL = (DenialCode.QUANTITY_TOO_SMALL, DenialCode.NOTIONAL_TOO_SMALL)
+_BUY: Final = Side.BUY
+_TOO_SMALL: Final = (DenialCode.QUANTITY_TOO_SMALL, DenialCode.NOTIONAL_TOO_SMALL)
 
 
 class RiskManagementHandler:
@@ -119,7 +120,7 @@ class RiskManagementHandler:
         """Cut a reduction to the position: it may close it, never flip it."""
         symbol = ticket.symbol
         held = desk.book.positions.quantity(symbol)
-        if held == ZERO or (held > ZERO) is (ticket.side is Side.BUY):
+        if held == ZERO or (held > ZERO) is (ticket.side is _BUY):
             return Denial.of(
                 DenialCode.NO_POSITION_TO_REDUCE, symbol=symbol, side=ticket.side, position=held
             )
@@ -238,9 +239,9 @@ class RiskManagementHandler:
             denial = check_scale_in(position, executions, ticket.side, ticket.quote.mid, limits)
             if denial is not None:
                 return denial
-        elif ticket.side is Side.SELL and not limits.allow_short:
+        elif ticket.side is not _BUY and not limits.allow_short:
             return Denial.of(DenialCode.SHORT_NOT_ALLOWED, symbol=symbol, allow_short=False)
-        if ticket.side is Side.SELL and not desk.adapter.capabilities.short_selling:
+        if ticket.side is not _BUY and not desk.adapter.capabilities.short_selling:
             return Denial.of(
                 DenialCode.SHORT_NOT_ALLOWED, symbol=symbol, venue=f"{desk.adapter.name} cannot"
             )
@@ -267,9 +268,9 @@ class RiskManagementHandler:
 
         A stop is rounded towards the entry and a target away from it: no more loss, no less gain.
         """
-        buys, note = ticket.side is Side.BUY, ""
+        instrument, buys, note = ticket.instrument, ticket.side is _BUY, ""
         # For a long both lie above what was asked, for a short both below.
-        rounded = ticket.instrument.round_price_up if buys else ticket.instrument.round_price_down
+        rounded = instrument.round_price_up if buys else instrument.round_price_down
         stop_loss = ticket.stop_loss
         if stop_loss is None:
             distance = MONEY.multiply(price, self._stop)
@@ -286,13 +287,12 @@ class RiskManagementHandler:
         held = total = ZERO
         for name, position in book.positions.open.items():
             if name == symbol:
-                held = notional = abs(MONEY.multiply(position.quantity, mid))
+                notional = held = abs(position.quantity) * mid
             else:
-                mark = book.mark(name) or position.average_price
-                notional = abs(MONEY.multiply(position.quantity, mark))
-            total = MONEY.add(total, notional)
+                notional = abs(position.quantity) * (book.mark(name) or position.average_price)
+            total += notional
         cost = None
-        if ticket.side is Side.BUY:
+        if ticket.side is _BUY:
             cost = unit_cost(ticket.reference_price, ticket.instrument)
         equity = max(ticket.account.equity, ZERO)
         # An order that the same signal has already, found at a restart, is not counted twice.

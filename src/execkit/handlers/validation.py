@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from execkit.clock import Clock
 from execkit.errors import ConfigurationError, PipelineError
@@ -29,6 +29,9 @@ from execkit.risk.checks import (
 
 if TYPE_CHECKING:
     from execkit.handlers.desk import Desk
+
+_ACTIVE: Final = TradingState.ACTIVE
+_BUY: Final = Side.BUY
 
 
 class ValidationHandler:
@@ -109,7 +112,7 @@ class ValidationHandler:
     @staticmethod
     def _check_state(ticket: OrderTicket, book: Book) -> Denial | None:
         state = book.trading_state
-        if state is not TradingState.ACTIVE:
+        if state is not _ACTIVE:
             code = (
                 DenialCode.TRADING_HALTED
                 if state is TradingState.HALTED
@@ -211,7 +214,7 @@ class ValidationHandler:
 
     @staticmethod
     def _check_cash(ticket: OrderTicket, desk: Desk) -> Denial | None:
-        if ticket.quantity is None or ticket.side is not Side.BUY:
+        if ticket.quantity is None or ticket.side is not _BUY:
             return None
         instrument = ticket.instrument
         cost = MONEY.multiply(ticket.quantity, unit_cost(ticket.reference_price, instrument))

@@ -16,6 +16,8 @@ from execkit.model.market import Quote
 from execkit.model.order import OrderType, Side, TimeInForce
 from execkit.numbers import HUNDRED, MAX_MAGNITUDE, MONEY, ZERO
 
+_BUY: Final = Side.BUY
+"""Looked up once: reading a member of an enumeration costs more than comparing it."""
 _MARKET_TYPES: Final = (OrderType.MARKET, OrderType.STOP)
 _RATIO: Final = Decimal("0.0001")
 
@@ -189,12 +191,12 @@ def reference_price(terms: OrderTerms, quote: Quote | None) -> Decimal | None:
         return terms.stop_price
     if quote is None:
         return None
-    return quote.ask if terms.side is Side.BUY else quote.bid
+    return quote.ask if terms.side is _BUY else quote.bid
 
 
 def expected_price(terms: OrderTerms, mid: Decimal) -> Decimal:
     """Return the price an entry is expected to get: the mid, or its own price where that binds."""
-    price, buys = mid, terms.side is Side.BUY
+    price, buys = mid, terms.side is _BUY
     if terms.stop_price is not None:
         price = max(terms.stop_price, price) if buys else min(terms.stop_price, price)
     if terms.limit_price is not None:
@@ -210,12 +212,12 @@ def worst_price(terms: OrderTerms, quote: Quote, collar_pct: Decimal) -> Decimal
     """
     if terms.limit_price is not None:
         price = terms.limit_price
-    elif terms.stop_price is not None or terms.side is Side.BUY:
+    elif terms.stop_price is not None or terms.side is _BUY:
         start = terms.stop_price or quote.ask
         price = MONEY.add(start, MONEY.multiply(start, collar_pct).scaleb(-2, MONEY))
     else:
         price = quote.mid
-    return price if terms.side is Side.BUY else max(price, quote.mid)
+    return price if terms.side is _BUY else max(price, quote.mid)
 
 
 def check_collar(name: str, price: Decimal, mid: Decimal, collar_pct: Decimal) -> Denial | None:
@@ -229,14 +231,14 @@ def check_collar(name: str, price: Decimal, mid: Decimal, collar_pct: Decimal) -
 
 def check_stop_loss(side: Side, price: Decimal, stop_loss: Decimal) -> Denial | None:
     """Refuse a stop-loss that is not on the losing side of the entry price."""
-    if ZERO < stop_loss < price if side is Side.BUY else stop_loss > price:
+    if ZERO < stop_loss < price if side is _BUY else stop_loss > price:
         return None
     return Denial.of(DenialCode.STOP_LOSS_WRONG_SIDE, stop_loss=stop_loss, price=price)
 
 
 def check_take_profit(side: Side, price: Decimal, take_profit: Decimal) -> Denial | None:
     """Refuse a take-profit that is not on the winning side of the entry price."""
-    if take_profit > price if side is Side.BUY else ZERO < take_profit < price:
+    if take_profit > price if side is _BUY else ZERO < take_profit < price:
         return None
     return Denial.of(DenialCode.TAKE_PROFIT_WRONG_SIDE, take_profit=take_profit, price=price)
 

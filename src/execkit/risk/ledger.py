@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, KeysView, Mapping
 from decimal import Decimal
+from typing import Final
 
 import msgspec
 
@@ -18,7 +19,9 @@ from execkit.model.order import OrderReport, OrderRole, Side
 from execkit.numbers import MONEY, ONE, ZERO
 from execkit.orders.manager import ManagedOrder
 
-_NO_MARKS: Mapping[str, Decimal] = {}
+_ENTRY: Final = OrderRole.ENTRY
+_SELL: Final = Side.SELL
+_NO_MARKS: Final[Mapping[str, Decimal]] = {}
 
 
 class _Claim(msgspec.Struct):
@@ -50,7 +53,8 @@ class RiskLedger:
         self._claims: dict[str, _Claim] = {}
         self._symbols: dict[str, int] = {}
         self._of_symbol: dict[str, Decimal] = {}
-        self._notional: dict[Side, Decimal] = {Side.BUY: ZERO, Side.SELL: ZERO}
+        self._notional = ZERO
+        self._sells = ZERO
         self._cash = ZERO
         self._foreign = ZERO
         self._foreign_cash = ZERO
@@ -70,12 +74,11 @@ class RiskLedger:
     @property
     def exposure(self) -> Decimal:
         """Notional of all entries of both sides, without netting; foreign orders too."""
-        both = MONEY.add(self._notional[Side.BUY], self._notional[Side.SELL])
-        return MONEY.add(both, self._foreign)
+        return MONEY.add(self._notional, self._foreign)
 
     def reserved_notional(self, side: Side) -> Decimal:
         """Return the notional of our entries on one side."""
-        return self._notional[side]
+        return self._sells if side is _SELL else MONEY.subtract(self._notional, self._sells)
 
     def reserved_notional_of(self, symbol: str) -> Decimal:
         """Return the notional of our entries in one symbol."""
@@ -91,7 +94,7 @@ class RiskLedger:
         claim = self._claims.get(reservation_id)
         if claim is None:
             return ZERO, ZERO
-        cash = MONEY.multiply(claim.counted, claim.cost) if claim.side is Side.BUY else ZERO
+        cash = MONEY.multiply(claim.counted, claim.cost) if claim.side is not _SELL else ZERO
         return MONEY.multiply(claim.counted, claim.price), cash
 
     def __len__(self) -> int:
@@ -140,7 +143,7 @@ class RiskLedger:
 
         An order without a reservation, e.g. after a restart, counts with what may still be executed of it.
         """
-        if order.role is not OrderRole.ENTRY:
+        if order.role is not _ENTRY:
             return
         key = order.reservation_id or order.parent
         live = order.exposure_quantity
@@ -199,9 +202,12 @@ class RiskLedger:
             return
         claim.counted = needed
         notional = MONEY.multiply(change, claim.price)
-        self._notional[claim.side] = MONEY.add(self._notional[claim.side], notional)
-        self._of_symbol[claim.symbol] = MONEY.add(self._of_symbol.get(claim.symbol, ZERO), notional)
-        if claim.side is Side.BUY:
+        self._notional = MONEY.add(self._notional, notional)
+        of_symbol = self._of_symbol
+        of_symbol[claim.symbol] = MONEY.add(of_symbol.get(claim.symbol, ZERO), notional)
+        if claim.side is _SELL:
+            self._sells = MONEY.add(self._sells, notional)
+        else:
             self._cash = MONEY.add(self._cash, MONEY.multiply(change, claim.cost))
 
 
