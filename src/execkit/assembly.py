@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import attrs
 import msgspec
@@ -19,7 +19,8 @@ from execkit.clock import Clock, SystemClock
 from execkit.errors import ConfigurationError, JournalCommitError
 from execkit.events import EventBus
 from execkit.exchanges.base import ExchangeAdapter
-from execkit.functions.registry import ExecutionFunctionRegistry, default_registry
+from execkit.functions.builtin import register_builtins
+from execkit.functions.registry import ExecutionFunctionRegistry
 from execkit.handlers.desk import Desk
 from execkit.handlers.executor import OrderExecutorHandler
 from execkit.handlers.reconciliation import ReconciliationHandler
@@ -29,9 +30,16 @@ from execkit.journal.base import Journal, MemoryJournal
 from execkit.journal.file import FileJournal
 from execkit.journal.fold import fold
 from execkit.model.instrument import Instrument
-from execkit.model.market import BarData
+from execkit.model.market import BarData, Timeframe
 from execkit.model.order import OrderRole
-from execkit.model.records import Filled, Intent, OrderChanged, Record, SignalQueued
+from execkit.model.records import (
+    Filled,
+    Intent,
+    OrderChanged,
+    Record,
+    RegistryChanged,
+    SignalQueued,
+)
 from execkit.model.result import ExecutionResult
 from execkit.model.signal import TradingSignal
 from execkit.model.ticket import OrderTicket
@@ -47,9 +55,15 @@ from execkit.protection.keeper import ProtectionKeeper
 from execkit.quotes import QuoteBook
 from execkit.risk.ledger import RiskLedger
 from execkit.upkeep import Upkeep
+from execkit.virtual_time import VirtualTimeLoop
+
+if TYPE_CHECKING:
+    from execkit.store.feed import StoreFeed
 
 log = structlog.get_logger("execkit")
 
+_PACKAGE = "execkit"
+"""Who registers the built-in functions."""
 CURRENCIES = ("USDT", "USD", "USDC", "EUR")
 
 
@@ -94,15 +108,24 @@ class Parts:
     upkeep: Upkeep
     currency: str
     runner: BarRunner | None
+    store: StoreFeed | None
+    unaudit: Callable[[], None]
+    """Ends the audit of the registry."""
 
     async def on_bar(self, bar: BarData) -> None:
-        """Use a finished bar: its price range for targets, its close for the plans' functions."""
+        """Use a finished bar: its price range for targets, its close for the plans' functions and the equity."""
         desk = self.desk
         desk.book.marks[bar.symbol] = bar.close
         await desk.keeper.on_price(bar.symbol, bar.low, bar.high)
         if self.runner is not None:
             await self.runner.on_bar(bar)
+        self.upkeep.mark_equity()
         await desk.recorder.settle()
+
+    async def settle_owed(self) -> None:
+        """Hand over the signals that the last process had decided on and not brought to an end."""
+        if self.runner is not None:
+            await self.runner.settle()
 
     @staticmethod
     def decode_signal(queued: SignalQueued) -> TradingSignal:
@@ -111,6 +134,7 @@ class Parts:
 
     async def close(self) -> None:
         """End the tasks, make the journal durable and close the venue; each step is tried."""
+        self.unaudit()
         await self.upkeep.stop()
         await self.desk.reconciler.stop()
         await self.desk.keeper.stop()
@@ -121,6 +145,11 @@ class Parts:
             log.warning("journal.unavailable", error=str(error))
         await self.journal.close()
         await self.adapter.close()
+        if self.store is not None:
+            if isinstance(asyncio.get_running_loop(), VirtualTimeLoop):
+                self.store.stop()
+            else:
+                await asyncio.to_thread(self.store.stop)
 
 
 async def assemble(
@@ -243,7 +272,9 @@ def _wire(
         desk=desk,
         upkeep=upkeep,
         currency=currency,
-        runner=_runner(settings, recorder, desk, currency, submit),
+        runner=_runner(settings, desk, currency, submit),
+        store=_store(settings, journal),
+        unaudit=_audit(settings.functions, recorder),
     )
 
 
@@ -274,22 +305,50 @@ def _queue(recorder: Recorder, ticket: OrderTicket) -> bool:
 
 def _runner(
     settings: Settings,
-    recorder: Recorder,
     desk: Desk,
     currency: str,
     submit: Callable[[TradingSignal], Awaitable[ExecutionResult]],
 ) -> BarRunner | None:
     if not settings.plans:
         return None
-    raise NotImplementedError
+    registry = settings.functions
+    if registry is None:
+        registry = ExecutionFunctionRegistry(clock=desk.clock)
+    register_builtins(registry)
+    return BarRunner(
+        registry=registry,
+        plans=settings.plans,
+        cache=MarketDataCache(),
+        book=desk.book,
+        submit=submit,
+        record=desk.recorder.record,
+        account=lambda: desk.book.account(currency, desk.ledger.reserved_cash),
+        clock=desk.clock,
+        base=next((p.bars.timeframe for p in settings.plans if p.bars is not None), Timeframe.M1),
+    )
 
 
-__all__ = [
-    "MarketDataCache",
-    "Parts",
-    "Settings",
-    "assemble",
-    "asyncio",
-    "default_registry",
-    "standard_pipeline",
-]
+def _audit(registry: ExecutionFunctionRegistry | None, recorder: Recorder) -> Callable[[], None]:
+    """Journal what the application does to its registry; what comes with the package is no news."""
+    if registry is None:
+        return lambda: None
+
+    def note(change: RegistryChanged) -> None:
+        if change.actor != _PACKAGE:
+            recorder.record(change)
+
+    registry.attach(note)
+    return lambda: registry.detach(note)
+
+
+def _store(settings: Settings, journal: Journal) -> StoreFeed | None:
+    """Let the store follow the journal file in a thread of its own; under virtual time it catches up at the end."""
+    if not settings.store or not isinstance(journal, FileJournal):
+        return None
+    # SQLAlchemy takes longer to import than everything else together; a process without a store does without.
+    from execkit.store.feed import StoreFeed  # noqa: PLC0415
+
+    store = StoreFeed(journal.path)
+    if not isinstance(asyncio.get_running_loop(), VirtualTimeLoop):
+        store.start()
+    return store

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import structlog
 
 from execkit import operations
-from execkit.assembly import Settings, assemble
+from execkit.assembly import Parts, Settings, assemble
 from execkit.clock import Clock
 from execkit.errors import (
     ConfigurationError,
@@ -44,6 +44,9 @@ from execkit.plans import TradePlan
 from execkit.signals import denied, from_orders, from_record, make_ticket, role_of, to_record
 
 log = structlog.get_logger("execkit")
+
+_DOUBT_SECONDS: Final = 10.0
+"""How long a signal from before a restart waits for proof of what became of its order."""
 
 
 class ExecutionEngine:
@@ -103,11 +106,12 @@ class ExecutionEngine:
 
     # -- life ------------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
+    async def start(self, *, prepare: Callable[[Parts], None] | None = None) -> None:
         """Open the journal, bring the books up to the venue's state, and take signals from then on.
 
-        Raises `JournalError` when the journal cannot be used and what the venue's client raises when it
-        cannot be read.
+        *prepare* is called when journal and venue are open and before anything is compared or sent; there past bars
+        are let into the history. Raises `JournalError` when the journal cannot be used and what the venue's client
+        raises when it cannot be read.
         """
         if self._running:
             return
@@ -117,12 +121,16 @@ class ExecutionEngine:
         self.desk = self.parts.desk
         self._stopping = False
         try:
+            if prepare is not None:
+                prepare(self.parts)
             await self.parts.upkeep.start()
             await self.parts.recorder.settle()
+            self._running = True
+            await self.parts.settle_owed()
         except BaseException:
+            self._running = False
             await self.parts.close()
             raise
-        self._running = True
 
     async def stop(self, *, drain: float = 10.0) -> None:
         """Take no more signals, give those under way *drain* seconds, and close everything in order."""
@@ -183,7 +191,7 @@ class ExecutionEngine:
             self.desk.recorder.announce(
                 TradingSignalGenerated(at=self.desk.clock.now(), signal_id=signal_id, signal=signal)
             )
-            result = self._from_orders(signal, signal_id)
+            result = await self._from_orders(signal, signal_id)
             if result is None:
                 result = await self._through_chain(signal, signal_id)
             result = await self._tell(result, digest)
@@ -201,9 +209,11 @@ class ExecutionEngine:
         finally:
             del self._in_flight[signal_id]
 
-    def _from_orders(self, signal: TradingSignal, signal_id: str) -> ExecutionResult | None:
+    async def _from_orders(self, signal: TradingSignal, signal_id: str) -> ExecutionResult | None:
         """Return what became of a signal whose process ended before its caller was told; None: send it."""
         orders = self.orders.revisions(signal_id)
+        if orders and orders[-1].state is OrderState.IN_DOUBT:
+            await self.desk.resolver.settled(orders[-1], _DOUBT_SECONDS)
         if not orders or orders[-1].state in (OrderState.FAILED, OrderState.PRESUMED_ABSENT):
             return None
         return from_orders(signal, signal_id, orders, outcome_of(orders[-1]))

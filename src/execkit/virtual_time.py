@@ -40,6 +40,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         selector.loop = self
         self._virtual_now = 0.0
         self._holds = 0
+        self._idle: asyncio.Future[None] | None = None
         super().__init__(selector)
 
     def time(self) -> float:
@@ -50,12 +51,26 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Move to the next timer; called when nothing else can run."""
         if self._holds:
             raise VirtualTimeError("time may not jump while a commit is outstanding")
+        idle, self._idle = self._idle, None
+        if idle is not None and not idle.done():
+            idle.set_result(None)
+            return
         timers = self._scheduled  # type: ignore[attr-defined]
         if not timers:
             raise VirtualTimeError(
                 "deadlock: every task waits and no timer is set; something awaits an event that nobody will send"
             )
         self._virtual_now = max(self._virtual_now, timers[0].when())
+
+    async def idle(self) -> None:
+        """Wait until every other task waits for something too, without letting time pass.
+
+        One task at a time may wait so: it is the one that drives the others.
+        """
+        if self._idle is not None and not self._idle.done():
+            raise VirtualTimeError("another task waits for the others already")
+        self._idle = self.create_future()
+        await self._idle
 
     def hold(self) -> None:
         """Forbid jumps until `release`: something real is outstanding."""

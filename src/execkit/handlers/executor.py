@@ -241,9 +241,7 @@ class OrderExecutorHandler:
         return isinstance(error, (NotSentError, RateLimitError)) or error.retryable
 
     def _may_resend(self, order: ManagedOrder) -> bool:
-        """Tell whether an order that is proven absent may go out again by itself."""
-        final = self.desk.adapter.capabilities.absence_window == timedelta(0)
-        return final or not order.request.is_marketable
+        return self.desk.adapter.capabilities.may_resend(order.request)
 
     async def _try(self, ticket: OrderTicket, earlier: ManagedOrder | None) -> Sent:
         """Send once: an earlier, provably absent order again, or a new one."""

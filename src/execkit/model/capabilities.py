@@ -40,6 +40,13 @@ class Capabilities:
         """Tell whether the venue itself keeps a reduction from turning a position around."""
         return self.reduce_only or not self.short_selling
 
+    def may_resend(self, request: OrderRequest) -> bool:
+        """Tell whether an order that is proven absent may go out again by itself.
+
+        A marketable one may only where that proof cannot be overtaken.
+        """
+        return self.absence_window == timedelta(0) or not request.is_marketable
+
     def unsupported(self, request: OrderRequest) -> str | None:
         """Return what the venue cannot do of this request, or None."""
         if request.type not in self.order_types:

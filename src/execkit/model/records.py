@@ -207,7 +207,7 @@ class BarClosed(_Record, frozen=True, kw_only=True, tag="bar"):
     close: Decimal
     decisions: tuple[Decision, ...] = ()
     signals: dict[str, str] = {}
-    """What is to be submitted, by signal id, as JSON: owed until it is taken up, also across a restart."""
+    """What is to be submitted, by signal id, as JSON: owed until it has a result, also across a restart."""
 
 
 class PlanChanged(_Record, frozen=True, kw_only=True, tag="plan"):

@@ -106,7 +106,7 @@ class Book:
         """Last close of (symbol, timeframe) whose functions were asked."""
         self.plans: dict[str, PlanChanged] = {}
         self.owed: dict[str, str] = {}
-        """Signals that a bar made and nobody took up yet, by id, as JSON."""
+        """Signals that a bar made and whose result nobody was told yet, by id, as JSON."""
         self.alarms: deque[Alarm] = deque(maxlen=KEEP_ALARMS)
         self.revisions: dict[str, int] = {}
         """Next revision by "parent/role"; client order ids come from it."""
@@ -269,7 +269,6 @@ class Book:
             self._signal(record.signal_id, record.signal_digest)
 
     def _signal(self, signal_id: str, digest: str) -> SignalEntry:
-        self.owed.pop(signal_id, None)
         entry = self.signals.get(signal_id)
         if entry is None:
             entry = self.signals[signal_id] = SignalEntry(digest)
@@ -281,6 +280,8 @@ class Book:
         return entry
 
     def _result(self, record: SignalResult) -> None:
+        # Not before: a kill between intent and send leaves an order that nobody would send.
+        self.owed.pop(record.signal_id, None)
         entry = self._signal(record.signal_id, record.signal_digest)
         if entry.result is None:
             self._results.append(record.signal_id)

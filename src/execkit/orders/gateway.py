@@ -38,6 +38,7 @@ from execkit.model.order import (
 )
 from execkit.model.records import (
     CommandSent,
+    Intent,
     OrderChanged,
     Source,
     TradingState,
@@ -104,10 +105,22 @@ class OrderGateway:
             if isinstance(fitted, Denial):
                 return Sent(denial=fitted)
             intent = reduction_intent(fitted, account, self.book)
+            absent = self._absent_twin(intent)
+            if absent is not None:
+                return await self._commit_and_send(absent, command)
         self.recorder.record(intent)
         order = self.book.orders[intent.request.client_order_id]
         order.done_hook = self.changes.closed
         return await self._commit_and_send(order, command)
+
+    def _absent_twin(self, intent: Intent) -> ManagedOrder | None:
+        """Return the same order, byte for byte, that a kill has kept from arriving; it keeps its id."""
+        known = [o for o in self.book.orders.revisions(intent.parent) if o.role is intent.role]
+        if not known or known[-1].state is not OrderState.PRESUMED_ABSENT:
+            return None
+        request = known[-1].request
+        repeats = _terms(request) == _terms(intent.request)
+        return known[-1] if repeats and self.adapter.capabilities.may_resend(request) else None
 
     async def resend(self, order: ManagedOrder, command: Entry | Reduction) -> Sent:
         """Send an order again, byte for byte, after proof that the venue does not have it.

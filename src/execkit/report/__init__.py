@@ -1,0 +1,1 @@
+"""Reports for people: what a journal says, in numbers and tables."""
