@@ -1,0 +1,388 @@
+"""Runs trade plans on bars: builds the longer bars, asks the functions at each close, hands their signals over.
+
+A close fires once, in order, never late, also across a restart: the journal's `BarClosed` record says that it was
+used, and what it owes is in the same record, so nothing is lost between the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Final
+
+import msgspec
+import structlog
+
+from execkit.bars.aggregate import BarAggregator
+from execkit.bars.cache import MarketDataCache
+from execkit.bars.evaluation import FunctionUse, Watchdog
+from execkit.bars.plan_run import Plan, PlanRun
+from execkit.clock import Clock
+from execkit.errors import ConfigurationError, ExecKitError, SignalConflictError
+from execkit.functions.base import (
+    ExecutionAction,
+    ExecutionContext,
+    ExecutionSignal,
+    to_trading_signal,
+)
+from execkit.functions.registry import ExecutionFunctionRegistry
+from execkit.model.account import AccountView
+from execkit.model.market import BarData, Timeframe
+from execkit.model.plan import TradePlanStatus
+from execkit.model.position import Position, PositionState
+from execkit.model.records import Alarm, BarClosed, Decision, Record, StopMoved
+from execkit.model.result import ExecutionResult
+from execkit.model.signal import TradingSignal
+from execkit.numbers import ZERO
+from execkit.orders.book import Book
+
+log = structlog.get_logger("execkit")
+
+BUDGET: Final = timedelta(milliseconds=100)
+MAX_AGE: Final = timedelta(seconds=60)
+
+
+class _Market:
+    """One symbol: the plans on it, and how far its bars have come."""
+
+    def __init__(self, base: Timeframe, runs: list[PlanRun]) -> None:
+        self.runs = runs
+        self.used = {use.timeframe for run in runs for use in run.uses}
+        self.aggregator = BarAggregator(base, self.used)
+        self.last: datetime | None = None
+        self.lock = asyncio.Lock()
+
+
+class _Round:
+    """The functions' answers for one bar."""
+
+    def __init__(self, bar: BarData) -> None:
+        self.bar = bar
+        self.decisions: list[Decision] = []
+        self.signals: list[TradingSignal] = []
+        self.moves: list[StopMoved] = []
+
+    def add(self, use: FunctionUse, answer: ExecutionSignal, skipped: str = "") -> None:
+        self.decisions.append(
+            Decision(
+                plan=use.plan,
+                function=use.name,
+                action=answer.action.value,
+                confidence=answer.confidence,
+                reasoning=skipped or answer.reasoning,
+                skipped=bool(skipped),
+            )
+        )
+
+    def to_record(self) -> BarClosed:
+        bar = self.bar
+        return BarClosed(
+            symbol=bar.symbol,
+            timeframe=str(bar.timeframe),
+            close_time=bar.close_time,
+            high=bar.high,
+            low=bar.low,
+            close=bar.close,
+            decisions=tuple(self.decisions),
+            signals={s.signal_id or "": msgspec.json.encode(s).decode() for s in self.signals},
+        )
+
+
+class _Moment(msgspec.Struct, frozen=True):
+    """What all evaluations of one close share."""
+
+    position: Position | None
+    account: AccountView
+    at: datetime
+    watchdog: Watchdog
+
+
+_NONE: Final = ExecutionSignal.none()
+
+
+class BarRunner:
+    """Drives plans with finished bars of one short timeframe.
+
+    Args:
+        registry: Where the plans' functions are found.
+        plans: What to run; several may watch one symbol.
+        cache: Keeps the bars that the functions see.
+        book: Positions, and what was fired and owed before.
+        submit: Takes a signal, e.g. `engine.submit`.
+        record: Journals a record, e.g. `Recorder.record`.
+        account: Returns the account as it stands.
+        clock: Wall time, for the age of a bar.
+        base: Timeframe of the bars that come in.
+        budget: Time that one evaluation may take.
+        max_age: A close older than this when its bar arrives is recorded and fires nothing.
+
+    Raises `ConfigurationError` or `RegistrationError` naming plan and rule when a function cannot be made.
+    """
+
+    def __init__(
+        self,
+        *,
+        registry: ExecutionFunctionRegistry,
+        plans: Iterable[Plan],
+        cache: MarketDataCache,
+        book: Book,
+        submit: Callable[[TradingSignal], Awaitable[ExecutionResult]],
+        record: Callable[[Record], object],
+        account: Callable[[], AccountView],
+        clock: Clock,
+        base: Timeframe = Timeframe.M1,
+        budget: timedelta = BUDGET,
+        max_age: timedelta = MAX_AGE,
+    ) -> None:
+        self._registry = registry
+        self._cache = cache
+        self._book = book
+        self._submit = submit
+        self._record = record
+        self._account = account
+        self._clock = clock
+        self._budget = budget.total_seconds()
+        self._max_age = max_age
+        self._runs: dict[str, PlanRun] = {}
+        for plan in plans:
+            if plan.name in self._runs:
+                raise ConfigurationError(f"plans: two are named {plan.name!r}; rename one")
+            self._runs[plan.name] = PlanRun(plan, registry, book, record)
+        symbols = dict.fromkeys(run.plan.symbol for run in self._runs.values())
+        self._markets = {
+            symbol: _Market(base, [r for r in self._runs.values() if r.plan.symbol == symbol])
+            for symbol in symbols
+        }
+
+    # -- bars ------------------------------------------------------------------------------------------
+
+    async def on_bar(self, bar: BarData) -> None:
+        """Use the next finished bar; returns when its signals were handed over.
+
+        Bars of one symbol are worked off one after the other. One that is not newer than the last changes the cached
+        data at most; an impossible one is refused and logged.
+        """
+        market = self._markets.get(bar.symbol)
+        if market is None:
+            return
+        async with market.lock:
+            last = market.last
+            taken = self._take(market, bar)
+            if taken and last is not None and bar.open_time > last:
+                self._note_gap(last, bar)
+            for close_time, bars in groupby(taken, key=_close_time):
+                await self._close(market, close_time, list(bars))
+
+    def warm_up(self, bars: Iterable[BarData]) -> None:
+        """Let bars of the past build history and longer bars, without asking anybody."""
+        for bar in bars:
+            market = self._markets.get(bar.symbol)
+            if market is not None:
+                for each in self._take(market, bar):
+                    self._cache.append(each)
+
+    async def settle(self) -> None:
+        """Hand over the signals that are still owed; once, after a restart and before the next bar."""
+        for text in list(self._book.owed.values()):
+            await self._send(msgspec.json.decode(text, type=TradingSignal))
+
+    def _note_gap(self, last: datetime, bar: BarData) -> None:
+        missing = (bar.open_time - last) // bar.timeframe.duration
+        text = f"{missing} {bar.timeframe} bars are missing before {bar.open_time.isoformat()}"
+        log.warning("bars.missing", symbol=bar.symbol, text=text)
+        self._record(
+            Alarm(code="BARS_MISSING", text=f"{text}; nothing was asked", symbol=bar.symbol)
+        )
+
+    def _take(self, market: _Market, bar: BarData) -> list[BarData]:
+        """Return the bar and the longer ones that are final with it, in the order of their closes."""
+        if market.last is not None and bar.close_time <= market.last:
+            self._cache.append(bar)
+            log.info("bar.not_newer", symbol=bar.symbol, close_time=bar.close_time.isoformat())
+            return []
+        try:
+            longer = market.aggregator.add(bar.checked())
+        except ConfigurationError as error:
+            log.warning("bar.refused", symbol=bar.symbol, error=str(error))
+            return []
+        market.last = bar.close_time
+        return sorted([bar, *longer], key=_close_time)
+
+    async def _close(self, market: _Market, close_time: datetime, bars: list[BarData]) -> None:
+        """Ask everybody about the bars that closed at one moment; journal it; then send."""
+        rounds = []
+        for bar in bars:
+            self._cache.append(bar)
+            last = self._book.fired.get((bar.symbol, str(bar.timeframe)))
+            if bar.timeframe in market.used and (last is None or close_time > last):
+                rounds.append(_Round(bar))
+        if not rounds:
+            return
+        position = self._book.position(rounds[0].bar.symbol)
+        if position is not None:
+            position = _shown(position, bars)
+        asked = [(run, run.asked(position)) for run in market.runs]
+        at = self._clock.now()
+        age = at - close_time
+        late = f"closed {age} ago, more than {self._max_age}" if age > self._max_age else ""
+        acted: set[PlanRun] = set()
+        with Watchdog(self._budget) as watchdog:
+            moment = _Moment(position, self._account(), at, watchdog)
+            for now in rounds:
+                for run, uses in asked:
+                    for use in uses:
+                        if use.timeframe is not now.bar.timeframe:
+                            continue
+                        reason = late or self._obstacle(use, now, position)
+                        if not reason and run in acted:
+                            reason = "the plan acts on this close already"
+                        if reason:
+                            now.add(use, _NONE, reason)
+                        elif await self._ask(run, use, now, moment):
+                            acted.add(run)
+        for now in rounds:
+            self._record(now.to_record())
+        for now in rounds:
+            for move in now.moves:
+                self._record(move)
+            for signal in now.signals:
+                await self._send(signal)
+
+    # -- functions -------------------------------------------------------------------------------------
+
+    def _obstacle(self, use: FunctionUse, now: _Round, position: Position | None) -> str:
+        """Return why a function is not asked now, or nothing."""
+        if not self._registry.is_enabled(use.name):
+            return "disabled"
+        if position is not None and position.state is PositionState.PENDING_EXIT:
+            return "an exit is under way"
+        if use.is_resting(asyncio.get_running_loop().time()):
+            return f"left alone after {use.failures_in_a_row} failures: {use.last_error}"
+        bars = len(self._cache.history(now.bar.symbol, use.timeframe))
+        if bars < use.lookback:
+            return f"has {bars} of {use.lookback} bars"
+        return ""
+
+    async def _ask(self, run: PlanRun, use: FunctionUse, now: _Round, moment: _Moment) -> bool:
+        """Ask one function, and return whether its answer is an order."""
+        bar = now.bar
+        context = ExecutionContext(
+            plan=run.plan.name,
+            symbol=bar.symbol,
+            timeframe=bar.timeframe,
+            bar=bar,
+            history=self._cache.history(bar.symbol, bar.timeframe),
+            parameters=use.function.params,
+            position=moment.position,
+            account=moment.account,
+            timestamp=moment.at,
+        )
+        answer = await use.ask(context, moment.watchdog)
+        if answer is None:
+            now.add(use, _NONE, use.last_error)
+            return False
+        problem = _problem(answer, context)
+        now.add(use, answer, problem)
+        if problem or answer.action is ExecutionAction.NONE:
+            return False
+        if answer.action is ExecutionAction.ADJUST_STOP:
+            now.moves.append(_stop_moved(answer, context, use.name))
+            return False
+        stop, target = run.plan.levels(answer.action, bar.close)
+        now.signals.append(
+            to_trading_signal(
+                answer,
+                context,
+                use.name,
+                stop_loss=stop if answer.stop_loss is None else answer.stop_loss,
+                take_profit=target if answer.take_profit is None else answer.take_profit,
+                exchange=run.plan.exchange,
+                max_age=self._max_age,
+            )
+        )
+        return True
+
+    async def _send(self, signal: TradingSignal) -> None:
+        try:
+            await self._submit(signal)
+        except SignalConflictError as error:
+            run = self._runs.get(signal.source.removeprefix("plan:"))
+            if run is not None:
+                run.set_status(TradePlanStatus.ERROR, str(error))
+        except ExecKitError as error:
+            # E.g. the engine is stopping. The signal stays owed.
+            log.warning("plan.signal_not_taken", signal_id=signal.signal_id, error=str(error))
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    def status(self, plan: str) -> TradePlanStatus:
+        """Return where a plan stands."""
+        return self._run(plan).status
+
+    def set_status(self, plan: str, status: TradePlanStatus, reason: str) -> None:
+        """Put a plan into a status, e.g. CANCELLED, or AWAITING_ENTRY to arm it again; it is journalled."""
+        self._run(plan).set_status(status, reason)
+
+    def _run(self, plan: str) -> PlanRun:
+        if plan not in self._runs:
+            raise ConfigurationError(
+                f"plan: {plan!r} is unknown; there are: {', '.join(self._runs) or 'none'}"
+            )
+        return self._runs[plan]
+
+    @property
+    def health(self) -> list[FunctionUse]:
+        """Every function at work, with its counts, last evaluation and last error."""
+        return [use for run in self._runs.values() for use in run.uses]
+
+    def last_evaluated(self, function: str) -> datetime | None:
+        """Return when a function was last asked, in whatever plan."""
+        times = [use.last_evaluated for use in self.health if use.name == function]
+        return max((at for at in times if at is not None), default=None)
+
+
+def _close_time(bar: BarData) -> datetime:
+    return bar.close_time
+
+
+def _shown(position: Position, bars: list[BarData]) -> Position:
+    """Return the position as functions see it: the best price counts these bars, and its dict is a copy."""
+    since = [bar for bar in bars if bar.open_time >= position.opened_at]
+    prices = [bar.high if position.is_long else bar.low for bar in since]
+    if position.best_price is not None:
+        prices.append(position.best_price)
+    best = (max if position.is_long else min)(prices, default=None)
+    return msgspec.structs.replace(position, best_price=best, fees=dict(position.fees))
+
+
+def _problem(answer: ExecutionSignal, context: ExecutionContext) -> str:
+    """Return why an answer cannot be followed as things stand, or nothing."""
+    position, action = context.position, answer.action
+    if action is ExecutionAction.NONE:
+        return ""
+    if position is None:
+        return "" if action.is_entry else f"{action} from an entry rule: nothing is open"
+    if action.is_entry:
+        return f"{action} from an exit rule: a position is open"
+    if answer.new_stop is None:
+        return ""
+    sign = 1 if position.is_long else -1
+    if (context.bar.close - answer.new_stop) * sign <= ZERO:
+        return f"stop {answer.new_stop} is beyond the close {context.bar.close}"
+    if position.stop_loss is not None and (answer.new_stop - position.stop_loss) * sign <= ZERO:
+        return f"stop {answer.new_stop} is not tighter than {position.stop_loss}"
+    return ""
+
+
+def _stop_moved(answer: ExecutionSignal, context: ExecutionContext, function: str) -> StopMoved:
+    position = context.position
+    assert position is not None, "checked before"
+    return StopMoved(
+        symbol=context.symbol,
+        position_id=position.position_id,
+        stop_loss=answer.new_stop,
+        take_profit=position.take_profit,
+        reason=f"{function}: {answer.reasoning}",
+    )

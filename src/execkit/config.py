@@ -1,0 +1,237 @@
+"""One file for everything an engine needs, checked before any connection is made."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from hashlib import blake2b
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, PrivateAttr, SecretStr
+
+from execkit.clock import Clock
+from execkit.config_yaml import YamlFile, load_yaml, scalar
+from execkit.errors import ConfigurationError
+from execkit.functions.builtin import standard_registry
+from execkit.functions.registry import ExecutionFunctionRegistry
+from execkit.model.fields import Count, Duration, Name, Section, checked, path_text
+from execkit.model.fields import Path as KeyPath
+from execkit.pipeline import ExecutionPipeline
+from execkit.plans import TradePlan
+from execkit.settings import (
+    ExecutorSettings,
+    ReconciliationSettings,
+    RiskSettings,
+    ValidationSettings,
+    build_pipeline,
+)
+
+PREFIX: Final = "EXECKIT_"
+
+OVERRIDES: Final[Mapping[str, KeyPath]] = {
+    "EXECKIT_CURRENCY": ("currency",),
+    "EXECKIT_EXCHANGE_NAME": ("exchange", "name"),
+    "EXECKIT_JOURNAL_DURABILITY": ("journal", "durability"),
+    "EXECKIT_JOURNAL_PATH": ("journal", "path"),
+}
+"""What the environment may change. No limit is among them: a forgotten variable must not loosen one."""
+
+SECRETS: Final = ("api_key", "secret", "passphrase")
+"""What an exchange may need, taken from `<EXCHANGE>_API_KEY` and so on."""
+
+_SECRET_KEY: Final = re.compile(
+    r"(.*_)?(api_?key|(api_?)?secret|password|passphrase|token|private_?key)", re.IGNORECASE
+)
+
+
+class ExchangeSettings(Section):
+    """Which exchange, and its adapter's options."""
+
+    name: Name = "paper"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class JournalSettings(Section):
+    """Where the truth is kept. A relative path starts at the configuration file."""
+
+    path: str = "orders.db"
+    durability: Literal["power", "process"] = "power"
+
+
+class FunctionSettings(Section):
+    """Which execution functions may run."""
+
+    plugins: Annotated[tuple[Name, ...], Field(strict=False)] = ()
+    """Plug-ins to load, by exact name."""
+    allow_list: (
+        dict[str, Annotated[str, Field(pattern=re.compile(r"^[0-9a-fA-F]{64}$"))]] | None
+    ) = None
+    """SHA-256 of each plug-in's source file; None checks nothing."""
+    max_instances: dict[str, Count] = Field(default_factory=dict)
+    disabled: Annotated[tuple[Name, ...], Field(strict=False)] = ()
+
+
+class Config(Section):
+    """The configuration of an engine.
+
+    `Config.load("execkit.yaml")` reads it from a file and the environment. Secrets come from the environment only and
+    are never part of it, its text or its hash.
+    """
+
+    exchange: ExchangeSettings = ExchangeSettings()
+    currency: str | None = None
+    """Asset in which limits are counted; None: the engine chooses."""
+    journal: JournalSettings = JournalSettings()
+    reconcile_every: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(seconds=60)
+    risk: RiskSettings = RiskSettings()
+    validation: ValidationSettings = ValidationSettings()
+    executor: ExecutorSettings = ExecutorSettings()
+    reconciliation: ReconciliationSettings = ReconciliationSettings()
+    functions: FunctionSettings = FunctionSettings()
+    plans: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Files of trade plans. A relative path starts at the configuration file."""
+
+    _folder: Path = PrivateAttr(default=Path())
+    _secrets: dict[str, SecretStr] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: str | Path, env: Mapping[str, str] | None = None) -> Config:
+        """Read a file, let the environment override what it may, and check everything.
+
+        Raises `ConfigurationError` naming file, line, key and fix, one line for each wrong value.
+        """
+        env = os.environ if env is None else env
+        file = load_yaml(path)
+        _refuse_secrets(file)
+        changed = _override(file.values, env)
+
+        def where(key: KeyPath) -> str:
+            return f"{changed[key]}: " if key in changed else file.where(key)
+
+        config = checked(cls, file.values, where=where)
+        config._folder = file.path.parent  # noqa: SLF001 - our own
+        config._secrets = {  # noqa: SLF001
+            name: SecretStr(env[variable])
+            for name in SECRETS
+            if (variable := secret_variable(config.exchange.name, name)) in env
+        }
+        return config
+
+    @property
+    def hash(self) -> str:
+        """Digest of the effective values, for the audit; two engines with one hash do the same."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return blake2b(text.encode(), digest_size=16).hexdigest()
+
+    @property
+    def secrets(self) -> Mapping[str, SecretStr]:
+        """The exchange's secrets that the environment holds, by the adapter's argument name."""
+        return dict(self._secrets)
+
+    @property
+    def journal_path(self) -> Path:
+        """Where the journal is."""
+        return self._folder / self.journal.path
+
+    def pipeline(self) -> ExecutionPipeline:
+        """Return the standard chain with these settings."""
+        return build_pipeline(
+            risk=self.risk,
+            validation=self.validation,
+            executor=self.executor,
+            reconciliation=self.reconciliation,
+        )
+
+    def registry(self, *, clock: Clock | None = None) -> ExecutionFunctionRegistry:
+        """Return a registry with the built-in functions and the plug-ins, as far as they are enabled.
+
+        Raises `RegistrationError` for a plug-in that is missing, not allowed or changed.
+        """
+        settings = self.functions
+        registry = standard_registry(clock=clock, max_instances=settings.max_instances)
+        registry.load_plugins(settings.plugins, allowed=settings.allow_list)
+        for key, names in (
+            ("max_instances", settings.max_instances),
+            ("disabled", settings.disabled),
+        ):
+            for name in names:
+                if name not in registry:
+                    raise ConfigurationError(
+                        f"functions.{key}: {name!r} is unknown; there are: {', '.join(registry)}"
+                    )
+        for name in settings.disabled:
+            registry.disable(name, actor="configuration")
+        return registry
+
+    def load_plans(
+        self, functions: ExecutionFunctionRegistry | None = None
+    ) -> tuple[TradePlan, ...]:
+        """Read the files of the trade plans; with *functions* their parameters are checked too."""
+        return tuple(
+            TradePlan.load(self._folder / path, functions=functions) for path in self.plans
+        )
+
+
+def secret_variable(exchange: str, name: str) -> str:
+    """Return the environment variable of an exchange's secret, e.g. `BINANCE_API_KEY`."""
+    return re.sub(r"[^A-Z0-9]", "_", f"{exchange}_{name}".upper())
+
+
+def _refuse_secrets(file: YamlFile) -> None:
+    exchange = file.values.get("exchange")
+    name = exchange.get("name", "paper") if isinstance(exchange, dict) else "paper"
+    for path in _keys(file.values):
+        if path[0] != "functions" and _SECRET_KEY.fullmatch(str(path[-1])):
+            raise ConfigurationError(
+                f"{file.where(path)}{path_text(path)}: a secret does not belong in a file; remove it here and set the "
+                f"environment variable {secret_variable(str(name), _secret_name(str(path[-1])))}"
+            )
+
+
+def _secret_name(key: str) -> str:
+    """Return which of `SECRETS` a key in a file was meant to be."""
+    key = key.lower()
+    if "passphrase" in key or "password" in key:
+        return "passphrase"
+    return "secret" if "secret" in key or "private" in key else "api_key"
+
+
+def _keys(values: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
+    items: Any = ()
+    if isinstance(values, dict):
+        items = values.items()
+        yield from ((*path, key) for key in values)
+    elif isinstance(values, list):
+        items = enumerate(values)
+    for key, value in items:
+        yield from _keys(value, (*path, key))
+
+
+def _override(values: dict[str, Any], env: Mapping[str, str]) -> dict[KeyPath, str]:
+    """Put what the environment says into *values*; return which variable changed which key."""
+    changed: dict[KeyPath, str] = {}
+    for variable in sorted(env):
+        path = OVERRIDES.get(variable)
+        if path is None:
+            name = variable.removeprefix(PREFIX).lower()
+            if variable.startswith(PREFIX) and any(
+                f"{name}_".startswith(f"{key}_") for key in Config.model_fields
+            ):
+                raise ConfigurationError(
+                    f"{variable}: the environment may not change this; state it in the file. "
+                    f"It may set {', '.join(OVERRIDES)}"
+                )
+            continue
+        inner = values
+        for key in path[:-1]:
+            inner = inner.setdefault(str(key), {})
+            if not isinstance(inner, dict):
+                break
+        else:
+            inner[str(path[-1])] = scalar(env[variable])
+            changed[path] = variable
+    return changed

@@ -1,0 +1,201 @@
+"""Trade plans: which functions open and close positions in one market, with what parameters and risk."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+from pydantic import Field, model_validator
+
+from execkit.bars.reader import BarFileSpec, Gaps, Label, VolumeUnit
+from execkit.config_yaml import YamlFile, load_yaml
+from execkit.errors import ConfigurationError, RegistrationError
+from execkit.functions.base import ExecutionAction
+from execkit.functions.registry import ExecutionFunctionRegistry
+from execkit.model.fields import (
+    Frame,
+    Name,
+    NonNegative,
+    Positive,
+    Section,
+    SymbolName,
+    path_text,
+)
+from execkit.model.fields import Path as KeyPath
+from execkit.model.market import Timeframe
+from execkit.model.order import Side
+from execkit.model.plan import TradePlanStatus
+from execkit.numbers import HUNDRED, MONEY, round_down, round_up
+from execkit.pipeline import ExecutionPipeline
+from execkit.settings import InstrumentSettings, Percent, RiskSettings, build_pipeline
+
+__all__ = ["PlanBars", "PlanRisk", "Rule", "TradePlan", "TradePlanStatus"]
+
+_EIGHT_PLACES: Final = Decimal("1e-8")
+
+
+class Rule(Section):
+    """A function, the timeframe at whose closes it is asked, and its parameters."""
+
+    function: Name
+    timeframe: Frame
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class PlanBars(Section):
+    """What the bar files for this plan are; see `BarFileSpec`."""
+
+    symbol: SymbolName | None = None
+    """What the file holds; None: the plan's symbol."""
+    label: Label
+    timezone: str | None = None
+    timeframe: Frame = Timeframe.M1
+    gaps: Gaps = "refuse"
+    volume_unit: VolumeUnit = "base"
+    columns: dict[str, str] = Field(default_factory=dict)
+
+
+class PlanAccount(Section):
+    """What a replay starts with."""
+
+    balances: dict[str, NonNegative]
+    currency: str | None = None
+    """Asset in which limits are counted; None: the engine chooses."""
+    spread_bps: NonNegative = Decimal(0)
+    """Bid-ask spread that fills on bars assume."""
+
+
+class PlanRisk(RiskSettings):
+    """Risk of the plan's own chain, and the levels that its signals carry into any chain."""
+
+    stop_loss_pct: Percent | None = None
+    """Distance of the stop-loss from the close that gave the signal; None leaves it to the chain."""
+    take_profit_r: Positive | None = None
+    """Distance of the target in multiples of that; needs *stop_loss_pct*."""
+
+    @model_validator(mode="after")
+    def _check_levels(self) -> Self:
+        if self.take_profit_r is not None and self.stop_loss_pct is None:
+            raise ValueError("take_profit_r: is a multiple of stop_loss_pct; state that too")
+        return self
+
+
+class TradePlan(Section):
+    """One market, the functions that enter and leave it, and the rules of the trade.
+
+    While flat the *entry* rules are asked in order at the closes of their timeframes, and the first that wants in
+    wins; while a position of the plan is open the *exit* rules are asked. *repeat* False ends it after one trade. What
+    a replay needs beyond that is *bars*, *instrument* and *account*. Raises `ConfigurationError` naming the key.
+    """
+
+    name: Name
+    symbol: SymbolName
+    exchange: Name | None = None
+    entry: Annotated[tuple[Rule, ...], Field(strict=False, min_length=1)]
+    exit: Annotated[tuple[Rule, ...], Field(strict=False)] = ()
+    risk: PlanRisk = PlanRisk()
+    repeat: bool = True
+    status: Annotated[TradePlanStatus, Field(strict=False)] = TradePlanStatus.AWAITING_ENTRY
+    bars: PlanBars | None = None
+    instrument: InstrumentSettings | None = None
+    account: PlanAccount | None = None
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, functions: ExecutionFunctionRegistry | None = None
+    ) -> TradePlan:
+        """Read a plan from a YAML file; errors name file, line, key and the fix.
+
+        With *functions* the functions' names and parameters are checked too, while their lines are known.
+        """
+        file = load_yaml(path)
+        plan = file.build(cls)
+        if functions is not None:
+            for part, rules in (("entry", plan.entry), ("exit", plan.exit)):
+                for place, rule in enumerate(rules):
+                    _check_rule(file, (part, place), rule, functions)
+        return plan
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.bars is not None:
+            if self.bars.symbol not in (None, self.symbol):
+                raise ValueError(
+                    f"bars.symbol: {self.bars.symbol} is not what the plan trades, {self.symbol}"
+                )
+            try:
+                self.bar_file()
+            except ConfigurationError as error:
+                raise ValueError(f"bars.{error}") from None
+            for part, rules in (("entry", self.entry), ("exit", self.exit)):
+                for place, rule in enumerate(rules):
+                    if rule.timeframe.seconds % self.bars.timeframe.seconds:
+                        raise ValueError(
+                            f"{part}[{place}].timeframe: {rule.timeframe} cannot be built from "
+                            f"{self.bars.timeframe} bars"
+                        )
+        return self
+
+    def bar_file(self) -> BarFileSpec:
+        """Return how the plan's bar files are to be read."""
+        bars = self._needed("bars", self.bars)
+        return BarFileSpec(
+            symbol=self.symbol,
+            label=bars.label,
+            timezone=bars.timezone,
+            timeframe=bars.timeframe,
+            gaps=bars.gaps,
+            volume_unit=bars.volume_unit,
+            columns=bars.columns,
+        )
+
+    def check_replay(self) -> None:
+        """Raise `ConfigurationError` naming the first section that a replay needs and the plan lacks."""
+        for name in ("bars", "instrument", "account"):
+            self._needed(name, getattr(self, name))
+
+    def _needed(self, name: str, section: Any) -> Any:
+        if section is None:
+            raise ConfigurationError(
+                f"plan {self.name}: {name}: is missing; a replay needs it, see examples/plans/breakout.yaml"
+            )
+        return section
+
+    def pipeline(self) -> ExecutionPipeline:
+        """Return the standard chain under the plan's own risk."""
+        return build_pipeline(risk=self.risk)
+
+    def levels(
+        self, action: ExecutionAction, price: Decimal
+    ) -> tuple[Decimal | None, Decimal | None]:
+        """Return stop-loss and target of an entry at *price*, on the instrument's ticks; None: not stated.
+
+        The stop is rounded towards the price and the target away from it, so neither risk nor ratio gets worse.
+        """
+        percent, multiple = self.risk.stop_loss_pct, self.risk.take_profit_r
+        if percent is None or not action.is_entry:
+            return None, None
+        distance = MONEY.divide(MONEY.multiply(price, percent), HUNDRED)
+        side = Side.BUY if action is ExecutionAction.ENTER_LONG else Side.SELL
+        tick = _EIGHT_PLACES if self.instrument is None else self.instrument.tick_size
+        outward = round_up if side is Side.BUY else round_down
+        stop = outward(price - side.sign * distance, tick)
+        if multiple is None:
+            return stop, None
+        return stop, outward(price + side.sign * distance * multiple, tick)
+
+
+def _check_rule(
+    file: YamlFile, path: KeyPath, rule: Rule, functions: ExecutionFunctionRegistry
+) -> None:
+    where = (*path, "parameters")
+    try:
+        functions.check(
+            rule.function,
+            rule.parameters,
+            timeframe=rule.timeframe,
+            where=lambda inner: f"{file.where(where + inner)}{path_text(where)}.",
+        )
+    except RegistrationError as error:
+        raise ConfigurationError(f"{file.where(path)}{path_text(path)}: {error}") from None
