@@ -208,6 +208,8 @@ class _Run:
         start = self._clock()
         try:
             result = await link(ticket, call_next)
+            if not isinstance(result, ExecutionResult):
+                raise PipelineError(f"{_name_of(link)} returned {result!r}, not an ExecutionResult")  # noqa: TRY301
         except Exception as error:
             if inner_result is not None:
                 # What was done further in is done: a failure on the way back must not hide an order.
@@ -226,8 +228,6 @@ class _Run:
                 place, link, "raised", f"{type(error).__name__}: {error}", start, inner_seconds
             )
             return result
-        if not isinstance(result, ExecutionResult):
-            raise PipelineError(f"{_name_of(link)} returned {result!r}, not an ExecutionResult")
         if passed is None:
             verdict = "denied" if result.outcome is Outcome.DENIED else result.outcome.value
             self._put(place, link, verdict, result.reason, start, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Final
 
 import attrs
 
@@ -18,20 +19,9 @@ from execkit.numbers import (
     round_up,
 )
 
-
-def _positive(_self: object, attribute: attrs.Attribute[Decimal], value: object) -> None:
-    positive(attribute.name, value)
-
-
-def _non_negative(_self: object, attribute: attrs.Attribute[Decimal], value: object) -> None:
-    non_negative(attribute.name, value)
-
-
-def _optional_positive(
-    _self: object, attribute: attrs.Attribute[Decimal | None], value: object
-) -> None:
-    if value is not None:
-        positive(attribute.name, value)
+_POSITIVE: Final = ("tick_size", "lot_size")
+_NON_NEGATIVE: Final = ("min_quantity", "min_notional")
+_OPTIONAL: Final = ("max_quantity", "market_max_quantity", "max_notional")
 
 
 @attrs.frozen(kw_only=True)
@@ -45,13 +35,13 @@ class Instrument:
     symbol: str = attrs.field()
     base: str
     quote: str
-    tick_size: Decimal = attrs.field(default=Decimal("0.01"), validator=_positive)
-    lot_size: Decimal = attrs.field(default=Decimal("0.00001"), validator=_positive)
-    min_quantity: Decimal = attrs.field(default=ZERO, validator=_non_negative)
-    max_quantity: Decimal | None = attrs.field(default=None, validator=_optional_positive)
-    market_max_quantity: Decimal | None = attrs.field(default=None, validator=_optional_positive)
-    min_notional: Decimal = attrs.field(default=ZERO, validator=_non_negative)
-    max_notional: Decimal | None = attrs.field(default=None, validator=_optional_positive)
+    tick_size: Decimal = Decimal("0.01")
+    lot_size: Decimal = Decimal("0.00001")
+    min_quantity: Decimal = ZERO
+    max_quantity: Decimal | None = None
+    market_max_quantity: Decimal | None = None
+    min_notional: Decimal = ZERO
+    max_notional: Decimal | None = None
     maker_fee: Decimal = attrs.field(default=ZERO)
     """Fraction of the notional, 0.001 = 0.1 %; a rebate is negative."""
     taker_fee: Decimal = attrs.field(default=ZERO)
@@ -73,6 +63,16 @@ class Instrument:
             raise ConfigurationError(
                 f"{attribute.name}: {value!r} is not a Decimal fraction below 1; 0.1 % is Decimal('0.001')"
             )
+
+    def __attrs_post_init__(self) -> None:
+        for name in _POSITIVE:
+            object.__setattr__(self, name, positive(name, getattr(self, name)))
+        for name in _NON_NEGATIVE:
+            object.__setattr__(self, name, non_negative(name, getattr(self, name)))
+        for name in _OPTIONAL:
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, positive(name, value))
 
     @classmethod
     def default(cls, symbol: str, **changes: object) -> Instrument:

@@ -24,6 +24,18 @@ def _confluence(value: Decimal | float | str | None) -> Decimal | None:
     return None if value is None else score("confluence", value)
 
 
+def _time_in_force(value: TimeInForce | str | None) -> TimeInForce | None:
+    if value is None:
+        return None
+    try:
+        return TimeInForce(value)
+    except ValueError:
+        known = ", ".join(TimeInForce)
+        raise ConfigurationError(
+            f"time_in_force: {value!r} is unknown; use one of {known}"
+        ) from None
+
+
 _PRICES = ("quantity", "limit_price", "stop_price", "stop_loss", "take_profit")
 
 
@@ -47,9 +59,7 @@ class TradingSignal:
     stop_price: Decimal | None = None
     stop_loss: Decimal | None = None
     take_profit: Decimal | None = None
-    time_in_force: TimeInForce | None = attrs.field(
-        default=None, converter=attrs.converters.optional(TimeInForce)
-    )
+    time_in_force: TimeInForce | None = attrs.field(default=None, converter=_time_in_force)
     post_only: bool = False
     reduce_only: bool = False
     """Only reduce an open position, never open one."""
@@ -99,6 +109,13 @@ class TradingSignal:
             isinstance(self.signal_id, str) and 0 < len(self.signal_id) <= 200
         ):
             raise ConfigurationError(f"signal_id: {self.signal_id!r} must be 1 to 200 characters")
+        for name in ("post_only", "reduce_only"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"{name}: {getattr(self, name)!r} is not True or False")
+        if self.max_age is not None and not (
+            isinstance(self.max_age, timedelta) and self.max_age > timedelta(0)
+        ):
+            raise ConfigurationError(f"max_age: {self.max_age!r} must be a timedelta above zero")
         if self.post_only and self.limit_price is None:
             raise ConfigurationError("post_only: needs a limit_price")
 
