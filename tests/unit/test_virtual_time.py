@@ -190,3 +190,45 @@ def test_two_runs_of_a_crowd_are_equal():
         return seen
 
     assert run() == run()
+
+
+def test_idle_waits_for_the_others_without_letting_time_pass():
+    """A driver goes on when every other task waits for something too."""
+    seen = []
+
+    async def worker(loop):
+        for turn in range(3):
+            await asyncio.sleep(0)
+            seen.append(turn)
+        await asyncio.sleep(5)
+        seen.append("later")
+
+    async def main(_clock):
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(worker(loop))
+        await loop.idle()
+        assert seen == [0, 1, 2]
+        assert loop.time() == 0
+        await task
+        assert loop.time() == 5
+
+    run_virtual(main)
+
+
+def test_idle_has_one_driver():
+    """Two would wait for each other."""
+
+    async def main(_clock):
+        loop = asyncio.get_running_loop()
+        first = loop.create_task(loop.idle())
+        await asyncio.sleep(0)
+        with pytest.raises(VirtualTimeError, match="another task waits"):
+            await loop.idle()
+        await first
+        gone = loop.create_task(loop.idle())
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.sleep(1)
+        await loop.idle()
+
+    run_virtual(main)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
 from msgspec.structs import replace
 
 from execkit.errors import ConfigurationError, PipelineError
+from execkit.handlers.desk import Desk
 from execkit.model.denial import Denial, DenialCode
 from execkit.model.order import Side
 from execkit.model.position import Position
@@ -32,9 +33,6 @@ from execkit.risk.daily import DayWatch
 from execkit.risk.limits import RiskLimits
 from execkit.risk.scaling import check_scale_in
 from execkit.risk.sizing import PercentOfEquity, Room, Sizing, SizingFunction, SizingInputs, fit
-
-if TYPE_CHECKING:
-    from execkit.handlers.desk import Desk
 
 _BUY: Final = Side.BUY
 _TOO_SMALL: Final = (DenialCode.QUANTITY_TOO_SMALL, DenialCode.NOTIONAL_TOO_SMALL)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
 from execkit.clock import Clock
 from execkit.errors import ConfigurationError, PipelineError
+from execkit.handlers.desk import Desk
 from execkit.model.denial import Denial, DenialCode
 from execkit.model.order import Side
 from execkit.model.records import TradingState
@@ -26,9 +27,6 @@ from execkit.risk.checks import (
     expected_price,
     unit_cost,
 )
-
-if TYPE_CHECKING:
-    from execkit.handlers.desk import Desk
 
 _ACTIVE: Final = TradingState.ACTIVE
 _BUY: Final = Side.BUY
