@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from asyncio import _get_running_loop as _running_loop
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, runtime_checkable
 
-from execkit.errors import ConfigurationError
+from execkit.errors import ConfigurationError, VirtualTimeError
 
 
 @runtime_checkable
@@ -24,7 +25,14 @@ class SystemClock:
     __slots__ = ()
 
     def now(self) -> datetime:
-        """Return the current time."""
+        """Return the current time.
+
+        Raises `VirtualTimeError` in a loop whose time is virtual: the two would drift apart unseen.
+        """
+        if getattr(_running_loop(), "is_virtual", False):
+            raise VirtualTimeError(
+                "the machine's clock was read under virtual time; pass clock= to whatever made a SystemClock"
+            )
         return datetime.fromtimestamp(time.time(), UTC)
 
     def __repr__(self) -> str:

@@ -35,6 +35,9 @@ class _JumpingSelector(selectors.DefaultSelector):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """Event loop with virtual time, starting at zero seconds."""
 
+    is_virtual = True
+    """How code that must not run under virtual time knows."""
+
     def __init__(self) -> None:
         selector = _JumpingSelector()
         selector.loop = self
@@ -95,6 +98,15 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     async def sock_connect(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse: a socket knows no virtual time."""
         raise VirtualTimeError("a socket cannot be connected under virtual time")
+
+    async def subprocess_exec(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse: a process knows no virtual time."""
+        raise VirtualTimeError("a process cannot be started under virtual time")
+
+    create_datagram_endpoint = create_connection
+    create_unix_connection = create_connection
+    create_unix_server = create_server
+    subprocess_shell = subprocess_exec
 
 
 class VirtualClock:
