@@ -273,12 +273,15 @@ class RiskManagementHandler:
         if stop_loss is None:
             distance = MONEY.multiply(price, self._stop)
             stop_loss, note = (price - distance if buys else price + distance), self._stop_note
-        stop_loss = rounded(stop_loss)
+        if not instrument.on_tick(stop_loss):
+            stop_loss = rounded(stop_loss)
         take_profit = ticket.take_profit
         if take_profit is None:
             reward = MONEY.multiply(abs(price - stop_loss), self._target_r)
             take_profit = price + reward if buys else price - reward
-        return stop_loss, rounded(take_profit), note
+        if not instrument.on_tick(take_profit):
+            take_profit = rounded(take_profit)
+        return stop_loss, take_profit, note
 
     def _room(self, ticket: OrderTicket, desk: Desk, mid: Decimal) -> Room:
         symbol, book, ledger = ticket.symbol, desk.book, desk.ledger
