@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -74,8 +74,24 @@ _opened: Final = msgspec.json.Decoder(OpenedLine)
 
 
 def encode(value: Entry | HeadLine | SnapshotLine | OpenedLine) -> bytes:
-    """Return the canonical bytes of a line, not yet sealed."""
-    return _encoder.encode(value)
+    """Return the canonical bytes of a line, not yet sealed.
+
+    Half a character pair in a text from outside has no bytes; its code is written out instead.
+    """
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError:
+        return _encoder.encode(_spelled(msgspec.to_builtins(value)))
+
+
+def _spelled(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_spelled(key): _spelled(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_spelled(item) for item in value]
+    return value
 
 
 def seal(payload: bytes, chain: bytes) -> tuple[bytes, bytes]:

@@ -17,7 +17,10 @@ from execkit.errors import (
 from execkit.journal import lines
 from execkit.journal.file import FLUSH_BYTES
 from execkit.journal.segments import read_entries, verify
-from execkit.model.records import Alarm
+from execkit.model.denial import Denial, DenialCode
+from execkit.model.order import Side
+from execkit.model.records import Alarm, SignalResult
+from execkit.model.result import Outcome
 from execkit.virtual_time import run_virtual
 
 
@@ -219,15 +222,25 @@ def test_wrong_options_are_named(bench, options, message):
     assert list(bench.path.parent.iterdir()) == []
 
 
-async def test_text_that_is_no_unicode_is_refused(bench):
-    """Half a character pair has no bytes; the record is refused and nothing is changed."""
+async def test_text_that_is_no_unicode_is_spelled_out(bench):
+    """Appending does not fail for what a venue puts into a text: half a character pair is written as its code."""
     journal = bench.open()
-    with pytest.raises(JournalError, match="surrogates not allowed"):
-        bench.note(journal, "\ud800")
-    assert journal.last_seq == 0
-    bench.note(journal, "fine")
+    denial = Denial.of(DenialCode.REFUSED_BY_HANDLER, **{"why\ud800": "x"})
+    result = SignalResult(
+        signal_id="s",
+        signal_digest="d",
+        symbol="BTC/USDT",
+        side=Side.BUY,
+        outcome=Outcome.DENIED,
+        denial=denial,
+        alerts=("a\udfff",),
+    )
+    journal.append(result, bench.clock.now())
     await journal.close()
-    assert bench.texts(read_entries(bench.path)) == ["fine"]
+    (entry,) = read_entries(bench.path)
+    assert entry.record.denial.context == {"why\\ud800": "x"}
+    assert entry.record.alerts == ("a\\udfff",)
+    assert entry.record.requested is None
 
 
 async def test_head_is_the_chain_for_an_anchor_elsewhere(bench):
