@@ -210,6 +210,10 @@ class _Run:
             result = await link(ticket, call_next)
             if not isinstance(result, ExecutionResult):
                 raise PipelineError(f"{_name_of(link)} returned {result!r}, not an ExecutionResult")  # noqa: TRY301
+            if _hides_order(inner_result, result):
+                raise PipelineError(  # noqa: TRY301
+                    f"{_name_of(link)} hid a sent order; return what call_next gave, or a copy of it"
+                )
         except Exception as error:
             if inner_result is not None:
                 # What was done further in is done: a failure on the way back must not hide an order.
@@ -251,6 +255,10 @@ class _Run:
 
     def finished(self) -> list[HandlerTrace]:
         return [entry for entry in self._entries if entry is not None]
+
+
+def _hides_order(inner: ExecutionResult | None, outer: ExecutionResult) -> bool:
+    return inner is not None and inner.order is not None and outer.order is None
 
 
 _WATCHED = (

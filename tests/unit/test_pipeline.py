@@ -424,6 +424,21 @@ def test_a_handler_that_forgets_to_return_hides_no_order():
     assert "forgetful returned None" in result.trace[1].reason
 
 
+def test_a_handler_that_denies_on_the_way_back_hides_no_order():
+    """A denial says that nothing was sent, so it cannot replace the result of a sent order."""
+
+    @handler
+    async def denies_late(ticket, call_next):
+        await call_next(ticket)
+        return ticket.deny(DenialCode.REFUSED_BY_HANDLER)
+
+    with capture_logs():
+        result = run(chain(denies_late))
+    assert result.order.client_order_id == "xk1"
+    assert result.outcome is Outcome.FILLED
+    assert "hid a sent order" in result.alerts[0]
+
+
 def test_a_chain_whose_executor_forgets_the_order():
     """The innermost link has nothing to report."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -14,6 +15,10 @@ from execkit.model.records import Intent, TradingState
 from execkit.numbers import ZERO
 from execkit.orders.book import Book
 from execkit.orders.commands import Entry, Reduction
+from execkit.risk.checks import check_order
+
+HARD_COLLAR_PCT: Final = Decimal(20)
+"""Distance from the quote's mid, in percent, at which no entry leaves; the handlers' own collars are tighter."""
 
 
 def deny_entry(entry: Entry, book: Book, capabilities: Capabilities) -> Denial | None:
@@ -35,6 +40,16 @@ def deny_entry(entry: Entry, book: Book, capabilities: Capabilities) -> Denial |
             )
     if ticket.quantity is None or not (entry.unchecked or ticket.is_covered):
         return Denial.of(DenialCode.NOT_STAMPED, symbol=ticket.symbol)
+    illegal = check_order(
+        ticket,
+        ticket.instrument,
+        ticket.quote,
+        capabilities,
+        collar_pct=HARD_COLLAR_PCT,
+        is_reduction=False,
+    )
+    if illegal is not None:
+        return illegal
     open_now = len(book.orders.active) + len(book.foreign)
     if capabilities.max_open_orders is not None and open_now >= capabilities.max_open_orders:
         return Denial.of(
@@ -57,7 +72,7 @@ def reducible(book: Book, symbol: str, side: Side, *, replaces: tuple[str, ...] 
         return ZERO
     claimed = sum(
         (
-            order.remaining
+            order.remaining_at_most
             for order in book.orders.open_reductions(symbol)
             if order.side is side and order.client_order_id not in replaces
         ),
