@@ -61,6 +61,8 @@ class EmergencyFile:
         entries: list[Entry] = []
         written = data.rstrip(b"\0")
         self._is_used = bool(written)
+        if written.startswith(b"\0"):
+            return entries  # a crash came while it was cleared
         *whole, rest = written.split(b"\n")
         for number, text in enumerate(whole, 1):
             try:
@@ -94,8 +96,10 @@ class EmergencyFile:
     def clear(self) -> None:
         """Forget the records, which are in the journal now; raise `OSError` when that fails."""
         if self._is_used:
-            self._disk.write_at(self._fd, bytes(SIZE), 0)
-            self._disk.sync(self._fd)
+            # The first byte empties the file; a power failure may leave any part of the rest.
+            for zeros in (bytes(1), bytes(SIZE)):
+                self._disk.write_at(self._fd, zeros, 0)
+                self._disk.sync(self._fd)
         self._is_used = False
         self._chain, self._offset = self._start, 0
         self.entries = []
