@@ -14,6 +14,7 @@ import pytest
 from execkit.engine import ExecutionEngine
 from execkit.errors import (
     ConfigurationError,
+    ExchangeError,
     ExecKitError,
     InsufficientBalanceError,
     MarketClosedError,
@@ -542,7 +543,7 @@ def test_blind_start_is_refused() -> None:
     async def body(*_: Any) -> None:
         raise AssertionError("not reached")
 
-    with pytest.raises(Exception, match="."):
+    with pytest.raises(ExchangeError):
         play(body, Fault(on="open", kind="server_error", nth=1))
 
 
