@@ -39,6 +39,20 @@ class Quote(msgspec.Struct, frozen=True):
         """The spread in basis points of the mid."""
         return (self.ask - self.bid) / self.mid * _BPS
 
+    def checked(self) -> Self:
+        """Return this quote, or raise `ConfigurationError` naming what is impossible in it."""
+        require_utc("at", self.at)
+        positive("bid", self.bid)
+        positive("ask", self.ask)
+        if self.bid > self.ask:
+            raise ConfigurationError(f"bid {self.bid} is above ask {self.ask}")
+        for name in ("bid_size", "ask_size"):
+            if getattr(self, name) is not None:
+                non_negative(name, getattr(self, name))
+        if self.last is not None:
+            positive("last", self.last)
+        return self
+
 
 class Trade(msgspec.Struct, frozen=True):
     """One public trade of a market."""
@@ -47,6 +61,13 @@ class Trade(msgspec.Struct, frozen=True):
     price: Decimal
     quantity: Decimal
     at: datetime
+
+    def checked(self) -> Self:
+        """Return this trade, or raise `ConfigurationError` naming what is impossible in it."""
+        require_utc("at", self.at)
+        positive("price", self.price)
+        positive("quantity", self.quantity)
+        return self
 
 
 _UNITS: Final = {
