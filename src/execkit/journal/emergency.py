@@ -22,9 +22,6 @@ from execkit.model.records import Entry, Record
 SIZE: Final = 64 * 1024
 """Bytes taken in advance: room for about a hundred records."""
 
-MOST: Final = SIZE // 128
-"""More records than fit: none is as short."""
-
 
 class EmergencyFile:
     """Keeps records in a file that never grows. Raises `JournalError` when it cannot be made or read."""

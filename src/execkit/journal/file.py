@@ -30,7 +30,7 @@ from execkit.errors import (
 )
 from execkit.journal import lines
 from execkit.journal.disk import Disk, WriteLock, open_private
-from execkit.journal.emergency import MOST, EmergencyFile
+from execkit.journal.emergency import EmergencyFile
 from execkit.journal.segments import SegmentReader, archived_segments
 from execkit.journal.writer import Step, Writer, put_segment, undo_rotation
 from execkit.model.records import Entry, Record
@@ -39,6 +39,9 @@ from execkit.virtual_time import VirtualTimeLoop
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
 FLUSH_BYTES: Final = 64 * 1024
 """Lines that nobody waits for are written when there are this many bytes of them."""
+
+LOOK_BACK: Final = 1000
+"""Last records among which one of the emergency file may be already; it holds fewer, and a failed commit too."""
 
 log = structlog.get_logger("execkit")
 
@@ -121,7 +124,7 @@ class FileJournal:
                     lock.anchor = None
                 fd = open_private(disk, place, os.O_WRONLY | os.O_APPEND)
                 undo.callback(os.close, fd)
-                found, tail = _read(place, account, lock)
+                found, known = _read(place, account, lock)
                 undo_rotation(disk, place, found.head.segment)
                 emergency = EmergencyFile(_companion(place, "emergency"), account, disk)
                 undo.callback(emergency.close)
@@ -140,23 +143,22 @@ class FileJournal:
                     segment_bytes=segment_bytes,
                     snapshot=snapshot,
                 )
-                journal._enter(tail)
+                journal._enter(known)
                 undo.pop_all()
         except OSError as error:
             raise JournalError(f"{place} cannot be opened: {error.strerror}") from error
         return journal
 
-    def _enter(self, tail: list[bytes]) -> None:
-        """Note this opening, and take over what the emergency file holds."""
+    def _enter(self, known: set[bytes]) -> None:
+        """Note this opening, and take over what the emergency file holds beyond the *known* records."""
         opened = lines.Opened(epoch=self.epoch, at=self._clock.now(), cut=self.cut)
         line, self._chain = lines.seal(lines.encode(lines.OpenedLine(opened)), self._chain)
         self._lines.append(line)
-        left = self._emergency.entries
-        # A crash may have come between taking over and clearing: what the journal ends with is not taken twice.
-        contents = [lines.content_of(lines.encode(entry)) for entry in left]
-        taken = next(n for n in range(len(left), -1, -1) if tail[len(tail) - n :] == contents[:n])
-        for entry in left[taken:]:
-            self.append(entry.record, entry.at)
+        for entry in self._emergency.entries:
+            # It may be there already: its first way here can have failed after the write, and a crash may have
+            # come between taking over and clearing.
+            if lines.record_of(lines.encode(entry)) not in known:
+                self.append(entry.record, entry.at)
         self._opened_seq = self._last_seq
         step = self._step()
         step.sync = True
@@ -359,15 +361,15 @@ def _begin(disk: Disk, path: Path, account: str, now: datetime) -> None:
     os.close(put_segment(disk, path, lines.first_lines(head)[0]))
 
 
-def _read(path: Path, account: str, lock: WriteLock) -> tuple[SegmentReader, list[bytes]]:
-    """Check the active segment; return the reader at its end, and the last records' content."""
+def _read(path: Path, account: str, lock: WriteLock) -> tuple[SegmentReader, set[bytes]]:
+    """Check the active segment; return the reader at its end, and the last records without their times."""
     with SegmentReader(path) as reader:
         if reader.head.account != account:
             raise JournalAccountError(
                 f"{path} belongs to account {reader.head.account!r}, not to {account!r}; "
                 "give each account a journal of its own"
             )
-        tail = [lines.content_of(payload) for payload in deque(reader.payloads(), maxlen=MOST)]
+        known = {lines.record_of(payload) for payload in deque(reader.payloads(), maxlen=LOOK_BACK)}
     anchor = lock.anchor
     if anchor is not None and (anchor.epoch > reader.epoch or anchor.seq > reader.seq):
         raise JournalCorruptedError(
@@ -375,4 +377,4 @@ def _read(path: Path, account: str, lock: WriteLock) -> tuple[SegmentReader, lis
             f"{anchor.seq} of opening {anchor.epoch}: an older copy was put back, or its end was cut off. "
             f"Put the newest one back, or delete {lock.path} to go on from here and check the venue"
         )
-    return reader, tail
+    return reader, known

@@ -146,9 +146,9 @@ def seq_of(payload: bytes) -> int:
     return int(payload[7 : payload.index(b",")])
 
 
-def content_of(payload: bytes) -> bytes:
-    """Return time and record of a record's payload, without its number."""
-    return payload[payload.index(b",") :]
+def record_of(payload: bytes) -> bytes:
+    """Return the record alone of a record's payload, without number and time."""
+    return payload[payload.index(b'"record":') :]
 
 
 def decode_entry(payload: bytes) -> Entry:

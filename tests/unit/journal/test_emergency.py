@@ -1,11 +1,13 @@
 """The emergency file."""
 
 import errno
+from datetime import timedelta
 
 import pytest
 
 from execkit.errors import JournalCommitError, JournalCorruptedError
-from execkit.journal.emergency import MOST, SIZE
+from execkit.journal.emergency import SIZE
+from execkit.journal.file import LOOK_BACK
 from execkit.journal.segments import read_entries
 from execkit.model.records import CommandSent, PlanChanged
 
@@ -71,6 +73,22 @@ async def test_records_are_taken_over_once(bench, emergency, step):
     assert emergency.read_bytes() == bytes(SIZE)
 
 
+async def test_what_reached_the_file_though_its_commit_failed_is_not_doubled(bench):
+    """After a failed sync the lines may be in the file all the same; an intent is there once."""
+    journal = bench.open()
+    bench.disk.faults["sync"] = OSError(errno.EIO, "Input/output error")
+    journal.append(cancel(0), bench.clock.now())
+    with pytest.raises(JournalCommitError):
+        await journal.commit()
+    bench.disk.faults.clear()
+    bench.clock.advance(timedelta(seconds=1))
+    journal.emergency(cancel(0), bench.clock.now())
+    journal.emergency(cancel(1), bench.clock.now())
+    await journal.close()
+    entries = list(bench.open().recovered()[1])
+    assert [entry.record for entry in entries] == [cancel(0), cancel(1)]
+
+
 async def test_a_part_taken_over_is_completed(bench):
     """When the crash tore the taking over itself, the rest follows."""
     journal = bench.open()
@@ -93,12 +111,12 @@ async def test_a_full_emergency_file_says_so(bench):
     journal = bench.open()
     shortest = PlanChanged(plan="", status="")
     with pytest.raises(JournalCommitError, match="is full; restart"):
-        for _ in range(MOST + 1):
+        for _ in range(LOOK_BACK):
             journal.emergency(shortest, bench.clock.now())
     kept = len(journal._emergency.entries)
     await journal.close()
     again = bench.open()
-    assert again.last_seq == kept < MOST
+    assert again.last_seq == kept < LOOK_BACK
 
 
 async def test_an_emergency_write_that_fails_says_so(bench):

@@ -39,13 +39,13 @@ def test_a_line_belongs_behind_the_one_before_it():
         lines.unseal(line, chain)
 
 
-def test_number_and_content_are_read_without_decoding():
+def test_number_and_record_are_read_without_decoding():
     """What the checks need of a record costs no decoding."""
     payload = lines.encode(Entry(123, AT, Alarm(code="a", text="b")))
     assert lines.is_record(payload)
     assert not lines.is_opened(payload)
     assert lines.seq_of(payload) == 123
-    assert lines.content_of(payload).startswith(b',"at":"2024')
+    assert lines.record_of(payload).startswith(b'"record":{"kind":"alarm"')
 
 
 def test_torn_is_only_what_a_crash_leaves():
