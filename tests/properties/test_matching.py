@@ -3,12 +3,24 @@
 from datetime import timedelta
 from decimal import Decimal, localcontext
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from execkit.errors import ExchangeError
-from execkit.exchanges.inputs import Amend, Cancel, FeedBar, FeedQuote, FeedTrade, PassTime, Place
+from execkit.exchanges.fills import Costs
+from execkit.exchanges.inputs import (
+    Amend,
+    Cancel,
+    FeedBar,
+    FeedQuote,
+    FeedTrade,
+    Input,
+    PassTime,
+    Place,
+    replay,
+)
 from execkit.exchanges.matching import MatchingCore
 from execkit.exchanges.snapshots import restore, snapshot
 from execkit.model.instrument import Instrument
@@ -215,6 +227,18 @@ def test_snapshot_is_the_whole_state(core, history, cut):
 
 @given(venues(), steps())
 @settings(max_examples=100, deadline=None)
+def test_log_of_inputs_replays_to_the_same_state(core, history):
+    """The inputs, written down and read again, lead another core to the same bytes."""
+    other = restore(snapshot(core))
+    for _ in run(core, history):
+        pass
+    for line in [msgspec.json.encode(step) for step in history]:
+        replay(other, msgspec.json.decode(line, type=Input))
+    assert snapshot(other) == snapshot(core)
+
+
+@given(venues(), steps())
+@settings(max_examples=100, deadline=None)
 def test_refused_input_changes_nothing(core, history):
     """An input that raises leaves the state as it was, to the byte."""
     for step in history:
@@ -253,8 +277,6 @@ def test_reduce_only_never_flips(data, history):
 @given(price=prices, tick=st.sampled_from(("0.01", "0.05", "1")))
 def test_spread_is_never_in_our_favour(price, tick, spread):
     """Half the spread, rounded to a tick, always to the disadvantage of the order."""
-    from execkit.exchanges.fills import Costs
-
     costs = Costs(Decimal(spread), Decimal(tick))
     half = price * spread / 20_000
     assert costs.worse(price, is_buy=True) >= price + half

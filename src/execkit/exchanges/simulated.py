@@ -250,8 +250,9 @@ class SimulatedExchange(ExchangeAdapter):
         return self.core.quote(symbol, self.clock.now())
 
     async def market_status(self, symbol: str) -> MarketStatus:
-        """Tell whether the market is open."""
-        return MarketStatus(is_open=symbol not in self.core.halted)
+        """Tell whether the market takes orders."""
+        tradeable = self.core.instrument(symbol).tradeable
+        return MarketStatus(is_open=tradeable and symbol not in self.core.halted)
 
     def order_updates(self) -> AsyncIterator[OrderUpdate]:
         """Yield reports and fills from now on."""

@@ -133,8 +133,11 @@ async def test_orders_end_by_the_clock():
 
 
 async def test_market_status_follows_the_core():
-    """Open unless halted."""
-    exchange = paper()
+    """Open unless halted or delisted; an unknown symbol is an error."""
+    exchange = paper(instruments=[Instrument.default("OLD/USDT", tradeable=False)])
+    assert not (await exchange.market_status("OLD/USDT")).is_open
+    with pytest.raises(InvalidOrderError):
+        await exchange.market_status("XRP/USDT")
     assert (await exchange.market_status(SYMBOL)).is_open
     exchange.core.set_halted(SYMBOL, halted=True)
     assert not (await exchange.market_status(SYMBOL)).is_open
