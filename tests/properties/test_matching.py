@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from execkit.errors import ExchangeError
 from execkit.exchanges.fills import Costs
 from execkit.exchanges.inputs import (
+    AdvanceTime,
     Amend,
     Cancel,
     FeedBar,
     FeedQuote,
     FeedTrade,
     Input,
-    PassTime,
     Place,
     replay,
 )
@@ -95,7 +95,7 @@ def steps(draw):
         elif kind == 8:
             history.append(FeedTrade(Trade(symbol, draw(prices), draw(quantities), at)))
         else:
-            history.append(PassTime(at))
+            history.append(AdvanceTime(at))
         low, open_, close, high = sorted(draw(prices) for _ in range(4))
         if draw(st.booleans()):
             open_, close = close, open_

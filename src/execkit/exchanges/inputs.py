@@ -98,7 +98,7 @@ class FeedTrade(_Input, frozen=True, tag="trade"):
         return core.on_trade(self.trade)
 
 
-class PassTime(_Input, frozen=True, tag="time"):
+class AdvanceTime(_Input, frozen=True, tag="time"):
     """Orders reach the end of their time in force."""
 
     at: datetime
@@ -119,7 +119,7 @@ class ListSymbol(_Input, frozen=True, tag="list"):
         return []
 
 
-Input = Place | Cancel | Amend | FeedBar | FeedQuote | FeedTrade | PassTime | ListSymbol
+Input = Place | Cancel | Amend | FeedBar | FeedQuote | FeedTrade | AdvanceTime | ListSymbol
 
 
 def replay(core: MatchingCore, step: Input) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 from execkit.clock import Clock, SystemClock
 from execkit.exchanges.base import ExchangeAdapter, MarketStatus
 from execkit.exchanges.inputs import (
+    AdvanceTime,
     Amend,
     Cancel,
     FeedBar,
@@ -17,7 +18,6 @@ from execkit.exchanges.inputs import (
     FeedTrade,
     Input,
     ListSymbol,
-    PassTime,
     Place,
 )
 from execkit.exchanges.matching import MatchingCore
@@ -175,7 +175,7 @@ class SimulatedExchange(ExchangeAdapter):
         """Return the time, after letting it act on the orders."""
         at = self.clock.now()
         if self.core.due(at) and not self._is_closed:
-            self._do(PassTime(at))
+            self._do(AdvanceTime(at))
         return at
 
     # --- the adapter's contract -------------------------------------------------------------------

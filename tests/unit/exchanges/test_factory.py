@@ -94,8 +94,8 @@ def test_unknown_name_lists_the_known_ones():
 
 def test_unknown_option_is_named():
     """With the options that exist."""
-    with pytest.raises(ConfigurationError, match=r"no option 'blances'; it takes balances, prices"):
-        ExchangeFactory().create("paper", blances={})
+    with pytest.raises(ConfigurationError, match=r"no option 'cash'; it takes balances, prices"):
+        ExchangeFactory().create("paper", cash={})
 
 
 def test_missing_option_is_named():
