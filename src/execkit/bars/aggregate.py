@@ -19,7 +19,7 @@ _MONDAY: Final = 4 * 86_400
 
 def window_open(at: datetime, timeframe: Timeframe) -> datetime:
     """Return the start of the window of *timeframe* that holds the moment *at*."""
-    return _EPOCH + timedelta(seconds=_floor(_seconds(at), timeframe))
+    return _EPOCH + timedelta(seconds=_Grid(timeframe).floor(_seconds(at)))
 
 
 def is_aligned(close_time: datetime, timeframe: Timeframe) -> bool:
@@ -31,9 +31,19 @@ def _seconds(at: datetime) -> int:
     return (at - _EPOCH) // _SECOND
 
 
-def _floor(seconds: int, timeframe: Timeframe) -> int:
-    offset = _MONDAY if timeframe is Timeframe.W1 else 0
-    return (seconds - offset) // timeframe.seconds * timeframe.seconds + offset
+class _Grid:
+    """The boundaries of a timeframe, in seconds of the epoch."""
+
+    __slots__ = ("offset", "step", "timeframe")
+
+    def __init__(self, timeframe: Timeframe) -> None:
+        self.timeframe = timeframe
+        self.step = timeframe.seconds
+        self.offset = _MONDAY if timeframe is Timeframe.W1 else 0
+
+    def floor(self, seconds: int) -> int:
+        """Return the last boundary at or before a moment."""
+        return (seconds - self.offset) // self.step * self.step + self.offset
 
 
 class _Window:
@@ -56,6 +66,12 @@ class _Window:
         self.close = bar.close
         self.volume = MONEY.add(self.volume, bar.volume)
 
+    def finish(self, timeframe: Timeframe, symbol: str, finished: list[BarData]) -> None:
+        if self.whole:
+            closes_at = _EPOCH + timedelta(seconds=self.closes_at)
+            ohlc = (self.open, self.high, self.low, self.close)
+            finished.append(BarData(symbol, timeframe, closes_at, *ohlc, self.volume))
+
 
 class BarAggregator:
     """Builds bars of several timeframes from the bars of one market in a shorter one.
@@ -73,6 +89,8 @@ class BarAggregator:
                 raise ConfigurationError(
                     f"timeframe: {timeframe} cannot be built from {base} bars; use a multiple of {base}"
                 )
+        self._grid = _Grid(base)
+        self._grids = [_Grid(timeframe) for timeframe in self.timeframes]
         self._windows: list[_Window | None] = [None] * len(self.timeframes)
         self._last: int | None = None
 
@@ -85,50 +103,32 @@ class BarAggregator:
         closed = _seconds(bar.close_time)
         if bar.timeframe is not self.base:
             raise ConfigurationError(f"timeframe: expected {self.base} bars, got {bar.timeframe}")
-        opened = closed - self.base.seconds
-        if _floor(closed, self.base) != closed or bar.close_time.microsecond:
+        if self._grid.floor(closed) != closed or bar.close_time.microsecond:
             raise ConfigurationError(
                 f"close_time: {bar.close_time.isoformat()} is no boundary of {self.base} bars; "
                 "check time zone and label"
             )
         if self._last is not None and closed <= self._last:
             return []
+        opened = closed - self._grid.step
         finished: list[BarData] = []
-        for place, timeframe in enumerate(self.timeframes):
+        for place, grid in enumerate(self._grids):
             window = self._windows[place]
             if window is not None and opened >= window.closes_at:
-                self._finish(window, timeframe, bar.symbol, finished)
+                window.finish(grid.timeframe, bar.symbol, finished)
                 window = None
             if window is None:
-                start = _floor(opened, timeframe)
+                start = grid.floor(opened)
                 # What came before the very first bar is unknown; later, a hole is known to be one.
                 whole = start == opened or self._last is not None
-                window = _Window(start + timeframe.seconds, bar, whole=whole)
+                window = _Window(start + grid.step, bar, whole=whole)
             else:
                 window.add(bar)
             if window.closes_at == closed:
-                self._finish(window, timeframe, bar.symbol, finished)
+                window.finish(grid.timeframe, bar.symbol, finished)
                 window = None
             self._windows[place] = window
         self._last = closed
         if len(finished) > 1:
             finished.sort(key=lambda done: done.close_time)
         return finished
-
-    @staticmethod
-    def _finish(
-        window: _Window, timeframe: Timeframe, symbol: str, finished: list[BarData]
-    ) -> None:
-        if window.whole:
-            finished.append(
-                BarData(
-                    symbol,
-                    timeframe,
-                    _EPOCH + timedelta(seconds=window.closes_at),
-                    window.open,
-                    window.high,
-                    window.low,
-                    window.close,
-                    window.volume,
-                )
-            )

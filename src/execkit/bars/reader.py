@@ -100,6 +100,7 @@ def read_bars(path: str | Path, spec: BarFileSpec) -> Iterator[BarData]:
             rows = csv.reader(file, strict=True)
             places = _places(path, next(rows, []), spec)
             parse = _RowParser(path, spec, places)
+            line = rows.line_num
             for row in rows:
                 line = rows.line_num
                 if row:

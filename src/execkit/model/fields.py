@@ -162,7 +162,7 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
         known = sorted(_keys_at(model, problem["loc"][:-1]))
         key = str(problem["loc"][-1])
         close = difflib.get_close_matches(key, known, n=1)
-        meant = f"; did you mean {close[0]!r}?" if close else ""
+        meant = f"; did you mean {close[0]!r}?" if close else "."
         return f"unknown key{meant} Known here: {', '.join(known) or 'none'}"
     if kind == "missing":
         return "is missing; add it"

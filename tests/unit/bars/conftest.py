@@ -12,7 +12,8 @@ from execkit.functions.builtin import standard_registry
 from execkit.model.account import AccountView
 from execkit.model.market import BarData, Timeframe
 from execkit.model.order import Fill, OrderRequest, OrderRole, OrderType, Side
-from execkit.model.records import BarClosed, Filled, Intent, Source
+from execkit.model.records import BarClosed, Filled, Intent, SignalResult, Source
+from execkit.model.result import Outcome
 from execkit.orders.book import Book
 from execkit.plans import TradePlan
 
@@ -72,6 +73,15 @@ class BarDesk:
             raise self.error
         if self.fills:
             self.fill(signal)
+        self.record(
+            SignalResult(
+                signal_id=signal.signal_id,
+                signal_digest=signal.digest,
+                symbol=signal.symbol,
+                side=signal.side,
+                outcome=Outcome.FILLED if self.fills else Outcome.WORKING,
+            )
+        )
 
     def fill(self, signal):
         """Execute a signal: one unit for an entry, the whole position for an exit."""
@@ -147,13 +157,13 @@ def desk():
     return BarDesk()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def bar():
     """`make_bar`."""
     return make_bar
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def plan():
     """A function that builds plans from (function, timeframe, parameters) triples."""
 
