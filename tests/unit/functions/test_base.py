@@ -222,7 +222,7 @@ def test_the_parameters_model_is_the_type_argument():
         ({"level": 1.5}, "level: float 1.5 is not exact"),
         ({"level": "1"}, "level: '1' is text, not a number"),
         ({"level": True}, "level: True is not a number"),
-        ({"level": 1, "levle": 2}, "levle: unknown key; did you mean 'level'?"),
+        ({"level": 1, "leveL": 2}, "leveL: unknown key; did you mean 'level'?"),
     ],
 )
 def test_parameters_are_strict(values, message):
