@@ -1,6 +1,7 @@
 """Names are unique, uses are limited, and every change is on record."""
 
 import asyncio
+import doctest
 import hashlib
 import sys
 from decimal import Decimal
@@ -11,6 +12,7 @@ import pytest
 
 from execkit.clock import ManualClock
 from execkit.errors import ConfigurationError, RegistrationError
+from execkit.functions import base
 from execkit.functions import registry as module
 from execkit.functions.base import ExecutionFunctionBase, ExecutionSignal, FunctionParams
 from execkit.functions.registry import ExecutionFunctionRegistry, default_registry, register
@@ -178,6 +180,12 @@ def test_the_default_registry_can_be_emptied():
         default_registry.reset()
     assert len(default_registry) == 0
     assert default_registry.changes == []
+
+
+@pytest.mark.parametrize("documented", [module, base])
+def test_the_examples_in_the_documentation_run(documented):
+    """What the docstrings show is what happens."""
+    assert doctest.testmod(documented).failed == 0
 
 
 # --- plug-ins -----------------------------------------------------------------------------------------
