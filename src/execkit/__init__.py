@@ -1,1 +1,249 @@
-"""execkit: a signal becomes exactly one correct order."""
+"""From a trading signal to one correct order.
+
+Everything that is promised can be taken from here; where a name is defined may change.
+"""
+
+from __future__ import annotations
+
+from execkit.bars.cache import BarHistory, MarketData, MarketDataCache
+from execkit.bars.reader import BarFileSpec, read_bars
+from execkit.clock import Clock, ManualClock, SystemClock
+from execkit.config import Config
+from execkit.engine import ExecutionEngine
+from execkit.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    DuplicateClientOrderIdError,
+    ExchangeError,
+    ExchangeUnavailableError,
+    ExecKitError,
+    InsufficientBalanceError,
+    InvalidOrderError,
+    InvalidTransitionError,
+    JournalAccountError,
+    JournalCommitError,
+    JournalCorruptedError,
+    JournalError,
+    JournalLockedError,
+    JournalVersionError,
+    MarketClosedError,
+    MarketOrderRefusedError,
+    NotSentError,
+    OrderNotFoundError,
+    OrderRejectedError,
+    OrderStatusUnknownError,
+    PipelineError,
+    RateLimitError,
+    RegistrationError,
+    SignalConflictError,
+    UnsupportedFeatureError,
+    VirtualTimeError,
+)
+from execkit.events import EventBus, Subscription
+from execkit.exchanges.base import ExchangeAdapter, MarketStatus
+from execkit.exchanges.factory import ExchangeFactory
+from execkit.exchanges.paper import PaperExchange
+from execkit.functions.base import (
+    ConfidenceLevel,
+    ExecutionAction,
+    ExecutionContext,
+    ExecutionFunctionBase,
+    ExecutionSignal,
+    FunctionParams,
+)
+from execkit.functions.builtin import standard_registry
+from execkit.functions.registry import ExecutionFunctionRegistry, default_registry, register
+from execkit.handlers.executor import OrderExecutorHandler
+from execkit.handlers.reconciliation import ReconciliationHandler
+from execkit.handlers.risk import RiskManagementHandler
+from execkit.handlers.validation import ValidationHandler
+from execkit.journal.base import Journal, MemoryJournal
+from execkit.journal.file import FileJournal
+from execkit.model.account import AccountView, Balance, VenuePosition
+from execkit.model.capabilities import Capabilities
+from execkit.model.denial import Denial, DenialCode
+from execkit.model.events import (
+    Event,
+    OrderCancelled,
+    OrderFailed,
+    OrderFilled,
+    OrderInDoubt,
+    OrderPartiallyFilled,
+    OrderPlaced,
+    PositionChanged,
+    PositionClosed,
+    PositionOpened,
+    ProtectionFailed,
+    ProtectionPlaced,
+    ReconcileMismatch,
+    SignalDenied,
+    SlippageAlert,
+    SystemError,  # noqa: A004 - promised name
+    TradingSignalGenerated,
+    TradingStateSet,
+)
+from execkit.model.instrument import Instrument
+from execkit.model.market import BarData, Quote, Timeframe, Trade
+from execkit.model.order import (
+    Fill,
+    OrderReport,
+    OrderRequest,
+    OrderRole,
+    OrderState,
+    OrderType,
+    OrderUpdate,
+    Side,
+    StreamGap,
+    TimeInForce,
+)
+from execkit.model.plan import TradePlanStatus
+from execkit.model.position import Position, PositionState
+from execkit.model.records import TradingState
+from execkit.model.result import ExecutionResult, HandlerTrace, Outcome
+from execkit.model.signal import TradingSignal
+from execkit.model.ticket import OrderTicket, RiskStamp
+from execkit.orders.manager import ManagedOrder, OrderManager
+from execkit.pipeline import ExecutionHandler, ExecutionPipeline, Next, handler
+from execkit.plans import TradePlan
+from execkit.replay import Replayed, replay
+from execkit.risk.limits import RiskLimits
+from execkit.risk.sizing import (
+    FixedNotional,
+    FixedQuantity,
+    PercentOfEquity,
+    RiskPerTrade,
+    Sizing,
+    SizingInputs,
+)
+from execkit.virtual_time import VirtualClock, VirtualTimeLoop, run_virtual
+
+__all__ = [
+    "AccountView",
+    "AuthenticationError",
+    "Balance",
+    "BarData",
+    "BarFileSpec",
+    "BarHistory",
+    "Capabilities",
+    "Clock",
+    "ConfidenceLevel",
+    "Config",
+    "ConfigurationError",
+    "Denial",
+    "DenialCode",
+    "DuplicateClientOrderIdError",
+    "Event",
+    "EventBus",
+    "ExchangeAdapter",
+    "ExchangeError",
+    "ExchangeFactory",
+    "ExchangeUnavailableError",
+    "ExecKitError",
+    "ExecutionAction",
+    "ExecutionContext",
+    "ExecutionEngine",
+    "ExecutionFunctionBase",
+    "ExecutionFunctionRegistry",
+    "ExecutionHandler",
+    "ExecutionPipeline",
+    "ExecutionResult",
+    "ExecutionSignal",
+    "FileJournal",
+    "Fill",
+    "FixedNotional",
+    "FixedQuantity",
+    "FunctionParams",
+    "HandlerTrace",
+    "Instrument",
+    "InsufficientBalanceError",
+    "InvalidOrderError",
+    "InvalidTransitionError",
+    "Journal",
+    "JournalAccountError",
+    "JournalCommitError",
+    "JournalCorruptedError",
+    "JournalError",
+    "JournalLockedError",
+    "JournalVersionError",
+    "ManagedOrder",
+    "ManualClock",
+    "MarketClosedError",
+    "MarketData",
+    "MarketDataCache",
+    "MarketOrderRefusedError",
+    "MarketStatus",
+    "MemoryJournal",
+    "Next",
+    "NotSentError",
+    "OrderCancelled",
+    "OrderExecutorHandler",
+    "OrderFailed",
+    "OrderFilled",
+    "OrderInDoubt",
+    "OrderManager",
+    "OrderNotFoundError",
+    "OrderPartiallyFilled",
+    "OrderPlaced",
+    "OrderRejectedError",
+    "OrderReport",
+    "OrderRequest",
+    "OrderRole",
+    "OrderState",
+    "OrderStatusUnknownError",
+    "OrderTicket",
+    "OrderType",
+    "OrderUpdate",
+    "Outcome",
+    "PaperExchange",
+    "PercentOfEquity",
+    "PipelineError",
+    "Position",
+    "PositionChanged",
+    "PositionClosed",
+    "PositionOpened",
+    "PositionState",
+    "ProtectionFailed",
+    "ProtectionPlaced",
+    "Quote",
+    "RateLimitError",
+    "ReconcileMismatch",
+    "ReconciliationHandler",
+    "RegistrationError",
+    "Replayed",
+    "RiskLimits",
+    "RiskManagementHandler",
+    "RiskPerTrade",
+    "RiskStamp",
+    "Side",
+    "SignalConflictError",
+    "SignalDenied",
+    "Sizing",
+    "SizingInputs",
+    "SlippageAlert",
+    "StreamGap",
+    "Subscription",
+    "SystemClock",
+    "SystemError",
+    "TimeInForce",
+    "Timeframe",
+    "Trade",
+    "TradePlan",
+    "TradePlanStatus",
+    "TradingSignal",
+    "TradingSignalGenerated",
+    "TradingState",
+    "TradingStateSet",
+    "UnsupportedFeatureError",
+    "ValidationHandler",
+    "VenuePosition",
+    "VirtualClock",
+    "VirtualTimeError",
+    "VirtualTimeLoop",
+    "default_registry",
+    "handler",
+    "read_bars",
+    "register",
+    "replay",
+    "run_virtual",
+    "standard_registry",
+]

@@ -23,6 +23,7 @@ from execkit.clock import Clock
 from execkit.engine import ExecutionEngine
 from execkit.errors import ConfigurationError
 from execkit.exchanges.base import ExchangeAdapter
+from execkit.functions.builtin import register_builtins
 from execkit.functions.registry import ExecutionFunctionRegistry
 from execkit.journal.base import Journal, MemoryJournal
 from execkit.journal.segments import trace_hash_of_file
@@ -88,7 +89,7 @@ def replay(
         bars: Finished bars; those of several symbols that close together may come in any order.
         exchange: Makes the venue, with the replay's clock; it must take bars, as `PaperExchange` does.
         journal: Path of the journal; the venue's ledger stands beside it. None keeps both in memory.
-        functions: Registry of the plans' functions.
+        functions: Registry of the plans' functions; the built-in ones are added to it.
         pipeline: The chain; that of the only plan, else the standard one, when None.
         currency: Asset in which limits are counted.
         strategy: Called with engine and bar after the plans were asked, to submit signals of its own. After a
@@ -102,6 +103,9 @@ def replay(
     passes through when everything is closed.
     """
     plans = tuple(plans)
+    if functions is None:
+        functions = ExecutionFunctionRegistry()
+    register_builtins(functions)
     if pipeline is None and len(plans) == 1:
         pipeline = plans[0].pipeline()
     every = iter(bars)

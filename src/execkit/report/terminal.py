@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from execkit.model.order import OrderState
+from execkit.model.records import Alarm
 from execkit.numbers import ZERO, plain
 from execkit.orders.manager import ManagedOrder
 from execkit.report.summary import Refusal, Summary, Trade
@@ -23,7 +25,7 @@ def show(
     console: Console, summary: Summary, *, currency: str, title: str = "", rows: int = ROWS
 ) -> None:
     """Print orders, trades, refusals, alarms and the money made."""
-    console.print(render(summary, currency=currency, title=title, rows=rows))
+    console.print(render(summary, currency=currency, title=title, rows=rows), crop=False)
 
 
 def render(summary: Summary, *, currency: str, title: str = "", rows: int = ROWS) -> RenderableType:
@@ -37,7 +39,7 @@ def render(summary: Summary, *, currency: str, title: str = "", rows: int = ROWS
     if summary.refusals:
         parts.append(_refusals(summary.refusals, rows))
     if summary.alarms:
-        parts.append(_alarms(summary, rows))
+        parts.append(_alarms(summary.alarms, rows))
     parts.append(_money(summary, currency))
     return Group(*parts)
 
@@ -51,31 +53,22 @@ def _table(name: str, shown: int, total: int) -> Table:
         header_style="dim",
         box=None,
         pad_edge=False,
-        padding=(0, 2, 0, 0),
+        padding=(0, 1, 0, 0),
     )
 
 
 def _orders(orders: list[ManagedOrder], rows: int) -> Table:
     shown = orders[-rows:]
     table = _table("Orders", len(shown), len(orders))
-    for name in ("time", "symbol", "role", "side"):
-        table.add_column(name, no_wrap=True)
-    for name in ("quantity", "price", "filled", "average"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    table.add_column("remark")
+    for name in ("time", "symbol", "role", "order", "what became of it"):
+        table.add_column(name, no_wrap=name not in ("order", "what became of it"))
     for order in shown:
         table.add_row(
             _time(order.created_at),
             order.symbol,
             order.role.value,
-            order.side.value,
-            _number(order.quantity),
-            _price(order),
-            _number(order.filled),
-            _number(order.average_price),
-            Text(order.state.value, style=_STYLES.get(order.state, "")),
-            order.reason,
+            f"{order.side.value} {_number(order.quantity)} {_terms(order)}",
+            Text(_outcome(order), style=_STYLES.get(order.state, "")),
         )
     return table
 
@@ -90,7 +83,7 @@ _STYLES: Mapping[OrderState, str] = {
 }
 
 
-def _price(order: ManagedOrder) -> str:
+def _terms(order: ManagedOrder) -> str:
     parts = []
     if order.stop_price is not None:
         parts.append(f"stop {_number(order.stop_price)}")
@@ -99,24 +92,33 @@ def _price(order: ManagedOrder) -> str:
     return " ".join(parts) or "market"
 
 
+def _outcome(order: ManagedOrder) -> str:
+    text = order.state.value
+    if order.filled and order.filled < order.quantity:
+        text += f", filled {_number(order.filled)}"
+    if order.average_price is not None:
+        text += f" @ {_number(round(order.average_price, 6))}"
+    return f"{text}: {order.reason}" if order.reason else text
+
+
 def _trades(trades: list[Trade], rows: int) -> Table:
     shown = trades[-rows:]
     table = _table("Trades", len(shown), len(trades))
-    for name in ("opened", "closed", "symbol", "side"):
+    for name in ("opened", "closed", "symbol", "position"):
         table.add_column(name, no_wrap=True)
-    for name in ("quantity", "entry", "exit"):
+    for name in ("entry", "exit"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("ended by", no_wrap=True)
-    table.add_column("P&L after fees", justify="right", no_wrap=True)
+    table.add_column("by", no_wrap=True)
+    table.add_column("P&L", justify="right", no_wrap=True)
     for trade in shown:
+        same_day = trade.opened_at.date() == trade.closed_at.date()
         table.add_row(
             _time(trade.opened_at),
-            _time(trade.closed_at),
+            f"{trade.closed_at:%H:%M}" if same_day else _time(trade.closed_at),
             trade.symbol,
-            "long" if trade.side.sign > 0 else "short",
-            _number(trade.quantity),
-            _number(trade.entry_price),
-            _number(trade.exit_price),
+            f"{'long' if trade.side.sign > 0 else 'short'} {_number(trade.quantity)}",
+            _number(round(trade.entry_price, 6)),
+            _number(round(trade.exit_price, 6)),
             "outside" if trade.ended_by is None else trade.ended_by.value,
             _gain(trade.pnl),
         )
@@ -125,38 +127,39 @@ def _trades(trades: list[Trade], rows: int) -> Table:
 
 def _refusals(refusals: list[Refusal], rows: int) -> Table:
     """One row for each symbol and code, with the newest values: a rule that holds refuses all day."""
-    newest: dict[tuple[str, str], Refusal] = {}
-    counts: dict[tuple[str, str], int] = {}
-    for refusal in refusals:
-        key = (refusal.symbol, refusal.denial.code.value)
-        newest[key] = refusal
-        counts[key] = counts.get(key, 0) + 1
-    shown = list(newest)[-rows:]
-    table = _table("Refusals", len(refusals), len(refusals))
-    for name in ("last", "symbol", "side"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("times", justify="right", no_wrap=True)
-    table.add_column("reason: value, limit")
-    for key in shown:
-        refusal = newest[key]
-        table.add_row(
-            _time(refusal.at),
-            refusal.symbol,
-            refusal.side.value,
-            str(counts[key]),
-            str(refusal.denial),
-        )
-    return table
+    found = _newest((r.at, r.symbol, r.denial.code.value, str(r.denial)) for r in refusals)
+    return _counted("Refusals", "reason, with value and limit", found, len(refusals), rows)
 
 
-def _alarms(summary: Summary, rows: int) -> Table:
-    shown = summary.alarms[-rows:]
-    table = _table("Alarms", len(shown), len(summary.alarms))
-    for name in ("time", "code"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("text")
-    for at, alarm in shown:
-        table.add_row(_time(at), Text(alarm.code, style="red"), alarm.text)
+def _alarms(alarms: list[tuple[datetime, Alarm]], rows: int) -> Table:
+    found = _newest((at, a.symbol, a.code, f"{a.code}: {a.text}") for at, a in alarms)
+    return _counted("Alarms", "what happened", found, len(alarms), rows)
+
+
+class _Counted(NamedTuple):
+    at: datetime
+    symbol: str
+    text: str
+    times: int
+
+
+def _newest(events: Iterable[tuple[datetime, str, str, str]]) -> list[_Counted]:
+    """Return one row for each symbol and code, with the newest text and how often it came."""
+    found: dict[tuple[str, str], _Counted] = {}
+    for at, symbol, code, text in events:
+        known = found.get((symbol, code))
+        found[symbol, code] = _Counted(at, symbol, text, 1 if known is None else known.times + 1)
+    return list(found.values())
+
+
+def _counted(name: str, what: str, found: list[_Counted], total: int, rows: int) -> Table:
+    table = _table(name, total, total)
+    for column in ("last", "symbol"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("count", justify="right", no_wrap=True)
+    table.add_column(what)
+    for row in found[-rows:]:
+        table.add_row(_time(row.at), row.symbol, str(row.times), row.text)
     return table
 
 
@@ -169,30 +172,34 @@ def _money(summary: Summary, currency: str) -> Table:
     for name, amounts in (
         ("realised P&L, after fees", summary.realised),
         ("unrealised P&L", summary.unrealised),
-        ("fees paid", summary.fees),
+        ("fees paid", {asset: -fee for asset, fee in summary.fees.items()}),
     ):
         for asset, amount in sorted(amounts.items()) or [(currency, ZERO)]:
-            shown = _number(amount) if name == "fees paid" else _gain(amount)
+            # Fees may be in a base asset, of which hundredths are a lot.
+            shown = _number(amount) if asset != currency else _gain(amount)
             table.add_row(name, Text.assemble(shown, f" {asset}"))
     if summary.opening_equity is not None:
-        table.add_row("equity at the start", f"{_number(summary.opening_equity)} {currency}")
-        table.add_row("equity at the end", f"{_number(summary.equity(currency))} {currency}")
+        for name, equity in (
+            ("equity at the start", summary.opening_equity),
+            ("equity at the end", summary.equity(currency)),
+        ):
+            table.add_row(name, f"{equity:,.2f} {currency}")
     for position in summary.positions:
         table.add_row("still open", str(position))
     return table
 
 
 def _time(at: datetime) -> str:
-    return f"{at:%m-%d %H:%M:%S}"
+    return f"{at:%m-%d %H:%M}"
 
 
 def _number(value: Decimal | None) -> str:
-    """Write a number with its digits in groups; prices and money keep 8 decimals at most."""
+    """Write a number with its digits in groups and 8 decimals at most."""
     if value is None:
         return ""
-    text = plain(round(value, 8))
-    whole, dot, rest = text.partition(".")
-    return f"{int(whole):,}{dot}{rest}" if whole.lstrip("-").isdigit() and whole != "-0" else text
+    whole, dot, rest = plain(round(value, 8)).partition(".")
+    sign, digits = ("-", whole[1:]) if whole.startswith("-") else ("", whole)
+    return f"{sign}{int(digits):,}{dot}{rest}"
 
 
 def _gain(value: Decimal) -> Text:

@@ -1,0 +1,61 @@
+"""The command line: `execkit demo`, `execkit replay` and what a person needs beside a running engine.
+
+A command is imported when it is called, so that asking for help does not load a database driver.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+import click
+import structlog
+
+from execkit.errors import ExecKitError
+
+_COMMANDS: Final[Mapping[str, str]] = {
+    "config": "execkit.cli.config:config",
+    "conformance": "execkit.cli.conformance:conformance",
+    "demo": "execkit.cli.demo:demo",
+    "replay": "execkit.cli.replay:replay",
+    "store": "execkit.cli.store:store",
+    "verify": "execkit.cli.verify:verify",
+}
+
+
+class _Commands(click.Group):
+    """Finds commands by name, and turns our errors into one line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what execkit raises on purpose is a message, not a traceback."""
+        try:
+            return super().invoke(ctx)
+        except ExecKitError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.command(cls=_Commands)
+@click.version_option(package_name="execkit")
+@click.option("-v", "--verbose", count=True, help="Log to stderr; twice for everything.")
+def main(verbose: int) -> None:
+    """From a trading signal to one correct order."""
+    levels = (logging.CRITICAL, logging.INFO, logging.DEBUG)
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(levels[min(verbose, 2)]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
