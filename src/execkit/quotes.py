@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import structlog
@@ -15,6 +15,15 @@ from execkit.numbers import ZERO
 from execkit.orders.book import Book
 
 log = structlog.get_logger("execkit")
+
+Ask = Callable[[Callable[[str], Awaitable[Quote]], float, str], Awaitable[Quote]]
+
+
+async def _ask_at_once(
+    query: Callable[[str], Awaitable[Quote]], timeout: float, symbol: str
+) -> Quote:
+    async with asyncio.timeout(timeout):
+        return await query(symbol)
 
 
 class QuoteBook:
@@ -28,12 +37,14 @@ class QuoteBook:
         *,
         max_age: timedelta = timedelta(seconds=5),
         timeout: timedelta = timedelta(seconds=5),
+        ask: Ask | None = None,
     ) -> None:
         self._adapter = adapter
         self._book = book
         self._clock = clock
         self._max_age = max_age
         self._timeout = timeout.total_seconds()
+        self._ask = ask or _ask_at_once
         self._quotes: dict[str, Quote] = {}
         self._fetches: dict[str, asyncio.Task[Quote | None]] = {}
         self._wanted: set[str] = set()
@@ -81,12 +92,10 @@ class QuoteBook:
 
     async def _fetch(self, symbol: str) -> Quote | None:
         try:
-            async with asyncio.timeout(self._timeout):
-                quote = await self._adapter.ticker(symbol)
+            self.see(await self._ask(self._adapter.ticker, self._timeout, symbol))
         except Exception as error:  # noqa: BLE001 - no quote is an answer here
             log.warning("quote.fetch_failed", symbol=symbol, error=repr(error))
             return None
-        self.see(quote)
         return self.fresh(symbol)
 
     def want(self, symbol: str) -> None:

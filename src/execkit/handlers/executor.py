@@ -232,8 +232,11 @@ class OrderExecutorHandler:
         error = sent.error
         if error is None or sent.denial is not None:
             return False
-        if sent.order is not None and sent.order.state is OrderState.PRESUMED_ABSENT:
-            return self._may_resend(sent.order)
+        if sent.order is not None:
+            if sent.order.state is OrderState.PRESUMED_ABSENT:
+                return self._may_resend(sent.order)
+            if _took_effect(sent.order):
+                return False  # whatever the answer was, the stream knew better
         if not error.retryable or not error.outcome_known:
             return False
         if isinstance(error, RateLimitError) and error.retry_after is not None:
@@ -251,18 +254,22 @@ class OrderExecutorHandler:
             return Sent(denial=command)
         if isinstance(command, Entry):
             kept = self._earlier(ticket, earlier)
+            if kept is not None and _took_effect(kept):
+                return await self._after_doubt(Sent(kept))
             if kept is not None and not kept.state.is_closed:
-                if kept.state.may_be_live and kept.state is not OrderState.NEW:
-                    return await self._after_doubt(Sent(kept))
                 if gateway.same_payload(kept, command):
                     if kept.state is OrderState.PRESUMED_ABSENT and not self._may_resend(kept):
                         return Sent(kept)
                     return await self._after_doubt(await gateway.resend(kept, command))
                 if kept.state is OrderState.NEW:
                     gateway.give_up(kept, "superseded by a changed order")
-                elif not self._may_resend(kept):
-                    return Sent(kept)
+                elif self.desk.adapter.capabilities.absence_window != timedelta(0):
+                    return Sent(
+                        kept
+                    )  # another order beside it, should it show up late, is one too many
             return await self._after_doubt(await gateway.send(command))
+        if earlier is not None and _took_effect(earlier):
+            return await self._after_doubt(Sent(earlier))
         # The stop steps aside for the moment of the send only: between two tries the position is protected again.
         async with self.desk.keeper.exiting(
             command.instrument.symbol, command.quantity, command.side
@@ -363,6 +370,16 @@ class OrderExecutorHandler:
         return ticket.evolve(
             type=OrderType.LIMIT, limit_price=price, time_in_force=TimeInForce.IOC
         ).note(f"the venue refused a market order; limit {plain(price)} IOC instead")
+
+
+def _took_effect(order: ManagedOrder) -> bool:
+    """Tell whether an order was executed, may be, or has had its life at the venue: then there is no other try."""
+    return bool(order.filled) or order.state not in (
+        OrderState.NEW,
+        OrderState.PRESUMED_ABSENT,
+        OrderState.REJECTED,
+        OrderState.FAILED,
+    )
 
 
 def _was_refused(order: ManagedOrder) -> bool:

@@ -10,7 +10,7 @@ import msgspec
 from execkit.errors import ExchangeError
 from execkit.model.denial import Denial
 from execkit.model.instrument import Instrument
-from execkit.model.order import OrderRole, OrderType, Side, TimeInForce
+from execkit.model.order import OrderRequest, OrderRole, OrderType, Side, TimeInForce
 from execkit.model.ticket import OrderTicket
 from execkit.orders.manager import ManagedOrder
 
@@ -52,3 +52,17 @@ class Sent(msgspec.Struct, frozen=True):
     order: ManagedOrder | None = None
     error: ExchangeError | None = None
     denial: Denial | None = None
+
+
+def terms(request: OrderRequest) -> tuple[object, ...]:
+    """Return what a venue is asked for, without the id: equal terms are the same order."""
+    return (
+        request.symbol,
+        request.side,
+        request.type,
+        request.quantity,
+        request.limit_price,
+        request.stop_price,
+        request.time_in_force,
+        request.post_only,
+    )

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from execkit.clock import Clock
-from execkit.errors import InvalidTransitionError
+from execkit.errors import InvalidTransitionError, JournalCommitError
 from execkit.events import EventBus
 from execkit.journal.base import Journal
 from execkit.model.events import (
@@ -33,7 +33,15 @@ from execkit.model.events import (
 )
 from execkit.model.order import OrderEvent
 from execkit.model.position import Position
-from execkit.model.records import Alarm, Filled, Intent, OrderChanged, Record, TradingStateChanged
+from execkit.model.records import (
+    Alarm,
+    CommandSent,
+    Filled,
+    Intent,
+    OrderChanged,
+    Record,
+    TradingStateChanged,
+)
 from execkit.orders.book import Book
 from execkit.orders.manager import ManagedOrder
 
@@ -97,6 +105,24 @@ class Recorder:
         pending = self._pending
         while pending and pending[0][0] <= self.journal.committed_seq:
             self.bus.publish(pending.popleft()[1])
+
+    async def try_settle(self) -> bool:
+        """Do as `settle`, where what was done stands anyway; return False when it is not durable."""
+        try:
+            await self.settle()
+        except JournalCommitError as error:
+            log.warning("journal.unavailable", error=str(error))
+            return False
+        return True
+
+    def keep_apart(self, record: Intent | CommandSent) -> bool:
+        """Keep a record past a journal that cannot commit; return False when not even that is possible."""
+        try:
+            self.journal.emergency(record, self.clock.now())
+        except JournalCommitError as error:
+            log.warning("journal.no_emergency", error=str(error))
+            return False
+        return True
 
     def _order_of(self, record: Record) -> ManagedOrder | None:
         orders = self.book.orders

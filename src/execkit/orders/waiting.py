@@ -1,12 +1,58 @@
-"""Waiting for an order to change, without polling."""
+"""Waiting: for an order to change, without polling, and for a venue that asked for a pause."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import ParamSpec, TypeVar
 
+from execkit.errors import RateLimitError
 from execkit.model.records import Record
 from execkit.orders.manager import ManagedOrder
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Pace:
+    """Keeps everything from leaving before the venue's Retry-After has ended: asking on prolongs a ban."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def note(self, error: RateLimitError) -> None:
+        """Take in for how long the venue wants to be left alone."""
+        if error.retry_after is not None:
+            until = asyncio.get_running_loop().time() + error.retry_after.total_seconds()
+            self._until = max(self._until, until)
+
+    def left(self) -> float:
+        """Return the seconds until something may leave; zero or less: now."""
+        return self._until - asyncio.get_running_loop().time()
+
+    async def turn(self) -> None:
+        """Wait until something may leave."""
+        while (left := self.left()) > 0:  # noqa: ASYNC110 - it may be prolonged meanwhile
+            await asyncio.sleep(left)
+
+    async def ask(
+        self, query: Callable[P, Awaitable[T]], timeout: float, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Make a query, bounded by *timeout* seconds; raises what it raises.
+
+        A pause longer than that is a `RateLimitError`, and nothing is asked.
+        """
+        left = self.left()
+        if left > timeout:
+            raise RateLimitError("the venue asked for a pause", retry_after=timedelta(seconds=left))
+        await self.turn()
+        try:
+            async with asyncio.timeout(timeout):
+                return await query(*args, **kwargs)
+        except RateLimitError as error:
+            self.note(error)
+            raise
 
 
 class Changes:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from decimal import Decimal
+from typing import Final
 
 import structlog
 
@@ -44,6 +45,9 @@ from execkit.protection.plan import (
 )
 
 log = structlog.get_logger("execkit")
+
+_LONGEST_WAIT: Final = 30.0
+"""Seconds between two tries to close a position that the venue does not let us close."""
 
 _NEWS = (Filled, StopMoved, ExternalChange)
 
@@ -76,6 +80,10 @@ class ProtectionKeeper:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._failures: dict[str, int] = {}
         self._naked_since: dict[str, float] = {}
+        self._refusals: dict[str, int] = {}
+        """How often in a row a position could not be closed."""
+        self._not_before: dict[str, float] = {}
+        """When closing may be tried again."""
         self._stopped = False
         self.recorder.listen(self._on_record)
 
@@ -155,6 +163,8 @@ class ProtectionKeeper:
     def _forget(self, symbol: str) -> None:
         self._failures.pop(symbol, None)
         self._naked_since.pop(symbol, None)
+        self._refusals.pop(symbol, None)
+        self._not_before.pop(symbol, None)
 
     async def _take_step(
         self, symbol: str, instrument: Instrument, position: Position | None, plan: Plan
@@ -166,10 +176,12 @@ class ProtectionKeeper:
             )
         if position is None:
             return True
-        if plan.step is Step.FLATTEN:
-            return await self._flatten(symbol, instrument, plan.reason)
-        if self._is_overdue(symbol):
-            return await self._flatten(symbol, instrument, "it could not be protected in time")
+        overdue = self._is_overdue(symbol)
+        if plan.step is Step.FLATTEN or overdue:
+            if asyncio.get_running_loop().time() < self._not_before.get(symbol, 0.0):
+                return False
+            reason = "it could not be protected in time" if overdue else plan.reason
+            return await self._flatten(symbol, instrument, reason)
         if plan.step is Step.WAIT:
             return await self._wait_for_proof(symbol)
         if plan.step is Step.RESIZE:
@@ -223,7 +235,7 @@ class ProtectionKeeper:
                     client_order_id=order.client_order_id,
                 )
             )
-            await self.recorder.settle()
+            await self.recorder.try_settle()
             return True
         if order is not None and order.state.may_be_live:
             if order.state is OrderState.NEW:
@@ -322,13 +334,19 @@ class ProtectionKeeper:
         if sent:
             self._forget(symbol)
             return True
+        loop = asyncio.get_running_loop()
+        refusals = self._refusals[symbol] = self._refusals.get(symbol, 0) + 1
+        wait = min(2.0 ** (refusals - 1), _LONGEST_WAIT)
+        self._not_before[symbol] = loop.time() + wait
+        # Perhaps the venue knows better what is open.
+        self.recorder.anomaly_hook(symbol, "")
         if symbol not in self.book.blocked:
             self.recorder.record(
                 SymbolBlocked(
                     symbol=symbol, blocked=True, cause=f"could not be flattened: {reason}"
                 )
             )
-        asyncio.get_running_loop().call_later(1.0, self.check, symbol)
+        loop.call_later(wait, self.check, symbol)
         return False
 
     # -- targets ---------------------------------------------------------------------------------------
