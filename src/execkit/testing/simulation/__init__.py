@@ -1,0 +1,1 @@
+"""simulation: see the modules; `execkit.testing.simulate` is the way in."""
