@@ -49,8 +49,8 @@ class _Commands(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-@click.command(cls=_Commands)
-@click.version_option(package_name="execkit")
+@click.command("execkit", cls=_Commands)
+@click.version_option(package_name="execkit", prog_name="execkit")
 @click.option("-v", "--verbose", count=True, help="Log to stderr; twice for everything.")
 def main(verbose: int) -> None:
     """From a trading signal to one correct order."""
