@@ -125,6 +125,7 @@ class DenialCode(Enum):
         "JOURNAL_UNAVAILABLE",
         "The intent could not be made durable, so it was not sent.",
     )
+    CANCELLED = "CANCELLED", "The order was cancelled before it was sent."
     MARKET_CLOSED = "MARKET_CLOSED", "The market is closed and queueing is off."
     NOT_CONFIRMED = "NOT_CONFIRMED", "A person refused the order or did not answer in time."
     CIRCUIT_OPEN = "CIRCUIT_OPEN", "Too many failures in a row; waiting before the next trial."

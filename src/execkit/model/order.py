@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from execkit.numbers import ZERO
+from execkit.numbers import MONEY, ZERO
 
 
 class Side(StrEnum):
@@ -196,7 +196,7 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def notional(self) -> Decimal:
         """Quantity times price, in quote units."""
-        return self.quantity * self.price
+        return MONEY.multiply(self.quantity, self.price)
 
 
 class OrderReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ import msgspec
 
 from execkit.model.account import AccountView
 from execkit.model.market import Quote, Timeframe
-from execkit.model.order import Fill, OrderReport, OrderRole
+from execkit.model.order import Fill, OrderReport, OrderRole, Side
 from execkit.model.position import Position, PositionState
 from execkit.model.records import (
     Alarm,
@@ -71,17 +71,20 @@ class _Snapshot(msgspec.Struct):
     """The shape of a snapshot."""
 
     orders: list[ManagedOrder]
+    closed: list[str]
     counts: dict[str, int]
     positions: PositionExport
     cash: dict[str, Decimal]
-    signals: dict[str, SignalEntry]
-    queued: dict[str, SignalQueued]
+    signals: list[tuple[str, SignalEntry]]
+    """A list, like all of which the order counts: the encoder sorts mappings."""
+    results: list[str]
+    queued: list[SignalQueued]
     trading_state: TradingStateChanged | None
     blocked: dict[str, str]
     equity_marks: list[EquityMark]
     fired: list[tuple[str, str, datetime]]
     plans: dict[str, PlanChanged]
-    owed: dict[str, str]
+    owed: list[tuple[str, str]]
     alarms: list[Alarm]
     revisions: dict[str, int]
     last_at: datetime | None
@@ -262,6 +265,9 @@ class Book:
                 pass  # evidence only
 
     def _intend(self, record: Intent, at: datetime) -> None:
+        known = self.orders.get(record.request.client_order_id)
+        if known is not None and known.intent == record:
+            return  # kept twice: in the journal, and in the emergency file when its commit failed
         self.orders.apply(record, at)
         key = f"{record.parent}/{record.role}"
         self.revisions[key] = max(self.revisions.get(key, 0), record.revision + 1)
@@ -297,39 +303,32 @@ class Book:
         if self.knows_fill(fill):
             return
         order = self.orders.find(fill.client_order_id, fill.venue_order_id)
-        if fill.replaces is not None:
-            self._reverse(fill, order)
         origin = Origin()
+        replaced = None
         if order is not None:
+            replaced = order.trades.get(fill.replaces or "")
             intent = order.intent
             origin = Origin(
                 intent.signal_id or "", intent.strength, intent.stop_loss, intent.take_profit
             )
             self.orders.apply(record, at)
-        self.positions.apply(fill, origin)
+        self.positions.apply(fill, origin, replaced)
+        if replaced is not None:
+            self._book_cash(replaced, -1)
         if fill.quantity:
             self._book_cash(fill, 1)
-
-    def _reverse(self, fill: Fill, order: ManagedOrder | None) -> None:
-        """Take back the cash effect of the execution that *fill* corrects."""
-        old = None if order is None else order.trades.get(fill.replaces or "")
-        if old is None:
-            for execution in self.positions.executions(fill.symbol):
-                if execution.fill.trade_id == fill.replaces:
-                    old = execution.fill
-        if old is not None:
-            self._book_cash(old, -1)
 
     def _book_cash(self, fill: Fill, direction: int) -> None:
         base, quote = split_symbol(fill.symbol)
         change, _ = net_effect(fill)
+        add, take = (MONEY.add, MONEY.subtract)[::direction]
         cash = self.cash
-        cash[base] = MONEY.add(cash.get(base, ZERO), direction * change)
-        paid = MONEY.multiply(fill.notional, Decimal(direction * fill.side.sign))
-        cash[quote] = MONEY.subtract(cash.get(quote, ZERO), paid)
+        cash[base] = add(cash.get(base, ZERO), change)
+        pay = take if fill.side is Side.BUY else add
+        cash[quote] = pay(cash.get(quote, ZERO), fill.notional)
         if fill.fee and fill.fee_asset != base:
             asset = fill.fee_asset or quote
-            cash[asset] = MONEY.subtract(cash.get(asset, ZERO), direction * fill.fee)
+            cash[asset] = take(cash.get(asset, ZERO), fill.fee)
 
     def _bar(self, record: BarClosed) -> None:
         key = (record.symbol, record.timeframe)
@@ -347,20 +346,23 @@ class Book:
 
     def snapshot(self) -> bytes:
         """Return the whole state, so that a start need not read the whole history."""
+        rows, closed = self.orders.export()
         return _encoder.encode(
             _Snapshot(
-                orders=self.orders.export(),
+                orders=rows,
+                closed=closed,
                 counts=self.orders.counts,
                 positions=self.positions.export(),
                 cash=self.cash,
-                signals=self.signals,
-                queued=self.queued,
+                signals=list(self.signals.items()),
+                results=list(self._results),
+                queued=list(self.queued.values()),
                 trading_state=self.state_record,
                 blocked=self.blocked,
                 equity_marks=list(self.equity_marks),
                 fired=[(symbol, frame, at) for (symbol, frame), at in self.fired.items()],
                 plans=self.plans,
-                owed=self.owed,
+                owed=list(self.owed.items()),
                 alarms=list(self.alarms),
                 revisions=self.revisions,
                 last_at=self.last_at,
@@ -372,21 +374,21 @@ class Book:
         """Return the book that `snapshot` was taken of."""
         shot = _decoder.decode(data)
         book = cls()
-        book.orders.restore(shot.orders, shot.counts)
+        book.orders.restore(shot.orders, shot.closed, shot.counts)
         book.positions.restore(shot.positions)
         book.cash = shot.cash
-        book.signals = shot.signals
-        book.queued = shot.queued
+        book.signals = dict(shot.signals)
+        book.queued = {queued.signal_id: queued for queued in shot.queued}
         book.state_record = shot.trading_state
         book.blocked = shot.blocked
         book.equity_marks.extend(shot.equity_marks)
         book.fired = {(symbol, frame): at for symbol, frame, at in shot.fired}
         book.plans = shot.plans
-        book.owed = shot.owed
+        book.owed = dict(shot.owed)
         book.alarms.extend(shot.alarms)
         book.revisions = shot.revisions
         book.last_at = shot.last_at
-        book._results.extend(i for i, entry in book.signals.items() if entry.result is not None)
+        book._results.extend(shot.results)
         return book
 
     def state_hash(self) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
-from decimal import Decimal
 
 import structlog
 
@@ -20,43 +19,44 @@ from execkit.errors import (
     AuthenticationError,
     ExchangeError,
     JournalCommitError,
-    JournalError,
     NotSentError,
-    OrderNotFoundError,
     OrderRejectedError,
     OrderStatusUnknownError,
     RateLimitError,
 )
 from execkit.exchanges.base import ExchangeAdapter
-from execkit.ids import content_digest
 from execkit.model.denial import Denial, DenialCode
 from execkit.model.order import (
     OrderEvent,
-    OrderReport,
-    OrderRequest,
     OrderState,
 )
 from execkit.model.records import (
-    CommandSent,
     Intent,
     OrderChanged,
     Source,
     TradingState,
     TradingStateChanged,
 )
-from execkit.numbers import plain
-from execkit.orders.commands import Entry, Reduction, Sent
+from execkit.orders.changing import OrderChanger
+from execkit.orders.commands import Entry, Reduction, Sent, terms
 from execkit.orders.intake import Intake
 from execkit.orders.manager import ManagedOrder
-from execkit.orders.proofs import deny_entry, entry_intent, fit_reduction, reduction_intent
+from execkit.orders.proofs import (
+    deny_entry,
+    deny_reduction,
+    entry_intent,
+    fit_reduction,
+    reduction_intent,
+)
 from execkit.orders.reconcile import problem_with
 from execkit.orders.recorder import Recorder
-from execkit.orders.waiting import Changes
+from execkit.orders.shape import malformed_report
+from execkit.orders.waiting import Changes, Pace
 
 log = structlog.get_logger("execkit")
 
 _DEFINITE = (OrderRejectedError, RateLimitError, AuthenticationError)
-_REFUSED_SEND = "the send was not allowed any more when its intent was durable"
+_SENDABLE = (OrderState.NEW, OrderState.PRESUMED_ABSENT)
 
 
 class OrderGateway:
@@ -73,28 +73,31 @@ class OrderGateway:
         self.adapter = adapter
         self.recorder = recorder
         self.book = recorder.book
-        self.changes = Changes()
         self.send_timeout = send_timeout.total_seconds()
         self._longest_pause = longest_pause.total_seconds()
-        self._pause_until = 0.0
+        self.pace = Pace()
         self.doubt_hook: Callable[[ManagedOrder], None] = lambda _order: None
         """Called when an order becomes in doubt, or a cancel's outcome does; starts the resolver."""
         self.intake = Intake(recorder)
         self.absorb = self.intake.absorb
+        self.changes = Changes()
         recorder.listen(self.changes.on_record)
+        changer = OrderChanger(
+            adapter,
+            self.intake,
+            self.pace,
+            timeout=self.send_timeout,
+            doubt=self._doubt,
+            halt=self._halt,
+        )
+        self.cancel = changer.cancel
+        self.amend = changer.amend
 
     # -- placing ---------------------------------------------------------------------------------------
 
     async def send(self, command: Entry | Reduction) -> Sent:
         """Send a new order, or say why not. See `Sent`."""
-        pause = self._pause_until - asyncio.get_running_loop().time()
-        if pause > 0:
-            if pause > self._longest_pause and isinstance(command, Entry):
-                return Sent(
-                    denial=Denial.of(DenialCode.VENUE_UNAVAILABLE, retry_after_seconds=round(pause))
-                )
-            await asyncio.sleep(pause)
-        denial = self._refuse(command)
+        denial = await self._admit(command)
         if denial is not None:
             return Sent(denial=denial)
         account = self.recorder.journal.account
@@ -108,8 +111,11 @@ class OrderGateway:
             absent = self._absent_twin(intent)
             if absent is not None:
                 return await self._commit_and_send(absent, command)
-        self.recorder.record(intent)
-        order = self.book.orders[intent.request.client_order_id]
+        key = intent.request.client_order_id
+        if not self.recorder.record(intent):
+            # Only when so much came between that the revisions of this signal are forgotten.
+            return Sent(denial=Denial.of(DenialCode.DUPLICATE_SIGNAL, order=key))
+        order = self.book.orders[key]
         order.done_hook = self.changes.closed
         return await self._commit_and_send(order, command)
 
@@ -119,7 +125,7 @@ class OrderGateway:
         if not known or known[-1].state is not OrderState.PRESUMED_ABSENT:
             return None
         request = known[-1].request
-        repeats = _terms(request) == _terms(intent.request)
+        repeats = terms(request) == terms(intent.request)
         return known[-1] if repeats and self.adapter.capabilities.may_resend(request) else None
 
     async def resend(self, order: ManagedOrder, command: Entry | Reduction) -> Sent:
@@ -127,62 +133,66 @@ class OrderGateway:
 
         The order must be NEW (provably unsent) or PRESUMED_ABSENT.
         """
-        if order.state not in (OrderState.NEW, OrderState.PRESUMED_ABSENT):
+        if order.state not in _SENDABLE:
             raise OrderStatusUnknownError(f"{order!r} may be live: it is not sent again")
-        denial = self._refuse(command)
-        if denial is not None:
-            return Sent(order=order, denial=denial)
         return await self._commit_and_send(order, command)
 
     def same_payload(self, order: ManagedOrder, command: Entry) -> bool:
         """Tell whether a command would send exactly what *order* was."""
         new = entry_intent(command, self.recorder.journal.account, self.book).request
-        return _terms(new) == _terms(order.request)
+        return terms(new) == terms(order.request)
 
     def give_up(self, order: ManagedOrder, reason: str) -> None:
         """Close an order that provably was never sent."""
-        self._change(order, OrderEvent.FAIL, Source.CHAIN, reason)
+        self.recorder.record(order.record_of(OrderEvent.FAIL, Source.CHAIN, reason))
 
-    def _refuse(self, command: Entry | Reduction) -> Denial | None:
+    async def _admit(
+        self, command: Entry | Reduction, order: ManagedOrder | None = None
+    ) -> Denial | None:
+        """Wait until the venue's pause is over; return why the command may not leave then, or None."""
+        denial = self._refuse(command, order)
+        while denial is None and self.pace.left() > 0:
+            await self.pace.turn()
+            denial = self._refuse(command, order)
+        return denial
+
+    def _refuse(self, command: Entry | Reduction, order: ManagedOrder | None) -> Denial | None:
         journal = self.recorder.journal
         if not journal.is_current:
             return Denial.of(
                 DenialCode.JOURNAL_UNAVAILABLE, reason="another process has taken over this account"
             )
         if isinstance(command, Reduction):
-            return None
+            return None if order is None else deny_reduction(command, order, self.book)
         if not journal.is_healthy:
             return Denial.of(DenialCode.JOURNAL_UNAVAILABLE, reason="the journal cannot commit")
-        return deny_entry(command, self.book, self.adapter.capabilities)
+        pause = self.pace.left()
+        if pause > self._longest_pause:
+            return Denial.of(DenialCode.VENUE_UNAVAILABLE, retry_after_seconds=round(pause))
+        return deny_entry(command, self.book, self.adapter.capabilities, sending=order)
 
     async def _commit_and_send(self, order: ManagedOrder, command: Entry | Reduction) -> Sent:
-        recorder = self.recorder
         try:
-            await recorder.settle()
-        except JournalCommitError as error:
-            if isinstance(command, Entry):
-                self._unsend(order, str(error))
-                return Sent(
-                    order=order,
-                    denial=Denial.of(DenialCode.JOURNAL_UNAVAILABLE, reason=str(error)),
-                )
-            try:
-                recorder.journal.emergency(order.intent, recorder.clock.now())
-            except JournalError as worse:
-                self._unsend(order, str(worse))
-                return Sent(
-                    order=order,
-                    denial=Denial.of(DenialCode.JOURNAL_UNAVAILABLE, reason=str(worse)),
-                )
+            denial = await self._commit(order, command) or await self._admit(command, order)
         except BaseException:
-            # Cancelled while the disk was busy: nothing was sent, and nothing will be.
-            self._unsend(order, "the caller gave up before the intent was durable")
+            # Cancelled while the disk or the venue kept us waiting: nothing was sent, and nothing will be.
+            self._unsend(order, "the caller gave up before it was sent")
             raise
-        denial = self._refuse(command)
-        if denial is not None:
-            self._unsend(order, _REFUSED_SEND)
+        if denial is not None and order.state in (*_SENDABLE, OrderState.FAILED):
+            self._unsend(order, f"not sent: {denial}")
             return Sent(order=order, denial=denial)
+        if order.state not in _SENDABLE:
+            return Sent(order)  # the venue has shown it meanwhile: one is enough
         return await self._send_once(order)
+
+    async def _commit(self, order: ManagedOrder, command: Entry | Reduction) -> Denial | None:
+        """Make the intent durable: in the journal, or for a reduction at least beside it."""
+        try:
+            await self.recorder.settle()
+        except JournalCommitError as error:
+            if isinstance(command, Entry) or not self.recorder.keep_apart(order.intent):
+                return Denial.of(DenialCode.JOURNAL_UNAVAILABLE, reason=str(error))
+        return None
 
     def _unsend(self, order: ManagedOrder, reason: str) -> None:
         if order.state is OrderState.NEW:
@@ -202,49 +212,46 @@ class OrderGateway:
         try:
             async with asyncio.timeout(self.send_timeout):
                 report = await self.adapter.place_order(request)
-        except NotSentError as error:
-            self._change(order, OrderEvent.UNSENT, Source.ACK, str(error), error.code)
-            return Sent(order, error)
-        except _DEFINITE as error:
-            if error.outcome_known:
-                self._refused(order, error)
-                return Sent(order, error)
-            return self._lost(order, error)
+        except (NotSentError, *_DEFINITE) as error:
+            return self._refused(order, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, bytes may have left
             return self._lost(order, error)
         except BaseException as error:
             self._lost(order, error)
             raise
-        problem = problem_with(order, report) if isinstance(report, OrderReport) else "is no report"
+        problem = malformed_report(report) or problem_with(order, report)
         if problem is not None:
             self._distrust(order, problem)
             return self._lost(order, OrderStatusUnknownError(f"the venue's answer {problem}"))
         await self.absorb(report, Source.ACK)
         return Sent(order)
 
-    def _refused(self, order: ManagedOrder, error: ExchangeError) -> None:
-        self._change(order, OrderEvent.REJECT, Source.ACK, str(error), error.code)
+    def _refused(self, order: ManagedOrder, error: ExchangeError) -> Sent:
+        """The venue said no, or nothing left; unless the order has been seen there meanwhile."""
         if isinstance(error, RateLimitError):
-            self._pause(error)
+            self.pace.note(error)
         elif isinstance(error, AuthenticationError):
-            self.halt(f"the venue refused our key: {error}", actor="gateway")
-
-    def _pause(self, error: RateLimitError) -> None:
-        """Send nothing before the venue's Retry-After ends."""
-        if error.retry_after is not None:
-            until = asyncio.get_running_loop().time() + error.retry_after.total_seconds()
-            self._pause_until = max(self._pause_until, until)
+            self._halt(f"the venue refused our key: {error}")
+        if not error.outcome_known:
+            return self._lost(order, error)
+        if order.state is not OrderState.SUBMITTED:
+            self.recorder.anomaly_hook(order.symbol, order.client_order_id)
+            return self._lost(order, error)
+        event = OrderEvent.UNSENT if isinstance(error, NotSentError) else OrderEvent.REJECT
+        self.recorder.record(order.record_of(event, Source.ACK, str(error), error.code))
+        return Sent(order, error)
 
     def _lost(self, order: ManagedOrder, error: BaseException) -> Sent:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         if order.state is OrderState.SUBMITTED:
             # The stream may have told us meanwhile; then there is no doubt.
-            self._change(order, OrderEvent.LOSE, Source.ACK, text, getattr(error, "code", None))
+            code = getattr(error, "code", None)
+            self.recorder.record(order.record_of(OrderEvent.LOSE, Source.ACK, text, code))
             log.warning("order.in_doubt", client_order_id=order.client_order_id, reason=text)
             self.doubt_hook(order)
-        return Sent(
-            order, error if isinstance(error, ExchangeError) else OrderStatusUnknownError(text)
-        )
+        if isinstance(error, ExchangeError) and not error.outcome_known:
+            return Sent(order, error)
+        return Sent(order, OrderStatusUnknownError(text))
 
     def _distrust(self, order: ManagedOrder, problem: str) -> None:
         """The venue answered about something else: stop adding exposure until a person has looked."""
@@ -253,7 +260,13 @@ class OrderGateway:
             "ANSWER_NOT_OURS", text, symbol=order.symbol, client_order_id=order.client_order_id
         )
         if "names" in problem:
-            self.halt(text, actor="gateway")
+            self._halt(text)
+
+    def _doubt(self, order: ManagedOrder) -> None:
+        self.doubt_hook(order)
+
+    def _halt(self, cause: str) -> None:
+        self.halt(cause, actor="gateway")
 
     def halt(self, cause: str, *, actor: str) -> None:
         """Stop everything that adds exposure until a person resets it."""
@@ -262,138 +275,3 @@ class OrderGateway:
             self.recorder.record(
                 TradingStateChanged(state=TradingState.HALTED, cause=cause, actor=actor)
             )
-
-    # -- cancelling and amending -----------------------------------------------------------------------
-
-    async def cancel(self, order: ManagedOrder, reason: str) -> ManagedOrder:
-        """Ask the venue to cancel an order. On return it is closed, or its cancel is still to be proven."""
-        if order.is_closed or order.state is OrderState.PRESUMED_ABSENT:
-            return order
-        if order.state is OrderState.NEW:
-            return order  # its send follows at once; cancel what comes of it
-        await self._announce_command(order, "cancel", reason, OrderEvent.ASK_CANCEL)
-        if order.is_closed:
-            return order
-        try:
-            async with asyncio.timeout(self.send_timeout):
-                report = await self.adapter.cancel_order(
-                    order.symbol,
-                    client_order_id=order.client_order_id,
-                    venue_order_id=order.venue_order_id,
-                )
-        except RateLimitError as error:
-            self._pause(error)
-            self._change(order, OrderEvent.REFUSE_CANCEL, Source.ACK, str(error), error.code)
-        except NotSentError as error:
-            self._change(order, OrderEvent.REFUSE_CANCEL, Source.ACK, str(error), error.code)
-        except OrderNotFoundError:
-            # It may have been filled, or never have arrived. A "no" to a cancel proves neither.
-            self.doubt_hook(order)
-        except Exception as error:  # noqa: BLE001 - unknown: prove it
-            log.warning(
-                "order.cancel_unknown", client_order_id=order.client_order_id, error=repr(error)
-            )
-            self.doubt_hook(order)
-        except BaseException:
-            self.doubt_hook(order)
-            raise
-        else:
-            await self.absorb(report, Source.ACK)
-            if not order.is_closed:
-                self.doubt_hook(order)
-        return order
-
-    async def amend(
-        self,
-        order: ManagedOrder,
-        *,
-        quantity: Decimal | None = None,
-        limit_price: Decimal | None = None,
-        stop_price: Decimal | None = None,
-        reason: str = "",
-    ) -> bool:
-        """Change a resting order in place; return whether the venue has confirmed it.
-
-        A larger quantity is refused: it would need an approval of its own.
-        """
-        if quantity is not None and quantity > order.quantity and not order.role.is_reduction:
-            raise OrderRejectedError(
-                f"quantity {plain(quantity)} is above {plain(order.quantity)}: send a new signal instead"
-            )
-        if order.state not in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED):
-            return False
-        await self._announce_command(order, "amend", reason, OrderEvent.ASK_AMEND)
-        try:
-            async with asyncio.timeout(self.send_timeout):
-                report = await self.adapter.amend_order(
-                    order.symbol,
-                    client_order_id=order.client_order_id,
-                    venue_order_id=order.venue_order_id,
-                    quantity=quantity,
-                    limit_price=limit_price,
-                    stop_price=stop_price,
-                )
-        except (OrderRejectedError, NotSentError, RateLimitError) as error:
-            if isinstance(error, RateLimitError):
-                self._pause(error)
-            self._change(order, OrderEvent.REFUSE_AMEND, Source.ACK, str(error), error.code)
-            return False
-        except Exception as error:  # noqa: BLE001 - which of the two orders is live is unknown
-            self._change(order, OrderEvent.LOSE, Source.ACK, repr(error))
-            self.doubt_hook(order)
-            return False
-        except BaseException:
-            self.doubt_hook(order)
-            raise
-        return await self.absorb(report, Source.ACK) is order and not _is_pending(order)
-
-    async def _announce_command(
-        self, order: ManagedOrder, command: str, reason: str, event: OrderEvent
-    ) -> None:
-        record = CommandSent(
-            client_order_id=order.client_order_id,
-            command=command,
-            reason=reason,
-            command_hash=content_digest(command, order.client_order_id, order.venue_order_id),
-        )
-        self.recorder.record(record)
-        self._change(order, event, Source.CHAIN, reason)
-        try:
-            await self.recorder.settle()
-        except JournalCommitError:
-            self.recorder.journal.emergency(record, self.recorder.clock.now())
-
-    def _change(
-        self,
-        order: ManagedOrder,
-        event: OrderEvent,
-        source: Source,
-        reason: str = "",
-        code: str | None = None,
-    ) -> bool:
-        return self.recorder.record(
-            OrderChanged(
-                client_order_id=order.client_order_id,
-                event=event,
-                source=source,
-                reason=reason,
-                code=code,
-            )
-        )
-
-
-def _is_pending(order: ManagedOrder) -> bool:
-    return order.state is OrderState.PENDING_AMEND
-
-
-def _terms(request: OrderRequest) -> tuple[object, ...]:
-    return (
-        request.symbol,
-        request.side,
-        request.type,
-        request.quantity,
-        request.limit_price,
-        request.stop_price,
-        request.time_in_force,
-        request.post_only,
-    )

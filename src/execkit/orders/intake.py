@@ -6,16 +6,18 @@ Answers, stream, look-ups and reconciliation all end here, so the same news has 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 
 import structlog
 
 from execkit.ids import is_ours
 from execkit.model.order import Fill, OrderReport, OrderState
-from execkit.model.records import Filled, Source
+from execkit.model.records import Filled, Source, SymbolBlocked
 from execkit.numbers import ZERO, plain
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.reconcile import is_plausible, problem_with, read_report
 from execkit.orders.recorder import Recorder
+from execkit.orders.shape import malformed_fill, malformed_report
 
 log = structlog.get_logger("execkit")
 
@@ -28,12 +30,18 @@ class Intake:
         self.book = recorder.book
         self.missing_hook: Callable[[ManagedOrder], Awaitable[bool]] | None = None
         """Fetches executions that the venue counts and we do not know."""
+        self.foreign_hook: Callable[[], None] = lambda: None
+        """Called when the stream has told of an order that is not ours."""
+        self._missing: dict[str, Decimal] = {}
+        """How much the venue had filled when a person was told that executions are missing, by order."""
 
     async def absorb(self, report: OrderReport, source: Source) -> ManagedOrder | None:
         """Take in an order report from anywhere: answer, stream, look-up, reconcile. None: not our order."""
-        order = self.book.orders.find(report.client_order_id, report.venue_order_id)
+        if self._is_malformed(malformed_report(report)):
+            return None
+        order = self._order_of(report)
         if order is None:
-            self._foreign(report)
+            self._foreign(report, source)
             return None
         problem = problem_with(order, report)
         if problem is not None:
@@ -65,6 +73,13 @@ class Intake:
             )
         return order
 
+    def _is_malformed(self, problem: str | None) -> bool:
+        """Tell whether news are not even in the form of news; then the venue has to be asked."""
+        if problem is not None:
+            self.recorder.alarm("NEWS_MALFORMED", f"news from the venue: one {problem}")
+            self.recorder.anomaly_hook("", "")
+        return problem is not None
+
     async def _fetch_missing(self, order: ManagedOrder, report: OrderReport) -> bool:
         """Get the executions that the venue counts beyond ours; without them the order cannot end."""
         try:
@@ -73,37 +88,55 @@ class Intake:
         except Exception as error:  # noqa: BLE001 - reconciliation goes on asking
             log.warning("fills.missing", client_order_id=order.client_order_id, error=repr(error))
         if order.filled >= report.filled:
+            self._missing.pop(order.client_order_id, None)
             return True
-        self._alarm_on(
-            order,
-            "FILLS_MISSING",
-            f"the venue filled {plain(report.filled)}, known {plain(order.filled)}",
-        )
+        if self._missing.get(order.client_order_id) != report.filled:
+            self._missing[order.client_order_id] = report.filled
+            self._alarm_on(
+                order,
+                "FILLS_MISSING",
+                f"the venue filled {plain(report.filled)}, known {plain(order.filled)}",
+            )
         self.recorder.anomaly_hook(order.symbol, order.client_order_id)
         return False
 
     def take_fill(self, fill: Fill, source: Source) -> bool:
         """Take in one execution from anywhere; return whether it was news about an order of ours."""
-        order = self.book.orders.find(fill.client_order_id, fill.venue_order_id)
-        if not is_plausible(fill) or (order is not None and fill.symbol != order.symbol):
+        if self._is_malformed(malformed_fill(fill)):
+            return False
+        order = self._order_of(fill)
+        if not is_plausible(fill) or (
+            order is not None and (fill.symbol, fill.side) != (order.symbol, order.side)
+        ):
             self.recorder.alarm("FILL_DOUBTFUL", f"impossible fill {fill!r}", symbol=fill.symbol)
             self.recorder.anomaly_hook(fill.symbol, fill.client_order_id)
             return False
         if order is None:
-            if is_ours(fill.client_order_id):
-                # Ours, but no longer in memory: the venue's position says what it amounts to.
+            if source is Source.STREAM and (
+                is_ours(fill.client_order_id) or not fill.client_order_id
+            ):
+                # Ours, but no longer in memory, or not yet known by the venue's id: a pass will tell.
                 self.recorder.anomaly_hook(fill.symbol, fill.client_order_id)
             return False
         was = order.state
         if not self.recorder.record(Filled(fill=fill, source=source)):
             return False
-        if order.filled > order.quantity:
-            self._alarm_on(
-                order, "OVERFILL", f"{plain(order.filled)} of {plain(order.quantity)} filled"
-            )
+        if order.filled > order.quantity_at_most:
+            text = f"{plain(order.filled)} of {plain(order.quantity)} filled"
+            self._alarm_on(order, "OVERFILL", text)
+            if order.symbol not in self.book.blocked:
+                cause = f"{order.client_order_id}: {text}"
+                self.recorder.record(SymbolBlocked(symbol=order.symbol, blocked=True, cause=cause))
         elif was.is_closed or fill.replaces is not None:
             self._alarm_on(order, "LATE_FILL", f"filled {plain(fill.quantity)} when it was {was}")
         return True
+
+    def _order_of(self, news: OrderReport | Fill) -> ManagedOrder | None:
+        order = self.book.orders.find(news.client_order_id, news.venue_order_id)
+        if order is None or order.client_order_id == news.client_order_id:
+            return order
+        # Found by the venue's id: some venues count these by symbol.
+        return order if order.symbol == news.symbol else None
 
     def _alarm_on(self, order: ManagedOrder, code: str, text: str) -> None:
         self.recorder.alarm(
@@ -113,9 +146,11 @@ class Intake:
             client_order_id=order.client_order_id,
         )
 
-    def _foreign(self, report: OrderReport) -> None:
+    def _foreign(self, report: OrderReport, source: Source) -> None:
         """Keep count of orders that are not ours; they are never touched."""
         if report.status.is_closed:
             self.book.foreign.pop(report.venue_order_id, None)
         elif report.quantity > ZERO:
             self.book.foreign[report.venue_order_id] = report
+        if source is Source.STREAM:
+            self.foreign_hook()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -20,7 +20,7 @@ from execkit.model.order import (
     OrderType,
     Side,
 )
-from execkit.model.records import Filled, Intent, OrderChanged
+from execkit.model.records import Filled, Intent, OrderChanged, Source
 from execkit.numbers import MONEY, ZERO, plain
 from execkit.orders.states import next_state
 
@@ -56,6 +56,9 @@ class ManagedOrder(msgspec.Struct, eq=False, omit_defaults=True):
     errors: tuple[str, ...] = ()
     """Last 20 failures."""
     cancel_asked: bool = False
+    """Somebody wants it gone; the wish stays until it is."""
+    asked: OrderChanged | None = None
+    """The change that was asked for last and is not yet answered."""
     sent_at: datetime | None = None
     accepted_at: datetime | None = None
     first_fill_at: datetime | None = None
@@ -142,6 +145,17 @@ class ManagedOrder(msgspec.Struct, eq=False, omit_defaults=True):
         return max(self.quantity - self.filled, ZERO)
 
     @property
+    def quantity_at_most(self) -> Decimal:
+        """The quantity, or the larger one that was asked for last and may have been taken."""
+        asked = self.asked.quantity if self.asked is not None else None
+        return self.quantity if asked is None else max(asked, self.quantity)
+
+    @property
+    def remaining_at_most(self) -> Decimal:
+        """What can still be executed at worst; see `quantity_at_most`."""
+        return max(self.quantity_at_most - self.filled, ZERO)
+
+    @property
     def average_price(self) -> Decimal | None:
         """Mean price of its fills, or None without one."""
         return self.filled_notional / self.filled if self.filled else None
@@ -167,6 +181,15 @@ class ManagedOrder(msgspec.Struct, eq=False, omit_defaults=True):
             await self.done_hook(self)
         return self
 
+    def record_of(
+        self, event: OrderEvent, source: Source, reason: str = "", code: str | None = None
+    ) -> OrderChanged:
+        """Return the record that says what happened to this order; writing it is the recorder's."""
+        key = self.client_order_id
+        return OrderChanged(
+            client_order_id=key, event=event, source=source, reason=reason, code=code
+        )
+
     def change(self, record: OrderChanged, at: datetime) -> None:
         """Apply an event; raise `InvalidTransitionError` and change nothing when it cannot happen."""
         event = record.event
@@ -174,10 +197,7 @@ class ManagedOrder(msgspec.Struct, eq=False, omit_defaults=True):
         self._enter(after, at)
         if record.venue_order_id:
             self.venue_order_id = record.venue_order_id
-        if record.venue_at is not None and (
-            self.venue_at is None or record.venue_at > self.venue_at
-        ):
-            self.venue_at = record.venue_at
+        self.venue_at = max(filter(None, (self.venue_at, record.venue_at)), default=None)
         if record.reason:
             self.reason = record.reason
         if event is OrderEvent.SUBMIT:
@@ -188,18 +208,18 @@ class ManagedOrder(msgspec.Struct, eq=False, omit_defaults=True):
             self.accepted_at = at
         elif event is OrderEvent.ASK_CANCEL:
             self.cancel_asked = True
-        elif event is OrderEvent.REFUSE_CANCEL:
-            self.cancel_asked = False
+        elif event is OrderEvent.ASK_AMEND:
+            self.asked = record
         elif event is OrderEvent.AMEND:
-            self.quantity = record.quantity if record.quantity is not None else self.quantity
-            self.limit_price = (
-                record.limit_price if record.limit_price is not None else self.limit_price
-            )
-            self.stop_price = (
-                record.stop_price if record.stop_price is not None else self.stop_price
-            )
+            self.quantity = record.quantity or self.quantity
+            self.limit_price = record.limit_price or self.limit_price
+            self.stop_price = record.stop_price or self.stop_price
         elif event in _ERRORS:
             self.errors = (*self.errors, record.reason or event.value)[-20:]
+        if event in (OrderEvent.AMEND, OrderEvent.REFUSE_AMEND):
+            self.asked = None
+            if self.filled >= self.quantity:  # executed whole while the answer was on its way
+                self._enter(next_state(self.state, OrderEvent.FILL), at)
 
     def execute(self, fill: Fill, at: datetime) -> None:
         """Apply one fill that is new, or that corrects another."""
@@ -217,7 +237,8 @@ class ManagedOrder(msgspec.Struct, eq=False, omit_defaults=True):
         if self.first_fill_at is None:
             self.first_fill_at = at
         if fill.quantity:
-            event = OrderEvent.FILL if self.filled >= self.quantity else OrderEvent.FILL_PART
+            whole = self.filled >= self.quantity_at_most
+            event = OrderEvent.FILL if whole else OrderEvent.FILL_PART
             self._enter(next_state(self.state, event), at)
 
     def _enter(self, state: OrderState, at: datetime) -> None:
@@ -250,7 +271,7 @@ class OrderManager(Mapping[str, ManagedOrder]):
         """Orders that are not closed, the presumed absent ones included."""
         self.in_doubt: dict[str, ManagedOrder] = {}
         """Orders whose outcome is unknown."""
-        self.counts: dict[str, int] = {}
+        self.counts: Counter[str] = Counter()
         """How many orders entered each state so far."""
 
     def __getitem__(self, client_order_id: str) -> ManagedOrder:
@@ -264,8 +285,7 @@ class OrderManager(Mapping[str, ManagedOrder]):
 
     def by_venue_id(self, venue_order_id: str) -> ManagedOrder | None:
         """Return the order that the venue knows under this id."""
-        found = self._by_venue_id.get(venue_order_id)
-        return None if found is None else self._orders.get(found)
+        return self._orders.get(self._by_venue_id.get(venue_order_id, ""))
 
     def find(self, client_order_id: str, venue_order_id: str | None = None) -> ManagedOrder | None:
         """Return an order by either id."""
@@ -318,7 +338,7 @@ class OrderManager(Mapping[str, ManagedOrder]):
         if order.client_order_id in self._orders:
             raise InvalidTransitionError(f"order {order.client_order_id} is intended twice")
         self._register(order)
-        self._count(order.state)
+        self.counts[order.state.value] += 1
         return order
 
     def _register(self, order: ManagedOrder) -> None:
@@ -335,7 +355,7 @@ class OrderManager(Mapping[str, ManagedOrder]):
             self.in_doubt[key] = order
 
     def _moved(self, order: ManagedOrder, before: OrderState) -> None:
-        self._count(order.state)
+        self.counts[order.state.value] += 1
         if before is OrderState.IN_DOUBT:
             self.in_doubt.pop(order.client_order_id, None)
         if order.state is OrderState.IN_DOUBT:
@@ -347,10 +367,7 @@ class OrderManager(Mapping[str, ManagedOrder]):
         key = order.client_order_id
         self.active.pop(key, None)
         rows = self._reductions if order.role.is_reduction else self._entries
-        row = rows[order.symbol]
-        row.pop(key, None)
-        if not row:
-            del rows[order.symbol]
+        rows[order.symbol].pop(key, None)
         self._closed.append(key)
         while len(self._closed) > KEEP_CLOSED:
             self._forget(self._closed.popleft())
@@ -364,18 +381,14 @@ class OrderManager(Mapping[str, ManagedOrder]):
         if not siblings:
             del self._by_parent[order.parent]
 
-    def _count(self, state: OrderState) -> None:
-        self.counts[state.value] = self.counts.get(state.value, 0) + 1
+    def export(self) -> tuple[list[ManagedOrder], list[str]]:
+        """Return copies without hooks, oldest first, and the ids of the closed ones in the order of their end."""
+        rows = [msgspec.structs.replace(order, done_hook=None) for order in self._orders.values()]
+        return rows, list(self._closed)
 
-    def export(self) -> list[ManagedOrder]:
-        """Return copies without hooks, for a snapshot; the closed ones first, in the order of their end."""
-        rows = [self._orders[key] for key in self._closed] + list(self.active.values())
-        return [msgspec.structs.replace(order, done_hook=None) for order in rows]
-
-    def restore(self, rows: list[ManagedOrder], counts: dict[str, int]) -> None:
+    def restore(self, rows: list[ManagedOrder], closed: list[str], counts: dict[str, int]) -> None:
         """Take over what `export` gave."""
-        self.counts = counts
         for order in rows:
             self._register(order)
-            if order.is_closed:
-                self._closed.append(order.client_order_id)
+        self._closed.extend(closed)
+        self.counts = Counter(counts)

@@ -99,14 +99,30 @@ def net_effect(fill: Fill) -> tuple[Decimal, Decimal]:
         base, quote = split_symbol(fill.symbol)
         if fill.fee_asset == base:
             return MONEY.subtract(change, fill.fee), MONEY.multiply(fill.fee, fill.price)
-        if fill.fee_asset == quote:
+        if fill.fee_asset in (quote, ""):
             return change, fill.fee
     return change, ZERO
 
 
+def _opposite(fill: Fill, at: datetime) -> Fill:
+    """Return what takes back the effect of a fill, as of *at*."""
+    return msgspec.structs.replace(
+        fill, trade_id=f"undo-{fill.trade_id}", side=fill.side.opposite, fee=-fill.fee, at=at
+    )
+
+
+def _key(execution: Execution) -> tuple[datetime, str]:
+    return execution.key
+
+
+def _end(position: Position) -> tuple[datetime, str, int]:
+    assert position.closed_at is not None, "only closed positions are kept"
+    return (position.closed_at, position.symbol, _number(position.position_id))
+
+
 def _charge(life: _Life, asset: str, fee: Decimal) -> None:
     if fee:
-        life.fees = {**life.fees, asset: life.fees.get(asset, ZERO) + fee}
+        life.fees = {**life.fees, asset: MONEY.add(life.fees.get(asset, ZERO), fee)}
 
 
 class PositionBook:
@@ -123,21 +139,28 @@ class PositionBook:
         self._seen: dict[str, dict[str, None]] = {}
         self._levels: dict[str, _Levels] = {}
 
-    def apply(self, fill: Fill, origin: Origin) -> None:
-        """Add a fill, or put a corrected one in the place of another."""
+    def apply(self, fill: Fill, origin: Origin, replaced: Fill | None = None) -> None:
+        """Add a fill, or put a corrected one in the place of another.
+
+        *replaced* is the other one, where it is known: should it be too old to be taken out of the sums again, its
+        opposite is added to them.
+        """
         symbol = fill.symbol
         window = self._window.setdefault(symbol, [])
         self._remember(symbol, fill)
         new = Execution(fill, origin)
         in_order = not window or new.key >= window[-1].key
         if fill.replaces is not None:
-            window[:] = [e for e in window if e.fill.trade_id != fill.replaces]
+            kept = [e for e in window if e.fill.trade_id != fill.replaces]
+            if replaced is not None and len(kept) == len(window):
+                bisect.insort(kept, Execution(_opposite(replaced, fill.at), origin), key=_key)
+            window[:] = kept
             in_order = False
         if fill.quantity:
             if in_order:
                 window.append(new)
             else:
-                bisect.insort(window, new, key=lambda e: e.key)
+                bisect.insort(window, new, key=_key)
         if in_order:
             self._step(symbol, self._lives.setdefault(symbol, _Life()), new)
         else:
@@ -223,11 +246,13 @@ class PositionBook:
         else:
             # Through zero: one part closes, the rest opens; cost and fee are shared by quantity.
             part = -held / change
-            self._reduce(life, -held, cost * part, fill, fill.fee * part)
+            cost_of_part, fee_of_part = cost * part, fill.fee * part
+            self._reduce(life, -held, cost_of_part, fill, fee_of_part)
             self._close(symbol, life, fill.at)
             self._open(life, execution)
-            rest = 1 - part
-            self._grow(life, MONEY.add(change, held), cost * rest, fill, fill.fee * rest)
+            rest = MONEY.subtract(cost, cost_of_part)
+            fee_of_rest = MONEY.subtract(fill.fee, fee_of_part)
+            self._grow(life, MONEY.add(change, held), rest, fill, fee_of_rest)
 
     @staticmethod
     def _grow(life: _Life, change: Decimal, cost: Decimal, fill: Fill, fee: Decimal) -> None:
@@ -260,11 +285,11 @@ class PositionBook:
         if life is not self._lives.get(symbol):
             return  # the settled sums repeat what was shown already
         position = self._view(symbol, life)
-        self.closed.append(
-            msgspec.structs.replace(
-                position, state=PositionState.CLOSED, closed_at=at, best_price=None
-            )
+        ended = msgspec.structs.replace(
+            position, state=PositionState.CLOSED, closed_at=at, best_price=None
         )
+        # By the venue's time, so that the order in which fills became known leaves no trace.
+        bisect.insort(self.closed, ended, key=_end)
         if len(self.closed) > KEEP_CLOSED:
             del self.closed[0]
             # Levels of positions that nobody can see any more.
@@ -291,8 +316,8 @@ class PositionBook:
             self._step(symbol, life, execution)
 
     def _show(self, symbol: str) -> None:
-        life = self._lives[symbol]
-        if life.quantity:
+        life = self._lives.get(symbol)
+        if life is not None and life.quantity:
             self.open[symbol] = self._view(symbol, life)
         else:
             self.open.pop(symbol, None)

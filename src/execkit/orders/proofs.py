@@ -15,14 +15,17 @@ from execkit.model.records import Intent, TradingState
 from execkit.numbers import ZERO
 from execkit.orders.book import Book
 from execkit.orders.commands import Entry, Reduction
+from execkit.orders.manager import ManagedOrder
 from execkit.risk.checks import check_order
 
 HARD_COLLAR_PCT: Final = Decimal(20)
 """Distance from the quote's mid, in percent, at which no entry leaves; the handlers' own collars are tighter."""
 
 
-def deny_entry(entry: Entry, book: Book, capabilities: Capabilities) -> Denial | None:
-    """Return why an entry may not leave now, or None."""
+def deny_entry(
+    entry: Entry, book: Book, capabilities: Capabilities, *, sending: ManagedOrder | None = None
+) -> Denial | None:
+    """Return why an entry may not leave now, or None. *sending* is its order, where there is one already."""
     ticket = entry.ticket
     state = book.trading_state
     if state is TradingState.HALTED:
@@ -38,6 +41,11 @@ def deny_entry(entry: Entry, book: Book, capabilities: Capabilities) -> Denial |
             return Denial.of(
                 DenialCode.SYMBOL_BLOCKED, symbol=ticket.symbol, in_doubt=order.client_order_id
             )
+    for order in book.orders.revisions(ticket.signal_id):
+        if order.cancel_asked:
+            return Denial.of(DenialCode.CANCELLED, order=order.client_order_id)
+        if order is not sending and order.state.may_be_live:
+            return Denial.of(DenialCode.PENDING_ORDER_EXISTS, order=order.client_order_id)
     if ticket.quantity is None or not (entry.unchecked or ticket.is_covered):
         return Denial.of(DenialCode.NOT_STAMPED, symbol=ticket.symbol)
     illegal = check_order(
@@ -79,6 +87,22 @@ def reducible(book: Book, symbol: str, side: Side, *, replaces: tuple[str, ...] 
         ZERO,
     )
     return max(abs(held) - claimed, ZERO)
+
+
+def deny_reduction(command: Reduction, order: ManagedOrder, book: Book) -> Denial | None:
+    """Return why an intended reduction may not leave any more, or None: the position may have shrunk meanwhile."""
+    if order.cancel_asked:
+        return Denial.of(DenialCode.CANCELLED, order=order.client_order_id)
+    besides = (*command.replaces, order.client_order_id)
+    allowed = reducible(book, order.symbol, order.side, replaces=besides)
+    if order.remaining > allowed:
+        return Denial.of(
+            DenialCode.NO_POSITION_TO_REDUCE,
+            symbol=order.symbol,
+            asked=order.remaining,
+            reducible=allowed,
+        )
+    return None
 
 
 def fit_reduction(command: Reduction, book: Book) -> Reduction | Denial:

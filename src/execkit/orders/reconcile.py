@@ -26,6 +26,7 @@ _NOT_ADOPTED: Final = frozenset(
         OrderState.HELD,
     }
 )
+_MAY_BE_HELD: Final = _NOT_ADOPTED - {OrderState.HELD} | {OrderState.ACCEPTED}
 _RESTING: Final = frozenset(
     {OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.PENDING_CANCEL, OrderState.FILLED}
 )
@@ -35,7 +36,7 @@ class Reading(msgspec.Struct, frozen=True):
     """What a report adds: records to write, in order."""
 
     before: tuple[OrderChanged, ...] = ()
-    """To write before any fill: the order exists."""
+    """To write before any fill: the order exists, and how it was changed."""
     fills: tuple[Filled, ...] = ()
     after: tuple[OrderChanged, ...] = ()
     """To write after all fills: how it ended."""
@@ -49,7 +50,10 @@ def problem_with(order: ManagedOrder, report: OrderReport) -> str | None:
     Such an answer is never taken for success or refusal: the outcome is unknown.
     """
     request = order.request
-    if report.client_order_id and report.client_order_id != request.client_order_id:
+    if report.client_order_id != request.client_order_id and (
+        report.client_order_id or not order.venue_order_id
+    ):
+        # Only an order whose venue id we know may be told of without ours.
         return f"names client order id {report.client_order_id!r}"
     if not report.venue_order_id and report.status is not OrderState.REJECTED:
         return "has no venue order id"
@@ -59,17 +63,27 @@ def problem_with(order: ManagedOrder, report: OrderReport) -> str | None:
         return f"names symbol {report.symbol!r}"
     if report.side is not request.side:
         return f"names side {report.side!r}"
+    if report.type is not request.type and not order.venue_order_id:
+        # Later a venue may call a triggered stop what it has become.
+        return f"names type {report.type!r}"
     if report.status is OrderState.IN_DOUBT:
         return f"has the unknown status {report.raw_status!r}"
     if not _is_amount(report.quantity) or not _is_amount(report.filled):
         return f"has quantity {report.quantity} and filled {report.filled}"
-    if report.quantity not in (order.quantity, request.quantity) and order.state is not (
-        OrderState.PENDING_AMEND
-    ):
+    if report.quantity not in _quantities(order):
         return f"has quantity {report.quantity} instead of {order.quantity}"
+    for price in (report.limit_price, report.stop_price):
+        if price is not None and not price.is_finite():
+            return f"has the price {price}"
     if report.filled > report.quantity:
         return f"has filled {report.filled} of {report.quantity}"
     return _problem_with_fills(report)
+
+
+def _quantities(order: ManagedOrder) -> tuple[Decimal | None, ...]:
+    """Return the quantities a report may truthfully have: now, at first, and as was asked for last."""
+    asked = None if order.asked is None else order.asked.quantity
+    return (order.quantity, order.request.quantity, asked)
 
 
 def _problem_with_fills(report: OrderReport) -> str | None:
@@ -101,33 +115,47 @@ def read_report(order: ManagedOrder, report: OrderReport, source: Source) -> Rea
 
     News that is older than what is known, or that would open a closed order again, adds nothing; fills always count.
     """
-    fills = tuple(
-        Filled(fill=fill, source=source)
-        for fill in report.fills
-        if fill.trade_id not in order.trades
-    )
+    new = {fill.trade_id: fill for fill in report.fills if fill.trade_id not in order.trades}
+    fills = tuple(Filled(fill=fill, source=source) for fill in new.values())
     status = report.status
     if order.state.is_closed:
         return Reading(fills=fills, fills_missing=_executed(order, fills) < report.filled)
     before: tuple[OrderChanged, ...] = ()
     after: tuple[OrderChanged, ...] = ()
     if status is OrderState.HELD:
-        if order.state is not OrderState.HELD:
+        if order.state in _MAY_BE_HELD and not _is_older(order, report):
             before = (_change(order, OrderEvent.HOLD, report, source),)
     elif order.state in _NOT_ADOPTED and (status in _RESTING or (fills and status in _ENDS)):
         before = (_change(order, OrderEvent.ACCEPT, report, source),)
-    if order.state is OrderState.PENDING_AMEND and status in (
-        OrderState.ACCEPTED,
-        OrderState.PARTIALLY_FILLED,
-    ):
-        after = (_change(order, OrderEvent.AMEND, report, source),)
-    elif status in _ENDS:
+    if status in _RESTING and _shows_change(order, report):
+        before = (*before, _change(order, OrderEvent.AMEND, report, source))
+    if status in _ENDS:
         after = (_change(order, _ENDS[status], report, source),)
     return Reading(
         before=before,
         fills=fills,
         after=after,
         fills_missing=_executed(order, fills) < report.filled,
+    )
+
+
+def _is_older(order: ManagedOrder, report: OrderReport) -> bool:
+    """Tell whether a report is from before something that is known already."""
+    if order.venue_at is None or report.updated_at is None:
+        return False
+    return report.updated_at < order.venue_at
+
+
+def _shows_change(order: ManagedOrder, report: OrderReport) -> bool:
+    """Tell whether the change that was asked for has been made; a report from before it does not refuse it."""
+    asked = order.asked
+    return asked is not None and all(
+        wanted is None or wanted == shown
+        for wanted, shown in (
+            (asked.quantity, report.quantity),
+            (asked.limit_price, report.limit_price),
+            (asked.stop_price, report.stop_price),
+        )
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from execkit.clock import Clock
-from execkit.errors import InvalidTransitionError, JournalCommitError
+from execkit.errors import InvalidTransitionError, JournalCommitError, JournalError
 from execkit.events import EventBus
 from execkit.journal.base import Journal
 from execkit.model.events import (
@@ -119,7 +119,7 @@ class Recorder:
         """Keep a record past a journal that cannot commit; return False when not even that is possible."""
         try:
             self.journal.emergency(record, self.clock.now())
-        except JournalCommitError as error:
+        except JournalError as error:
             log.warning("journal.no_emergency", error=str(error))
             return False
         return True

@@ -10,26 +10,30 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Final, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 import structlog
 
+from execkit.errors import ExchangeError
+from execkit.model.account import VenuePosition
 from execkit.model.events import ReconcileMismatch
 from execkit.model.order import OrderEvent, OrderState
 from execkit.model.records import (
     BalancesSeen,
     ExternalChange,
-    OrderChanged,
+    Filled,
+    Record,
     Source,
 )
 from execkit.numbers import ZERO, plain
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.positions import split_symbol
-from execkit.orders.resolver import Resolver, Sight
+from execkit.orders.resolver import Resolver, Sight, needs_proof
 
 log = structlog.get_logger("execkit")
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _OVERLAP: Final = timedelta(minutes=5)
@@ -42,6 +46,7 @@ _QUIET: Final = timedelta(seconds=2)
 """A symbol whose orders moved within this time is not compared: the venue's books may lag behind its fills."""
 
 
+_UNANSWERED: Final = frozenset({OrderState.NEW, OrderState.SUBMITTED, OrderState.PENDING_AMEND})
 _UNSETTLED: Final = frozenset({OrderState.NEW, OrderState.SUBMITTED, OrderState.IN_DOUBT})
 _RESTING: Final = frozenset(
     {OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.HELD, OrderState.PENDING_AMEND}
@@ -75,8 +80,19 @@ class Reconciler:
         self._lock = asyncio.Lock()
         self._verifying: asyncio.Task[None] | None = None
         self._suspects: set[str] = set()
+        self._stopped = False
+        self._unexplained: dict[str, Decimal] = {}
+        """Differences of positions that the last pass found, by symbol."""
+        self._unexplained_cash: dict[str, Decimal] = {}
+        """The same of holdings, by asset."""
         self._last_pass: datetime | None = None
+        self._last_fill: datetime | None = None
+        """Venue time of the newest fill that this process has seen."""
+        self._moved_at: dict[str, float] = {}
+        """When an order of a symbol last changed, by the loop's time: steps of the clock do not touch it."""
+        self.recorder.listen(self._on_record)
         self.recorder.anomaly_hook = lambda symbol, _id: self.verify_soon(symbol)
+        gateway.intake.foreign_hook = on_foreign
 
     # -- whole passes ----------------------------------------------------------------------------------
 
@@ -87,41 +103,38 @@ class Reconciler:
         """
         for order in list(self.book.orders.active.values()):
             order.done_hook = self.gateway.changes.closed
-            if order.state in (OrderState.NEW, OrderState.SUBMITTED):
+            if order.state in _UNANSWERED:
                 self._lose(order, "the process ended before the outcome was journalled")
         await self.run(first=True)
         for order in list(self.book.orders.active.values()):
-            if order.state in (OrderState.IN_DOUBT, OrderState.PENDING_CANCEL):
+            if needs_proof(order):
                 self.resolver.follow(order)
 
     def _lose(self, order: ManagedOrder, reason: str) -> None:
-        self.recorder.record(
-            OrderChanged(
-                client_order_id=order.client_order_id,
-                event=OrderEvent.LOSE,
-                source=Source.RECOVERY,
-                reason=reason,
-            )
-        )
+        self.recorder.record(order.record_of(OrderEvent.LOSE, Source.RECOVERY, reason))
 
     async def run(self, *, first: bool = False) -> None:
         """Make one pass over orders, fills, positions and balances. Raises when the venue cannot be read."""
         async with self._lock:
+            began = self.recorder.clock.now()
+            is_new = self.book.last_at is None
             try:
                 await self._orders()
                 await self._fills()
                 await self._watch_absent()
-                await self._positions(first=first)
-                await self._balances(first=first)
+                self._unexplained = await self._positions(first=first, is_new=is_new)
+                self._unexplained_cash = await self._balances(first=first)
             except BaseException:
                 self.is_blind = True
                 raise
             self.is_blind = False
             self.passes += 1
-            self._last_pass = self.recorder.clock.now()
-            for symbol in self._symbols():
+            self._last_pass = began
+            if self._unexplained or self._unexplained_cash:
+                self.verify_soon("")
+            for symbol in sorted(self._symbols()):
                 self._protect(symbol)
-            await self.recorder.settle()
+            await self.recorder.try_settle()
 
     def _symbols(self) -> set[str]:
         symbols = {order.symbol for order in self.book.orders.active.values()}
@@ -129,9 +142,11 @@ class Reconciler:
 
     async def _orders(self) -> None:
         """Compare open orders: what the venue shows is taken in, what it does not show is looked up."""
-        reports = await self._bounded(self.adapter.open_orders())
+        reports = await self._ask(self.adapter.open_orders)
         seen: set[str] = set()
-        self.book.foreign.clear()
+        open_now = {report.venue_order_id for report in reports}
+        for gone in [key for key in self.book.foreign if key not in open_now]:
+            del self.book.foreign[gone]
         for report in reports:
             order = await self.gateway.absorb(report, Source.RECONCILE)
             if order is not None:
@@ -143,25 +158,44 @@ class Reconciler:
             if order.state in (OrderState.NEW, OrderState.SUBMITTED, OrderState.PRESUMED_ABSENT):
                 continue  # being sent right now, or watched below
             sight = await self.resolver.look(order)
-            if sight is Sight.NOTHING and not self._is_fresh(order) and order.state in _RESTING:
+            if (
+                sight is Sight.NOTHING
+                and not self._is_fresh(order.symbol)
+                and order.state in _RESTING
+            ):
                 self._lose(order, "the venue does not show it any more")
                 self.resolver.follow(order)
 
-    def _is_fresh(self, order: ManagedOrder) -> bool:
-        """Tell whether an order moved so lately that the venue's answers may lag behind it."""
-        return self.recorder.clock.now() - order.updated_at < _QUIET
+    def _is_fresh(self, symbol: str) -> bool:
+        """Tell whether orders of a symbol moved so lately that the venue's answers may lag behind them."""
+        moved_at = self._moved_at.get(symbol)
+        quiet_for = _QUIET.total_seconds()
+        return moved_at is not None and asyncio.get_running_loop().time() - moved_at < quiet_for
 
-    async def _fills(self) -> None:
-        """Fetch executions since the last known moment."""
+    def _on_record(self, record: Record, order: ManagedOrder | None) -> None:
+        if isinstance(record, Filled):
+            last = self._last_fill
+            self._last_fill = record.fill.at if last is None else max(last, record.fill.at)
+        if order is not None:
+            self._moved_at[order.symbol] = asyncio.get_running_loop().time()
+
+    async def _fills(self) -> bool:
+        """Fetch executions since the last known moment; return whether one was news."""
         since = self._last_pass or self.book.last_at
         if since is None:
-            return
+            return False
+        if self._last_fill is not None:
+            # In the venue's own time, so that a step of our clock hides nothing.
+            since = min(since, self._last_fill)
         since -= _OVERLAP
-        oldest = min(
-            (order.created_at for order in self.book.orders.active.values()), default=since
-        )
-        for fill in await self._bounded(self.adapter.fills_since(min(since, oldest))):
-            self.gateway.intake.take_fill(fill, Source.RECONCILE)
+        if self._last_pass is None:
+            # What the last process missed may be as old as its oldest open order.
+            created = (order.created_at for order in self.book.orders.active.values())
+            since = min([since, *created])
+        news = False
+        for fill in await self._ask(self.adapter.fills_since, since):
+            news = self.gateway.intake.take_fill(fill, Source.RECONCILE) or news
+        return news
 
     async def _watch_absent(self) -> None:
         """Look for orders that were presumed absent; after a day they are given up."""
@@ -171,36 +205,68 @@ class Reconciler:
                 continue
             await self.resolver.look(order)
             if order.state is OrderState.PRESUMED_ABSENT and now - order.updated_at > _WATCH_FOR:
-                self.recorder.record(
-                    OrderChanged(
-                        client_order_id=order.client_order_id,
-                        event=OrderEvent.EXPIRE,
-                        source=Source.RECONCILE,
-                        reason="never seen within 24 hours",
-                    )
-                )
+                text = "never seen within 24 hours"
+                self.recorder.record(order.record_of(OrderEvent.EXPIRE, Source.RECONCILE, text))
 
     # -- positions and balances ------------------------------------------------------------------------
 
-    async def _positions(self, *, first: bool) -> None:
-        """Compare net positions; what our fills do not explain came from outside."""
-        positions = await self._bounded(self.adapter.positions())
-        venue = {position.symbol: position for position in positions}
-        for symbol in set(venue) | set(self.book.positions.open):
-            theirs = venue[symbol].quantity if symbol in venue else ZERO
-            ours = self.book.positions.quantity(symbol)
-            if theirs == ours or self._is_unsettled(symbol):
+    async def _positions(self, *, first: bool, is_new: bool) -> dict[str, Decimal]:
+        """Compare net positions and return what our fills do not explain.
+
+        A difference that two passes in a row have found came from outside and is taken over; the first pass, before
+        anything is sent, takes it over at once.
+        """
+        venue = await self._venue_positions()
+        for _ in range(2):
+            if not self._differences(venue) or not await self._fills():
+                break
+            venue = await self._venue_positions()  # it was executed while we asked
+        left = {}
+        for symbol, difference in self._differences(venue).items():
+            if self._is_unsettled(symbol) or (not first and self._is_fresh(symbol)):
                 continue
-            if first or not self._is_busy(symbol):
-                price = venue[symbol].average_price if symbol in venue else ZERO
-                self._adopt(symbol, theirs - ours, price, first=first)
+            if not first and self._unexplained.get(symbol) != difference:
+                left[symbol] = difference
+                continue
+            price = await self._price_of(symbol, venue)
+            if self._differences(venue).get(symbol) == difference:
+                self._adopt(symbol, difference, price, is_new=is_new)
+        return left
+
+    async def _venue_positions(self) -> dict[str, VenuePosition]:
+        found = await self._ask(self.adapter.positions)
+        for each in found:
+            _require_number(f"the position in {each.symbol}", each.quantity)
+            _require_number(f"the average price of {each.symbol}", each.average_price)
+        return {each.symbol: each for each in found}
+
+    def _differences(self, venue: dict[str, VenuePosition]) -> dict[str, Decimal]:
+        """Return how much more of each symbol the venue has than we."""
+        found = {}
+        for symbol in sorted(set(venue) | set(self.book.positions.open)):
+            theirs = venue[symbol].quantity if symbol in venue else ZERO
+            difference = theirs - self.book.positions.quantity(symbol)
+            if difference:
+                found[symbol] = difference
+        return found
+
+    async def _price_of(self, symbol: str, venue: dict[str, VenuePosition]) -> Decimal:
+        """Return the best price there is for a change from outside; zero when nobody knows one."""
+        stated = venue[symbol].average_price if symbol in venue else ZERO
+        position = self.book.positions.open.get(symbol)
+        entered = position.average_price if position is not None else ZERO
+        known = stated or self.book.mark(symbol) or entered
+        if known:
+            return known
+        try:
+            return (await self._ask(self.adapter.ticker, symbol)).mid
+        except Exception as error:  # noqa: BLE001 - it counts without a price too
+            log.warning("reconcile.no_price", symbol=symbol, error=repr(error))
+            return ZERO
 
     def _is_busy(self, symbol: str) -> bool:
         """Tell whether orders of a symbol are moving, so that the two sides may be seen at different times."""
-        return any(
-            order.symbol == symbol and (self._is_fresh(order) or order.state in _UNSETTLED)
-            for order in self.book.orders.values()
-        )
+        return self._is_fresh(symbol) or self._is_unsettled(symbol)
 
     def _is_unsettled(self, symbol: str) -> bool:
         """Tell whether a fill of ours may still explain a difference: taking it over would count it twice."""
@@ -209,21 +275,13 @@ class Reconciler:
             for order in self.book.orders.active.values()
         )
 
-    def _adopt(self, symbol: str, difference: Decimal, price: Decimal, *, first: bool) -> None:
+    def _adopt(self, symbol: str, difference: Decimal, price: Decimal, *, is_new: bool) -> None:
         ours = self.book.positions.quantity(symbol)
-        known_before = first and self.book.last_at is None
-        price = price or self.book.mark(symbol) or ZERO
+        reason = "held before execkit began" if is_new else "not explained by our fills"
         self.recorder.record(
-            ExternalChange(
-                symbol=symbol,
-                quantity=difference,
-                price=price,
-                reason="held before execkit began"
-                if known_before
-                else "not explained by our fills",
-            )
+            ExternalChange(symbol=symbol, quantity=difference, price=price, reason=reason)
         )
-        if not known_before:
+        if not is_new:
             self._mismatch(symbol, plain(ours), plain(ours + difference))
 
     def _mismatch(self, what: str, ours: str, venue: str) -> None:
@@ -233,9 +291,11 @@ class Reconciler:
             ReconcileMismatch(at=self.recorder.clock.now(), symbol=what, ours=ours, venue=venue)
         )
 
-    async def _balances(self, *, first: bool) -> None:
-        """Compare holdings; the venue's are the truth for what can be spent."""
-        balances = await self._bounded(self.adapter.balances())
+    async def _balances(self, *, first: bool) -> dict[str, Decimal]:
+        """Compare holdings, as `_positions` does; the venue's are the truth for what can be spent."""
+        balances = await self._ask(self.adapter.balances)
+        for asset, balance in balances.items():
+            _require_number(f"the balance of {asset}", balance.total)
         totals = {asset: balance.total for asset, balance in balances.items() if balance.total}
         ours = {asset: total for asset, total in self.book.cash.items() if total}
         # A venue that keeps holdings as positions (equities) shows cash only.
@@ -243,22 +303,31 @@ class Reconciler:
             base, _ = split_symbol(symbol)
             if base not in totals and base in ours:
                 totals[base] = ours[base]
-        if totals == ours or (not first and any(map(self._is_busy, self._symbols()))):
-            return
+        difference = {
+            asset: totals.get(asset, ZERO) - ours.get(asset, ZERO)
+            for asset in sorted(set(totals) | set(ours))
+            if totals.get(asset, ZERO) != ours.get(asset, ZERO)
+        }
+        if not difference or (not first and any(map(self._is_busy, self._symbols()))):
+            return {}
+        if not first and difference != self._unexplained_cash:
+            return difference
         began = not self.book.cash
         self.recorder.record(
             BalancesSeen(totals=totals, source=Source.RECOVERY if first else Source.RECONCILE)
         )
         if not began:
-            for asset in sorted(set(totals) | set(ours)):
+            for asset in difference:
                 mine, theirs = ours.get(asset, ZERO), totals.get(asset, ZERO)
-                if mine != theirs:
-                    self._mismatch(asset, plain(mine), plain(theirs))
+                self._mismatch(asset, plain(mine), plain(theirs))
+        return {}
 
     # -- on suspicion ----------------------------------------------------------------------------------
 
     def verify_soon(self, symbol: str) -> None:
         """Have a pass made shortly; all that ask meanwhile share it."""
+        if self._stopped:
+            return
         self._suspects.add(symbol)
         if self._verifying is None or self._verifying.done():
             self._verifying = asyncio.get_running_loop().create_task(self._verify())
@@ -281,10 +350,16 @@ class Reconciler:
 
     async def stop(self) -> None:
         """End a pass under way."""
+        self._stopped = True
         if self._verifying is not None:
             self._verifying.cancel()
             await asyncio.gather(self._verifying, return_exceptions=True)
 
-    async def _bounded(self, call: Awaitable[T]) -> T:
-        async with asyncio.timeout(self._read_timeout):
-            return await call
+    async def _ask(self, query: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.gateway.pace.ask(query, self._read_timeout, *args, **kwargs)
+
+
+def _require_number(what: str, value: object) -> None:
+    """Raise `ExchangeError` when a venue's number is none: then its whole answer says nothing."""
+    if not isinstance(value, Decimal) or not value.is_finite():
+        raise ExchangeError(f"the venue says that {what} is {value!r}")

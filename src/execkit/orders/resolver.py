@@ -8,28 +8,32 @@ no answer. Without proof the order stays in doubt, counts in exposure and blocks
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from datetime import timedelta
 from enum import Enum
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
 
 from execkit.errors import OrderNotFoundError
 from execkit.model.order import OrderEvent, OrderReport, OrderState
-from execkit.model.records import OrderChanged, Source
+from execkit.model.records import Record, Source
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
+from execkit.orders.reconcile import problem_with
+from execkit.orders.shape import malformed_report
 
 log = structlog.get_logger("execkit")
-
-T = TypeVar("T")
 
 SCHEDULE: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between looks, widening; the last one repeats."""
 
 _OVERLAP: Final = timedelta(seconds=60)
 """How far before an order's first send fills are fetched: clocks differ."""
+
+_FAR_BACK: Final = timedelta(days=1)
+"""The same, where executions are known to be missing: a clock may have been stepped."""
+
+_RESTING: Final = frozenset({OrderState.HELD, OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED})
 
 ALARM_AFTER: Final = 5
 """Looks without proof after which a person is told."""
@@ -55,18 +59,28 @@ class Resolver:
         self.recorder = gateway.recorder
         self._read_timeout = read_timeout.total_seconds()
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._lost_at: dict[str, float] = {}
+        self._lost_at: dict[str, tuple[int, float]] = {}
+        """Number of the last send, and when its outcome became doubtful."""
+        self._stopped = False
+        self.recorder.listen(self._on_record)
         gateway.doubt_hook = self.follow
-        gateway.intake.missing_hook = self.fetch_fills
+        gateway.intake.missing_hook = self._fetch_missing
+
+    def _on_record(self, _record: Record, order: ManagedOrder | None) -> None:
+        """An order that somebody wanted to cancel has shown up, or its cancel was refused: carry it through."""
+        if order is not None and order.cancel_asked and order.state in _RESTING:
+            self.follow(order)
 
     def follow(self, order: ManagedOrder) -> None:
         """Start to ask about an order, unless that is under way."""
-        loop = asyncio.get_running_loop()
+        if self._stopped:
+            return
         key = order.client_order_id
-        self._lost_at.setdefault(key, loop.time())
+        loop = asyncio.get_running_loop()
+        if key not in self._lost_at or self._lost_at[key][0] != order.attempts:
+            self._lost_at[key] = (order.attempts, loop.time())
         if key not in self._tasks:
-            task = self._tasks[key] = loop.create_task(self._resolve(order))
-            task.add_done_callback(lambda _done: self._tasks.pop(key, None))
+            self._tasks[key] = loop.create_task(self._resolve(order))
 
     async def settled(self, order: ManagedOrder, timeout: float) -> bool:
         """Wait until an order is no longer in doubt; return False when *timeout* seconds pass first."""
@@ -74,20 +88,25 @@ class Resolver:
 
     async def stop(self) -> None:
         """End all tasks; the orders stay as they are."""
+        self._stopped = True
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _resolve(self, order: ManagedOrder) -> None:
+        try:
+            await self._ask(order)
+        finally:
+            # In the same step in which the asking ends, so that the next doubt starts it anew.
+            del self._tasks[order.client_order_id]
+            del self._lost_at[order.client_order_id]
+
+    async def _ask(self, order: ManagedOrder) -> None:
         looks = 0
+        if order.state is not OrderState.IN_DOUBT:
+            await asyncio.sleep(SCHEDULE[0])  # a cancel or a change takes a moment to show
         while needs_proof(order):
-            wait = SCHEDULE[min(looks, len(SCHEDULE) - 1)]
-            if looks:
-                # Any news of the order, from the stream for instance, ends the wait.
-                await self.gateway.changes.until(order, lambda o: not needs_proof(o), wait)
-                if not needs_proof(order):
-                    break
             try:
                 await self._step(order)
             except Exception:
@@ -100,36 +119,38 @@ class Resolver:
                     symbol=order.symbol,
                     client_order_id=order.client_order_id,
                 )
-        self._lost_at.pop(order.client_order_id, None)
+            if needs_proof(order):
+                await self._pause(order, SCHEDULE[min(looks, len(SCHEDULE)) - 1])
+
+    async def _pause(self, order: ManagedOrder, seconds: float) -> None:
+        """Wait; any news of the order, from the stream for instance, ends the wait."""
+        before = order.state
+        await self.gateway.changes.until(order, lambda o: o.state is not before, seconds)
 
     async def _step(self, order: ManagedOrder) -> None:
         began = asyncio.get_running_loop().time()
         sight = await self.look(order)
-        if sight is Sight.NOTHING and self._window_is_over(order, began):
+        window_is_over = self._window_is_over(order, began)
+        if sight is Sight.NOTHING and window_is_over:
             if order.state in (OrderState.IN_DOUBT, OrderState.PENDING_CANCEL):
-                self.recorder.record(
-                    OrderChanged(
-                        client_order_id=order.client_order_id,
-                        event=OrderEvent.ABSENT,
-                        source=Source.LOOKUP,
-                        reason="not among open or closed orders nor fills",
-                    )
-                )
-        elif (
-            sight is Sight.FOUND
-            and order.cancel_asked
-            and not order.is_closed
-            and not needs_proof_of_send(order)
+                text = "not among open or closed orders nor fills"
+                self.recorder.record(order.record_of(OrderEvent.ABSENT, Source.LOOKUP, text))
+        elif order.cancel_asked and (
+            order.state in _RESTING
+            or (order.state is OrderState.PENDING_CANCEL and sight is Sight.FOUND)
         ):
-            # Seen alive although a cancel was asked for: the cancel was lost or refused. Ask again.
+            # Alive although a cancel was asked for: that was lost, refused, or too early. Ask again.
             await self.gateway.cancel(order, "the earlier cancel had no effect")
-        await self.recorder.settle()
+        elif order.asked is not None and sight is Sight.FOUND and window_is_over:
+            text = "the venue shows the order unchanged"
+            self.recorder.record(order.record_of(OrderEvent.REFUSE_AMEND, Source.LOOKUP, text))
+        await self.recorder.try_settle()
 
     def _window_is_over(self, order: ManagedOrder, began: float) -> bool:
         window = self.adapter.capabilities.absence_window
         if window is None:
             return False
-        lost_at = self._lost_at.get(order.client_order_id, began)
+        _, lost_at = self._lost_at[order.client_order_id]
         return began >= lost_at + window.total_seconds()
 
     async def look(self, order: ManagedOrder) -> Sight:
@@ -148,12 +169,12 @@ class Resolver:
 
     async def _look_by_id(self, order: ManagedOrder) -> Sight:
         try:
-            report = await self._bounded(
-                self.adapter.get_order(
-                    order.symbol,
-                    client_order_id=order.client_order_id,
-                    venue_order_id=order.venue_order_id,
-                )
+            report = await self.gateway.pace.ask(
+                self.adapter.get_order,
+                self._read_timeout,
+                order.symbol,
+                client_order_id=order.client_order_id,
+                venue_order_id=order.venue_order_id,
             )
         except OrderNotFoundError:
             return Sight.NOTHING
@@ -164,12 +185,16 @@ class Resolver:
 
     async def _look_in_open(self, order: ManagedOrder) -> Sight:
         try:
-            reports = await self._bounded(self.adapter.open_orders(order.symbol))
+            reports = await self.gateway.pace.ask(
+                self.adapter.open_orders, self._read_timeout, order.symbol
+            )
         except Exception as error:  # noqa: BLE001 - no answer is no evidence
             log.info("lookup.failed", client_order_id=order.client_order_id, error=repr(error))
             return Sight.BLIND
         for report in reports:
-            if report.client_order_id == order.client_order_id:
+            if order.client_order_id == report.client_order_id or (
+                order.venue_order_id and order.venue_order_id == report.venue_order_id
+            ):
                 return await self._take(order, report)
         return Sight.NOTHING
 
@@ -183,16 +208,20 @@ class Resolver:
 
     async def _take(self, order: ManagedOrder, report: OrderReport) -> Sight:
         """Take in a report that answers a look-up; one about something else is no answer."""
-        before = self.recorder.journal.last_seq
-        taken = await self.gateway.absorb(report, Source.LOOKUP)
-        if taken is not order or (needs_proof(order) and self.recorder.journal.last_seq != before):
-            return Sight.BLIND
-        return Sight.FOUND
+        is_answer = malformed_report(report) is None and problem_with(order, report) is None
+        await self.gateway.absorb(report, Source.LOOKUP)
+        return Sight.FOUND if is_answer else Sight.BLIND
 
-    async def fetch_fills(self, order: ManagedOrder) -> bool:
+    async def _fetch_missing(self, order: ManagedOrder) -> bool:
+        # The venue says there are some. Our clock may have been ahead of its own, so look far back.
+        return await self.fetch_fills(order, overlap=_FAR_BACK)
+
+    async def fetch_fills(self, order: ManagedOrder, *, overlap: timedelta = _OVERLAP) -> bool:
         """Fetch an order's executions from the venue; return whether it has any."""
-        since = (order.sent_at or order.created_at) - _OVERLAP
-        fills = await self._bounded(self.adapter.fills_since(since, order.symbol))
+        since = (order.sent_at or order.created_at) - overlap
+        fills = await self.gateway.pace.ask(
+            self.adapter.fills_since, self._read_timeout, since, order.symbol
+        )
         found = False
         for fill in fills:
             mine = fill.client_order_id == order.client_order_id or (
@@ -203,16 +232,9 @@ class Resolver:
                 self.gateway.intake.take_fill(fill, Source.LOOKUP)
         return found
 
-    async def _bounded(self, call: Awaitable[T]) -> T:
-        async with asyncio.timeout(self._read_timeout):
-            return await call
-
-
-def needs_proof_of_send(order: ManagedOrder) -> bool:
-    """Tell whether it is unknown if the venue has the order at all."""
-    return order.state is OrderState.IN_DOUBT
-
 
 def needs_proof(order: ManagedOrder) -> bool:
-    """Tell whether the venue must be asked about an order."""
-    return order.state in (OrderState.IN_DOUBT, OrderState.PENDING_CANCEL)
+    """Tell whether the venue must be asked about an order: it, its cancel or its change may have had an effect."""
+    if order.state in (OrderState.IN_DOUBT, OrderState.PENDING_CANCEL):
+        return True
+    return order.state in _RESTING and (order.cancel_asked or order.asked is not None)

@@ -35,12 +35,14 @@ TRANSITIONS: Final[dict[S, dict[E, S]]] = {
         E.SUBMIT: S.SUBMITTED,
         E.LOSE: S.IN_DOUBT,
         E.FAIL: S.FAILED,
+        # Where there is nothing to cancel yet, the wish is noted and waits for what becomes of the order.
+        E.ASK_CANCEL: S.NEW,
     },
     S.SUBMITTED: {
         **_UNTOUCHED,
         E.UNSENT: S.NEW,
         E.LOSE: S.IN_DOUBT,
-        E.ASK_CANCEL: S.PENDING_CANCEL,
+        E.ASK_CANCEL: S.SUBMITTED,
     },
     S.IN_DOUBT: {
         **_UNTOUCHED,
@@ -54,6 +56,7 @@ TRANSITIONS: Final[dict[S, dict[E, S]]] = {
         **_UNTOUCHED,
         E.ABSENT: S.PRESUMED_ABSENT,
         E.SUBMIT: S.SUBMITTED,
+        E.ASK_CANCEL: S.PRESUMED_ABSENT,
     },
     S.HELD: {
         **_UNTOUCHED,
@@ -72,6 +75,8 @@ TRANSITIONS: Final[dict[S, dict[E, S]]] = {
     S.PARTIALLY_FILLED: {
         **_FROM_VENUE,
         E.ACCEPT: S.PARTIALLY_FILLED,
+        # What was executed stays so: the venue has ended the rest.
+        E.REJECT: S.CANCELLED,
         E.LOSE: S.IN_DOUBT,
         E.ASK_CANCEL: S.PENDING_CANCEL,
         E.REFUSE_CANCEL: S.PARTIALLY_FILLED,
@@ -96,6 +101,7 @@ TRANSITIONS: Final[dict[S, dict[E, S]]] = {
         **_FROM_VENUE,
         E.FILL_PART: S.PENDING_AMEND,
         E.ACCEPT: S.PENDING_AMEND,
+        E.REJECT: S.REJECTED,
         E.LOSE: S.IN_DOUBT,
         E.AMEND: S.ACCEPTED,
         E.REFUSE_AMEND: S.ACCEPTED,

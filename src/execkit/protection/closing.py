@@ -57,6 +57,9 @@ class Closer:
     ) -> bool:
         """Close all of a position that nothing else closes; return whether an order for it is out or none is needed."""
         side = protective_side(position)
+        whole = instrument.round_quantity(abs(position.quantity))
+        if whole <= ZERO or whole < instrument.min_quantity:
+            return True  # the venue takes no order for so little
         await self.make_room(symbol, abs(position.quantity), side)
         # A stop that could not be proven gone may stay only where the venue keeps the two from executing both.
         stuck = tuple(

@@ -49,7 +49,8 @@ log = structlog.get_logger("execkit")
 _LONGEST_WAIT: Final = 30.0
 """Seconds between two tries to close a position that the venue does not let us close."""
 
-_NEWS = (Filled, StopMoved, ExternalChange)
+_UNPROVEN: Final = frozenset({OrderState.IN_DOUBT, OrderState.PENDING_CANCEL})
+_NEWS: Final = (Filled, StopMoved, ExternalChange)
 
 
 class ProtectionKeeper:
@@ -116,8 +117,13 @@ class ProtectionKeeper:
             self.recorder.alarm(
                 "KEEPER_FAILED", f"protection of {symbol}: {task.exception()!r}", symbol=symbol
             )
+            self._check_later(symbol)
         if symbol in self._dirty and not self._stopped:
             self.check(symbol)
+
+    def _check_later(self, symbol: str, seconds: float = 1.0) -> None:
+        if not self._stopped:
+            asyncio.get_running_loop().call_later(seconds, self.check, symbol)
 
     async def idle(self) -> None:
         """Wait until every check under way has ended."""
@@ -139,11 +145,14 @@ class ProtectionKeeper:
             self._dirty.discard(symbol)
             async with self._locks[symbol]:
                 await self._protect(symbol)
+        await self.recorder.try_settle()
 
     async def _protect(self, symbol: str) -> None:
         """Take steps until there is nothing left to do for a symbol."""
         loop = asyncio.get_running_loop()
         for _ in range(100):
+            if not self.recorder.journal.is_current:
+                return  # another process protects it now
             position = self.book.position(symbol)
             reductions = self.book.orders.open_reductions(symbol)
             if position is None and not reductions:
@@ -159,6 +168,7 @@ class ProtectionKeeper:
             if not await self._take_step(symbol, instrument, position, plan):
                 return
         self.recorder.alarm("KEEPER_LOOP", f"protection of {symbol} does not settle", symbol=symbol)
+        self._check_later(symbol)
 
     def _forget(self, symbol: str) -> None:
         self._failures.pop(symbol, None)
@@ -171,9 +181,7 @@ class ProtectionKeeper:
     ) -> bool:
         """Take one step; return whether to plan again at once."""
         if plan.step is Step.CANCEL:
-            return await self.closer.cancel_each(
-                plan.orders, plan.reason or "nothing left to protect"
-            )
+            return await self._cancel(symbol, plan.orders, plan.reason or "nothing left to protect")
         if position is None:
             return True
         overdue = self._is_overdue(symbol)
@@ -186,7 +194,15 @@ class ProtectionKeeper:
             return await self._wait_for_proof(symbol)
         if plan.step is Step.RESIZE:
             return await self._resize(symbol, instrument, position, plan)
-        return await self._place(symbol, instrument, position, plan)
+        await self._place(symbol, instrument, position, plan)
+        return True
+
+    async def _cancel(self, symbol: str, orders: tuple[ManagedOrder, ...], reason: str) -> bool:
+        """Cancel orders; return False, and look again a little later, when one is not proven gone."""
+        gone = await self.closer.cancel_each(orders, reason)
+        if not gone:
+            self._check_later(symbol)
+        return gone
 
     def _is_overdue(self, symbol: str) -> bool:
         since = self._naked_since.get(symbol)
@@ -203,6 +219,7 @@ class ProtectionKeeper:
         plan: Plan,
         replaces: tuple[str, ...] = (),
     ) -> bool:
+        """Place a stop; return whether it is known to rest."""
         sent = await self.gateway.send(
             Reduction(
                 instrument=instrument,
@@ -241,12 +258,12 @@ class ProtectionKeeper:
             if order.state is OrderState.NEW:
                 self.gateway.give_up(order, "not sent; a new stop follows")
             else:
-                return True  # in doubt: the next plan says WAIT
+                return False  # in doubt: the next plan says WAIT
         failures = self._failures[symbol] = self._failures.get(symbol, 0) + 1
         reason = str(sent.error or sent.denial or "no reason given")
         log.warning("protection.refused", symbol=symbol, failures=failures, reason=reason)
         await asyncio.sleep(min(0.2 * 2**failures, 2.0))
-        return True
+        return False
 
     async def _resize(
         self, symbol: str, instrument: Instrument, position: Position, plan: Plan
@@ -266,23 +283,23 @@ class ProtectionKeeper:
         if old.is_closed or old.state is OrderState.IN_DOUBT:
             return True
         ids = tuple(order.client_order_id for order in plan.orders)
-        if capabilities.reduce_only:
-            # The venue never lets a reduction flip the position, so the new stop may rest before the old one goes.
-            before = len(self.book.orders.open_reductions(symbol))
-            await self._place(symbol, instrument, position, plan, replaces=ids)
-            if len(self.book.orders.open_reductions(symbol)) <= before:
-                return True
-        return await self.closer.cancel_each(plan.orders, "the position has changed")
+        # Where the venue never lets a reduction flip the position, the new stop may rest before the old one goes; until
+        # it is known to rest, the old one is all there is.
+        if capabilities.reduce_only and not await self._place(
+            symbol, instrument, position, plan, replaces=ids
+        ):
+            return True
+        return await self._cancel(symbol, plan.orders, "the position has changed")
 
     async def _wait_for_proof(self, symbol: str) -> bool:
         """Wait until a stop in doubt is found or proven absent, or the time to protect is over."""
         for order in self.book.orders.open_reductions(symbol):
-            if order.state in (OrderState.IN_DOUBT, OrderState.PENDING_CANCEL):
+            if order.role is OrderRole.STOP and order.state in _UNPROVEN:
                 since = self._naked_since.get(symbol, 0.0)
                 left = since + self._place_within - asyncio.get_running_loop().time()
                 await self.gateway.changes.until(
                     order,
-                    lambda o: o.state not in (OrderState.IN_DOUBT, OrderState.PENDING_CANCEL),
+                    lambda o: o.state not in _UNPROVEN,
                     max(left, 0.001),
                 )
                 break
@@ -296,10 +313,12 @@ class ProtectionKeeper:
 
         A stop that stands in the way is cancelled and proven gone first, so that the two can never both execute.
         """
-        async with self._locks[symbol]:
-            await self.closer.make_room(symbol, quantity, side)
-            yield
-        self.check(symbol)
+        try:
+            async with self._locks[symbol]:
+                await self.closer.make_room(symbol, quantity, side)
+                yield
+        finally:
+            self.check(symbol)
 
     async def flatten(self, symbol: str, reason: str) -> bool:
         """Close a position at the market; return whether the order is out or nothing is left."""
@@ -346,7 +365,7 @@ class ProtectionKeeper:
                     symbol=symbol, blocked=True, cause=f"could not be flattened: {reason}"
                 )
             )
-        loop.call_later(wait, self.check, symbol)
+        self._check_later(symbol, wait)
         return False
 
     # -- targets ---------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import msgspec
 from execkit.model.instrument import Instrument
 from execkit.model.order import OrderRole, OrderState, Side
 from execkit.model.position import Position
-from execkit.numbers import ZERO
+from execkit.numbers import ZERO, plain
 from execkit.orders.manager import ManagedOrder
 
 
@@ -68,7 +68,7 @@ def plan_protection(
     """Return the next step that brings the live stops of a symbol in line with its position.
 
     *reductions* are the symbol's reductions that may be live. A position without a stop price is not protected by
-    us (it came from outside); a rest below the venue's minimum cannot be.
+    us (it came from outside); a rest below the venue's minimum cannot be, but what is left of a stop may stay.
     """
     stops = [order for order in reductions if order.role is OrderRole.STOP]
     if position is None:
@@ -82,20 +82,19 @@ def plan_protection(
     needed = protective_quantity(position, exits, instrument)
     if trigger is None:
         return Plan(Step.NOTHING)
-    if needed < instrument.min_quantity or needed <= ZERO:
+    right = [order for order in stops if order.stop_price == trigger and order.remaining == needed]
+    if (needed < instrument.min_quantity or needed <= ZERO) and not right:
         return Plan(Step.CANCEL, orders=tuple(stops)) if stops else Plan(Step.NOTHING)
     if any(order.state in (OrderState.IN_DOUBT, OrderState.PENDING_CANCEL) for order in stops):
         return Plan(Step.WAIT)
-    right = [order for order in stops if order.stop_price == trigger and order.remaining == needed]
     if right:
         others = tuple(order for order in stops if order is not right[0])
         return Plan(Step.CANCEL, orders=others) if others else Plan(Step.NOTHING)
     if stops:
         return Plan(Step.RESIZE, quantity=needed, stop_price=trigger, orders=tuple(stops))
     if mark is not None and is_through(position, trigger, mark):
-        return Plan(
-            Step.FLATTEN, quantity=needed, reason=f"the price {mark} is beyond the stop {trigger}"
-        )
+        reason = f"the price {plain(mark)} is beyond the stop {plain(trigger)}"
+        return Plan(Step.FLATTEN, quantity=needed, reason=reason)
     return Plan(Step.PLACE, quantity=needed, stop_price=trigger)
 
 

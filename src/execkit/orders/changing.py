@@ -1,0 +1,229 @@
+"""Cancelling and amending: the gateway's other two commands.
+
+A command is journalled before it leaves and proven by what the venue shows afterwards. An error of a cancel proves
+nothing: the order may have been filled, or never have arrived. The wish to cancel therefore stays with the order, and
+the resolver carries it through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Final
+
+import structlog
+from msgspec.structs import replace
+
+from execkit.errors import (
+    AuthenticationError,
+    ExchangeError,
+    JournalCommitError,
+    NotSentError,
+    OrderRejectedError,
+    RateLimitError,
+    UnsupportedFeatureError,
+)
+from execkit.exchanges.base import ExchangeAdapter
+from execkit.ids import content_digest
+from execkit.model.order import OrderEvent, OrderReport, OrderState
+from execkit.model.records import CommandSent, OrderChanged, Source
+from execkit.numbers import plain
+from execkit.orders.intake import Intake
+from execkit.orders.manager import ManagedOrder
+from execkit.orders.reconcile import problem_with
+from execkit.orders.shape import malformed_report
+from execkit.orders.waiting import Pace
+
+log = structlog.get_logger("execkit")
+
+_NOT_YET: Final = frozenset({OrderState.NEW, OrderState.SUBMITTED, OrderState.PRESUMED_ABSENT})
+"""There is nothing that the venue could cancel, as far as we know."""
+
+_AMENDABLE: Final = frozenset({OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED})
+
+
+class OrderChanger:
+    """Sends cancels and amendments. *doubt* is told of every outcome that has to be proven."""
+
+    def __init__(
+        self,
+        adapter: ExchangeAdapter,
+        intake: Intake,
+        pace: Pace,
+        *,
+        timeout: float,
+        doubt: Callable[[ManagedOrder], None],
+        halt: Callable[[str], None],
+    ) -> None:
+        self.adapter = adapter
+        self.intake = intake
+        self.recorder = intake.recorder
+        self.pace = pace
+        self._timeout = timeout
+        self._doubt = doubt
+        self._halt = halt
+
+    async def cancel(self, order: ManagedOrder, reason: str) -> ManagedOrder:
+        """Ask the venue to cancel an order. On return it is closed, or its cancel is still to be proven.
+
+        An order that was not sent yet is not sent any more. One that is in flight or presumed absent is cancelled as
+        soon as it shows.
+        """
+        if order.is_closed:
+            return order
+        asked = order.record_of(OrderEvent.ASK_CANCEL, Source.CHAIN, reason)
+        if order.state in _NOT_YET:
+            self.recorder.record(asked)
+            if order.state is OrderState.NEW:
+                text = f"cancelled before it was sent: {reason}"
+                self.recorder.record(order.record_of(OrderEvent.FAIL, Source.CHAIN, text))
+            await self.recorder.try_settle()
+            return order
+        try:
+            if not await self._announce("cancel", order, asked):
+                return order
+            async with asyncio.timeout(self._timeout):
+                report = await self.adapter.cancel_order(
+                    order.symbol,
+                    client_order_id=order.client_order_id,
+                    venue_order_id=order.venue_order_id,
+                )
+            await self._take(order, report)
+        except (RateLimitError, NotSentError) as error:
+            self._note(error)
+            self._refuse(order, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it proves nothing
+            self._note(error)
+            log.warning(
+                "order.cancel_unknown", client_order_id=order.client_order_id, error=repr(error)
+            )
+        finally:
+            if not order.is_closed:
+                self._doubt(order)
+        return order
+
+    async def amend(
+        self,
+        order: ManagedOrder,
+        *,
+        quantity: Decimal | None = None,
+        limit_price: Decimal | None = None,
+        stop_price: Decimal | None = None,
+        reason: str = "",
+    ) -> bool:
+        """Change a resting order in place; return whether the venue has confirmed it.
+
+        A larger quantity is refused: it would need an approval of its own.
+        """
+        if quantity is not None and quantity > order.quantity and not order.role.is_reduction:
+            raise OrderRejectedError(
+                f"quantity {plain(quantity)} is above {plain(order.quantity)}: send a new signal instead"
+            )
+        if order.state not in _AMENDABLE:
+            return False
+        asked = replace(
+            order.record_of(OrderEvent.ASK_AMEND, Source.CHAIN, reason),
+            quantity=quantity,
+            limit_price=limit_price,
+            stop_price=stop_price,
+        )
+        try:
+            if not await self._announce("amend", order, asked):
+                return False
+            async with asyncio.timeout(self._timeout):
+                report = await self.adapter.amend_order(
+                    order.symbol,
+                    client_order_id=order.client_order_id,
+                    venue_order_id=order.venue_order_id,
+                    quantity=quantity,
+                    limit_price=limit_price,
+                    stop_price=stop_price,
+                )
+            await self._take(order, report)
+        except ExchangeError as error:
+            self._note(error)
+            if _is_definite(error):
+                self._refuse(order, error)
+        except Exception as error:  # noqa: BLE001 - which of the two orders is live is unknown
+            log.warning(
+                "order.amend_unknown", client_order_id=order.client_order_id, error=repr(error)
+            )
+        finally:
+            if order.state is OrderState.PENDING_AMEND:
+                text = "the venue has not confirmed the change"
+                self.recorder.record(order.record_of(OrderEvent.LOSE, Source.CHAIN, text))
+                self._doubt(order)
+        return order.asked is None and order.state in _AMENDABLE
+
+    async def _announce(self, command: str, order: ManagedOrder, asked: OrderChanged) -> bool:
+        """Make a command durable, somewhere, and wait for the venue's pause to end; return whether it may leave."""
+        recorder = self.recorder
+        if not recorder.journal.is_current:
+            return False
+        record = CommandSent(
+            client_order_id=order.client_order_id,
+            command=command,
+            reason=asked.reason,
+            command_hash=content_digest(
+                command,
+                order.client_order_id,
+                order.venue_order_id,
+                asked.quantity,
+                asked.limit_price,
+                asked.stop_price,
+            ),
+        )
+        recorder.record(record)
+        recorder.record(asked)
+        try:
+            await recorder.settle()
+        except JournalCommitError as error:
+            if not recorder.keep_apart(record):
+                self._refuse(order, error)
+                return False
+        await self.pace.turn()
+        return recorder.journal.is_current and not order.is_closed
+
+    async def _take(self, order: ManagedOrder, report: OrderReport) -> None:
+        """Take in the answer to a command, if it is one."""
+        problem = malformed_report(report) or problem_with(order, report)
+        if problem is None:
+            await self.intake.absorb(report, Source.ACK)
+            return
+        self.recorder.alarm(
+            "ANSWER_NOT_OURS",
+            f"the answer about {order.client_order_id} {problem}",
+            symbol=order.symbol,
+            client_order_id=order.client_order_id,
+        )
+
+    def _refuse(self, order: ManagedOrder, error: Exception) -> None:
+        """The command provably had no effect."""
+        event = {
+            OrderState.PENDING_CANCEL: OrderEvent.REFUSE_CANCEL,
+            OrderState.PENDING_AMEND: OrderEvent.REFUSE_AMEND,
+        }.get(order.state)
+        if event is not None:
+            code = getattr(error, "code", None)
+            self.recorder.record(order.record_of(event, Source.ACK, str(error), code))
+
+    def _note(self, error: Exception) -> None:
+        if isinstance(error, RateLimitError):
+            self.pace.note(error)
+        elif isinstance(error, AuthenticationError):
+            self._halt(f"the venue refused our key: {error}")
+
+
+def _is_definite(error: ExchangeError) -> bool:
+    """Tell whether an error of an amendment proves that nothing was changed."""
+    return error.outcome_known and isinstance(
+        error,
+        (
+            OrderRejectedError,
+            NotSentError,
+            RateLimitError,
+            AuthenticationError,
+            UnsupportedFeatureError,
+        ),
+    )

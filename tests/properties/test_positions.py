@@ -1,0 +1,100 @@
+"""Positions agree with a second computation, in whatever order the fills become known."""
+
+from decimal import Decimal
+from fractions import Fraction
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.orders import BTC, fill, later
+from tests.support.pnl import Account
+
+from execkit.model.order import Side
+from execkit.numbers import ZERO
+from execkit.orders.positions import Origin, PositionBook
+
+quantities = st.integers(1, 10**7).map(lambda n: Decimal(n).scaleb(-4))
+prices = st.integers(1, 10**8).map(lambda n: Decimal(n).scaleb(-2))
+fees = st.tuples(
+    st.integers(-50, 1000).map(lambda n: Decimal(n).scaleb(-6)),
+    st.sampled_from(["BTC", "USDT", "BNB", ""]),
+)
+rows = st.lists(st.tuples(st.sampled_from(Side), quantities, prices, fees), min_size=1, max_size=25)
+
+CLOSE = Fraction(1, 10**15)
+
+
+def to_fills(table):
+    """Return fills whose fees are a share: of the quantity in base, else of the notional."""
+    found = []
+    for n, (side, quantity, price, (rate, asset)) in enumerate(table):
+        fee = rate * (quantity if asset == "BTC" else quantity * price)
+        found.append(
+            fill(
+                f"t{n:03}",
+                side=side,
+                quantity=quantity,
+                price=price,
+                fee=fee,
+                fee_asset=asset,
+                at=later(n),
+            )
+        )
+    return found
+
+
+def near(value, exact):
+    return abs(Fraction(value) - exact) <= CLOSE * max(1, abs(exact))
+
+
+@given(rows)
+def test_average_cost_and_profit_agree_with_fractions(table):
+    """Quantity is exact; average, profit and fees of every position agree with exact fractions."""
+    book, account = PositionBook(), Account("BTC", "USDT")
+    for each in to_fills(table):
+        book.apply(each, Origin())
+        account.add(each.side.value, each.quantity, each.price, each.fee, each.fee_asset)
+        assert Fraction(book.quantity(BTC)) == account.held
+        position = book.open.get(BTC)
+        assert (position is not None) == bool(account.held)
+        if position is not None:
+            assert near(position.average_price, account.mean)
+            assert near(position.realised_pnl, account.realised)
+            assert set(position.fees) == set(account.fees)
+            assert all(near(fee, account.fees[asset]) for asset, fee in position.fees.items())
+    assert len(book.closed) == len(account.ended)
+    for closed, (realised, paid) in zip(book.closed, account.ended, strict=True):
+        assert near(closed.realised_pnl, realised)
+        assert all(near(fee, paid[asset]) for asset, fee in closed.fees.items())
+
+
+@given(rows, prices)
+def test_all_profit_is_cash_flow_and_what_is_held(table, mark):
+    """Realised and unrealised gains of all positions are what was received less what was paid, plus the holding."""
+    book, account = PositionBook(), Account("BTC", "USDT")
+    for each in to_fills(table):
+        book.apply(each, Origin())
+        account.add(each.side.value, each.quantity, each.price, each.fee, each.fee_asset)
+    gained = sum((p.realised_pnl for p in book.closed), ZERO)
+    position = book.open.get(BTC)
+    if position is not None:
+        gained += position.realised_pnl
+        gained += msgspec.structs.replace(position, mark=mark).unrealised_pnl
+    assert near(gained, account.worth(mark))
+
+
+@given(rows.filter(lambda table: len(table) > 1), st.data())
+def test_any_order_and_any_repetition_ends_the_same(table, data):
+    """Fills are sorted by the venue's time, and each counts once."""
+    told = to_fills(table)
+    shuffled = data.draw(st.permutations(told + data.draw(st.lists(st.sampled_from(told)))))
+    straight, mixed = PositionBook(), PositionBook()
+    for each in told:
+        straight.apply(each, Origin())
+    for each in shuffled:
+        if not mixed.knows(BTC, each.trade_id):
+            mixed.apply(each, Origin())
+    first, second = (msgspec.to_builtins(book.export()) for book in (straight, mixed))
+    del first["seen"], second["seen"]
+    assert first == second
+    assert straight.open == mixed.open

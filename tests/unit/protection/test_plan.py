@@ -1,0 +1,225 @@
+"""What protection a position needs: a function of the position and of what rests."""
+
+from decimal import Decimal
+
+import pytest
+from tests.support import orders as make
+from tests.support.orders import AT, BTC, fill
+
+from execkit.model.instrument import Instrument
+from execkit.model.order import OrderRole, Side
+from execkit.model.position import Position
+from execkit.protection.plan import (
+    Plan,
+    Step,
+    is_through,
+    plan_protection,
+    protective_quantity,
+    protective_side,
+    stop_trigger,
+    target_is_touched,
+)
+
+D = Decimal
+INSTRUMENT = Instrument.default(BTC, tick_size=D("0.5"), lot_size=D("0.01"), min_quantity=D("0.02"))
+
+
+def position(quantity="1", stop="95", **details):
+    return Position(
+        position_id=f"{BTC}#1",
+        symbol=BTC,
+        quantity=D(quantity),
+        average_price=D(100),
+        opened_at=AT,
+        stop_loss=None if stop is None else D(stop),
+        **details,
+    )
+
+
+def stop(quantity="1", price="95", *events, side=Side.SELL, order_id="st"):
+    return make.order(
+        "submit",
+        "accept",
+        *events,
+        order_id=order_id,
+        side=side,
+        quantity=quantity,
+        stop=price,
+        role=OrderRole.STOP,
+    )
+
+
+def leaving(quantity="1", *events, role=OrderRole.EXIT, side=Side.SELL):
+    return make.order("submit", *events, order_id="x", side=side, quantity=quantity, role=role)
+
+
+def plan(held, *reductions, mark=None):
+    return plan_protection(
+        held, list(reductions), INSTRUMENT, mark=None if mark is None else D(mark)
+    )
+
+
+def test_sides():
+    """A long is closed by selling, a short by buying."""
+    assert protective_side(position()) is Side.SELL
+    assert protective_side(position("-1")) is Side.BUY
+
+
+@pytest.mark.parametrize(
+    ("held", "exits", "needed"),
+    [
+        ("1", (), "1"),
+        ("-1", (), "1"),
+        ("1.019", (), "1.01"),
+        ("1", ("0.4",), "0.6"),
+        ("1", ("0.4", "0.7"), "0"),
+    ],
+)
+def test_quantity_is_the_position_less_what_leaves(held, exits, needed):
+    """In whole lots, never below zero."""
+    found = protective_quantity(position(held), [leaving(each) for each in exits], INSTRUMENT)
+    assert found == D(needed)
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "trigger"),
+    [("1", "95.1", "95.5"), ("1", "95", "95"), ("-1", "104.9", "104.5"), ("-1", "105", "105")],
+)
+def test_the_trigger_is_never_later_than_asked(held, asked, trigger):
+    """On a tick, rounded towards the market: above for a long, below for a short."""
+    assert stop_trigger(position(held, asked), INSTRUMENT) == D(trigger)
+
+
+def test_no_stop_price_no_trigger():
+    """A position from outside has none."""
+    assert stop_trigger(position(stop=None), INSTRUMENT) is None
+
+
+def test_flat_and_nothing_rests():
+    """Nothing to do."""
+    assert plan(None) == Plan(Step.NOTHING)
+
+
+def test_flat_and_something_rests():
+    """What was to close the position goes."""
+    orphans = (stop(), leaving())
+    assert plan(None, *orphans) == Plan(Step.CANCEL, orders=orphans)
+
+
+def test_the_position_has_turned():
+    """What would add to it now goes first."""
+    old, right = stop(side=Side.BUY), stop(order_id="s2")
+    found = plan(position(), old, right)
+    assert found == Plan(Step.CANCEL, orders=(old,), reason="the position has turned")
+
+
+def test_naked_is_placed():
+    """One stop of the position's size on its trigger."""
+    assert plan(position("1.005"), mark=96) == Plan(Step.PLACE, quantity=D(1), stop_price=D(95))
+    assert plan(position("1"), mark=None).step is Step.PLACE
+
+
+def test_protected_is_left_alone():
+    """A stop of the right size and price, also one partly executed whose rest is right."""
+    assert plan(position(), stop()) == Plan(Step.NOTHING)
+    part = stop("1.5", "95", fill("p", "st", "0.5", side=Side.SELL))
+    assert plan(position(), part) == Plan(Step.NOTHING)
+
+
+@pytest.mark.parametrize("wrong", [("0.5", "95"), ("1", "94"), ("2", "95")])
+def test_a_stop_of_the_wrong_size_or_price_is_resized(wrong):
+    """To the size and price that are right now."""
+    old = stop(*wrong)
+    assert plan(position(), old) == Plan(
+        Step.RESIZE, quantity=D(1), stop_price=D(95), orders=(old,)
+    )
+
+
+def test_one_right_stop_is_enough():
+    """The others go, whichever came first."""
+    wrong, right, double = stop("0.5"), stop(order_id="r"), stop(order_id="d")
+    assert plan(position(), wrong, right, double) == Plan(Step.CANCEL, orders=(wrong, double))
+
+
+def test_two_wrong_stops_are_resized_together():
+    """Both are named, so that both go."""
+    both = (stop("0.5"), stop("0.4", order_id="b"))
+    assert plan(position(), *both).orders == both
+
+
+def test_a_live_exit_needs_no_stop():
+    """A stop beside it would close twice; for the part that does not leave there is one."""
+    whole = stop()
+    assert plan(position(), leaving(), whole) == Plan(Step.CANCEL, orders=(whole,))
+    assert plan(position(), leaving()) == Plan(Step.NOTHING)
+    assert plan(position(), leaving("0.4")) == Plan(Step.PLACE, quantity=D("0.6"), stop_price=D(95))
+
+
+@pytest.mark.parametrize("event", ["lose", "ask_cancel"])
+def test_a_stop_in_doubt_is_waited_for(event):
+    """Whether another one is needed depends on what became of it."""
+    assert plan(position("2"), stop("1", "95", event)) == Plan(Step.WAIT)
+
+
+def test_a_rest_below_the_minimum_cannot_be_protected():
+    """Nothing is placed for it; a stop that is left over goes, one of its size may stay."""
+    dust = position("0.015")
+    left = stop()
+    assert plan(dust) == Plan(Step.NOTHING)
+    assert plan(dust, left) == Plan(Step.CANCEL, orders=(left,))
+    partly = stop("1", "95", fill("p", "st", "0.99", side=Side.SELL))
+    assert plan(position("0.01"), partly) == Plan(Step.NOTHING)
+
+
+def test_without_a_stop_price_nothing_is_done():
+    """It came from outside and is not ours to protect; what rests is left as it is."""
+    assert plan(position(stop=None)) == Plan(Step.NOTHING)
+    assert plan(position(stop=None), stop()) == Plan(Step.NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("held", "level", "mark", "step"),
+    [
+        ("1", "95", "95.1", Step.PLACE),
+        ("1", "95", "95", Step.FLATTEN),
+        ("1", "95", "80", Step.FLATTEN),
+        ("-1", "105", "104.9", Step.PLACE),
+        ("-1", "105", "105", Step.FLATTEN),
+    ],
+)
+def test_a_price_beyond_the_stop_flattens(held, level, mark, step):
+    """A venue would refuse the stop, and the loss is there already."""
+    found = plan(position(held, level), mark=mark)
+    assert found.step is step
+    if step is Step.FLATTEN:
+        assert found.reason == f"the price {mark} is beyond the stop {level}"
+        assert found.quantity == 1
+
+
+def test_a_stop_that_rests_is_not_flattened_over_the_price():
+    """The venue has it: it will execute there."""
+    assert plan(position(), stop(), mark="90") == Plan(Step.NOTHING)
+
+
+def test_is_through():
+    """On the level counts as through."""
+    assert is_through(position(), D(95), D(95))
+    assert not is_through(position(), D(95), D(96))
+    assert is_through(position("-1"), D(105), D(105))
+    assert not is_through(position("-1"), D(105), D(104))
+
+
+@pytest.mark.parametrize(
+    ("held", "target", "low", "high", "touched"),
+    [
+        ("1", "110", "100", "110", True),
+        ("1", "110", "100", "109.9", False),
+        ("-1", "90", "90", "100", True),
+        ("-1", "90", "90.1", "100", False),
+        ("1", None, "1", "1000", False),
+    ],
+)
+def test_target(held, target, low, high, touched):
+    """Touched by the high for a long, by the low for a short."""
+    goal = None if target is None else D(target)
+    assert target_is_touched(position(held, take_profit=goal), D(low), D(high)) is touched
