@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import attrs
 import msgspec
@@ -16,9 +16,11 @@ import structlog
 from execkit.bars.cache import MarketDataCache
 from execkit.bars.runner import BarRunner
 from execkit.clock import Clock, SystemClock
+from execkit.config import Config
 from execkit.errors import ConfigurationError, JournalCommitError
 from execkit.events import EventBus
 from execkit.exchanges.base import ExchangeAdapter
+from execkit.exchanges.factory import ExchangeFactory
 from execkit.functions.builtin import register_builtins
 from execkit.functions.registry import ExecutionFunctionRegistry
 from execkit.handlers.desk import Desk
@@ -82,6 +84,26 @@ class Settings:
     rng: random.Random | None = None
     reconcile_every: timedelta = timedelta(seconds=60)
     store: bool = True
+
+
+def options_of(config: Config | str | Path) -> dict[str, Any]:
+    """Return the arguments of the engine that a configuration, or its file, describes."""
+    if not isinstance(config, Config):
+        config = Config.load(config)
+    secrets = {name: value.get_secret_value() for name, value in config.secrets.items()}
+    functions = config.registry()
+    return {
+        "exchange": ExchangeFactory().create(
+            config.exchange.name, **config.exchange.options, **secrets
+        ),
+        "journal": config.journal_path,
+        "durability": config.journal.durability,
+        "pipeline": config.pipeline(),
+        "functions": functions,
+        "plans": config.load_plans(functions),
+        "currency": config.currency,
+        "reconcile_every": config.reconcile_every,
+    }
 
 
 def standard_pipeline() -> ExecutionPipeline:
@@ -243,7 +265,7 @@ def _wire(
         on_foreign=lambda: ledger.set_foreign(book.foreign.values(), book.marks),
     )
     pipeline = settings.pipeline or standard_pipeline()
-    quotes = QuoteBook(adapter, book, clock)
+    quotes = QuoteBook(adapter, book, clock, ask=gateway.pace.ask)
     quotes.on_quote = keeper.on_quote
     for symbol in {*book.positions.open, *(plan.symbol for plan in settings.plans)}:
         quotes.want(symbol)
@@ -314,7 +336,9 @@ def _runner(
     registry = settings.functions
     if registry is None:
         registry = ExecutionFunctionRegistry(clock=desk.clock)
-    register_builtins(registry)
+    used = {rule.function for plan in settings.plans for rule in (*plan.entry, *plan.exit)}
+    if any(name not in registry for name in used):
+        register_builtins(registry)
     return BarRunner(
         registry=registry,
         plans=settings.plans,

@@ -12,8 +12,9 @@ from typing import Final, Self
 import structlog
 
 from execkit import operations
-from execkit.assembly import Parts, Settings, assemble
+from execkit.assembly import Parts, Settings, assemble, options_of
 from execkit.clock import Clock
+from execkit.config import Config
 from execkit.errors import (
     ConfigurationError,
     ExchangeError,
@@ -104,6 +105,14 @@ class ExecutionEngine:
         self._running = False
         self._stopping = False
 
+    @classmethod
+    def from_config(cls, config: Config | str | Path) -> Self:
+        """Return an engine built from a configuration, or from its file; nothing is opened or connected yet.
+
+        Raises `ConfigurationError` naming file, line, key and fix.
+        """
+        return cls(**options_of(config))
+
     # -- life ------------------------------------------------------------------------------------------
 
     async def start(self, *, prepare: Callable[[Parts], None] | None = None) -> None:
@@ -184,14 +193,16 @@ class ExecutionEngine:
             return self._denied(signal, Denial.of(DenialCode.DUPLICATE_SIGNAL, signal_id=signal_id))
         return await self._run(signal, signal_id, digest)
 
-    async def _run(self, signal: TradingSignal, signal_id: str, digest: str) -> ExecutionResult:
+    async def _run(
+        self, signal: TradingSignal, signal_id: str, digest: str, *, queued: bool = False
+    ) -> ExecutionResult:
         future: asyncio.Future[ExecutionResult] = asyncio.get_running_loop().create_future()
         self._in_flight[signal_id] = (digest, future)
         try:
             self.desk.recorder.announce(
                 TradingSignalGenerated(at=self.desk.clock.now(), signal_id=signal_id, signal=signal)
             )
-            result = await self._from_orders(signal, signal_id)
+            result = None if queued else await self._from_orders(signal, signal_id)
             if result is None:
                 result = await self._through_chain(signal, signal_id)
             result = await self._tell(result, digest)
@@ -290,6 +301,8 @@ class ExecutionEngine:
 
     async def _resubmit(self, queued: SignalQueued) -> None:
         """Run a signal that waited for its market."""
+        if queued.signal_id in self._in_flight:
+            return  # the chain that put it in the queue has not ended yet
         recorder = self.desk.recorder
         recorder.record(
             SignalQueued(
@@ -301,7 +314,7 @@ class ExecutionEngine:
             )
         )
         signal = self.parts.decode_signal(queued)
-        await self._run(signal, queued.signal_id, queued.signal_digest)
+        await self._run(signal, queued.signal_id, queued.signal_digest, queued=True)
 
     # -- bars ------------------------------------------------------------------------------------------
 

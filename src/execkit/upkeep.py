@@ -47,6 +47,8 @@ class Upkeep:
             updates = desk.adapter.order_updates()
             desk.reconciler.stream_is_live = True
         await desk.reconciler.start()
+        for symbol in list(desk.book.positions.open):
+            await desk.quotes.get(symbol)  # without a price the equity would be that of the entry
         self.mark_equity()
         for order in list(desk.book.orders.active.values()):
             self._arm(order)
@@ -131,7 +133,7 @@ class Upkeep:
         """Note the equity, at the start of each UTC day and every quarter of an hour."""
         book, now = self.desk.book, self.desk.clock.now()
         marks = book.equity_marks
-        opens = not any(mark.opens_session and _same_day(mark.at, now) for mark in marks)
+        opens = not marks or not _same_day(marks[-1].at, now)
         if opens or now - marks[-1].at >= _MARK_EVERY:
             self.desk.recorder.record(
                 EquityMarked(equity=book.equity(self.currency), opens_session=opens)

@@ -16,14 +16,15 @@ import structlog
 
 from execkit.errors import ExecKitError
 
-_COMMANDS: Final[Mapping[str, str]] = {
-    "config": "execkit.cli.config:config",
-    "conformance": "execkit.cli.conformance:conformance",
-    "demo": "execkit.cli.demo:demo",
-    "replay": "execkit.cli.replay:replay",
-    "store": "execkit.cli.store:store",
-    "verify": "execkit.cli.verify:verify",
+_COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "config": ("execkit.cli.config:config", "Check a configuration file."),
+    "conformance": ("execkit.cli.conformance:conformance", "Put an adapter through its contract."),
+    "demo": ("execkit.cli.demo:demo", "Trade one generated day offline."),
+    "replay": ("execkit.cli.replay:replay", "Run a trade plan on a file of bars."),
+    "store": ("execkit.cli.store:store", "Rebuild the SQL copy of a journal."),
+    "verify": ("execkit.cli.verify:verify", "Check that nobody changed a journal."),
 }
+"""Where each command is, and what it does in a line."""
 
 
 class _Commands(click.Group):
@@ -37,9 +38,14 @@ class _Commands(click.Group):
         """Import a command."""
         if cmd_name not in _COMMANDS:
             return None
-        module, _, name = _COMMANDS[cmd_name].partition(":")
+        module, _, name = _COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in sorted(_COMMANDS.items())])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what execkit raises on purpose is a message, not a traceback."""
