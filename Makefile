@@ -7,6 +7,8 @@ SHELL := /bin/sh
 BIN := .venv/bin
 STAMP := .venv/.installed
 WORKERS ?= 2
+SEEDS ?= 1000
+SEED_BASE ?= 0
 MONEY_PATHS := src/execkit/pipeline.py,src/execkit/orders/*,src/execkit/risk/*,src/execkit/protection/*,src/execkit/journal/*
 
 # The newest interpreter that starts, is at least 3.11 and can create an environment.
@@ -15,7 +17,7 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 python3 python; do \
 	$$python -c '$(SUITABLE)' 2>/dev/null && { echo $$python; exit; }; done; echo python3)
 
-.PHONY: help demo test lint typing unit format coverage bench install clean
+.PHONY: help demo test lint typing unit format coverage simulate bench install clean
 
 help: ## Show the targets.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
@@ -43,6 +45,9 @@ format: $(STAMP) ## Format the code and apply safe fixes.
 coverage: $(STAMP) ## Report the branch coverage of the money paths.
 	$(BIN)/pytest -n $(WORKERS) --cov --cov-report=
 	$(BIN)/coverage report --include='$(MONEY_PATHS)'
+
+simulate: $(STAMP) ## Run SEEDS=n simulated worlds from SEED_BASE=b and check every invariant.
+	$(BIN)/python -m execkit.testing.simulate --seeds $(SEEDS) --base $(SEED_BASE)
 
 bench: $(STAMP) ## Run the benchmarks.
 	$(BIN)/python benchmarks/run.py

@@ -11,13 +11,13 @@ is repeated exactly by its seed.
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-import attrs
+import click
 import structlog
 
 from execkit.handlers.executor import OrderExecutorHandler
@@ -27,38 +27,14 @@ from execkit.handlers.validation import ValidationHandler
 from execkit.pipeline import ExecutionPipeline, HandlerFunction
 from execkit.risk.limits import RiskLimits
 from execkit.testing.simulation.actions import Actions
+from execkit.testing.simulation.campaign import run_many, shrink
 from execkit.testing.simulation.healing import converge
 from execkit.testing.simulation.process import Build
+from execkit.testing.simulation.report import SimulationReport
 from execkit.testing.simulation.venue import Rules
 from execkit.testing.simulation.watch import Violated
 from execkit.testing.simulation.world import World
 from execkit.virtual_time import VirtualClock, run_virtual
-
-
-@attrs.frozen(kw_only=True)
-class SimulationReport:
-    """What a run showed. *violation* is empty when every invariant held."""
-
-    seed: int
-    steps: int
-    rules: str
-    violation: str = ""
-    invariant: str = ""
-    failed_at: int | None = None
-    trace_hash: str = ""
-    figures: dict[str, int] = attrs.field(factory=dict)
-    faults: dict[str, int] = attrs.field(factory=dict)
-    edges: dict[tuple[str, str], int] = attrs.field(factory=dict, repr=False)
-    branches: dict[str, int] = attrs.field(factory=dict, repr=False)
-    enabled: tuple[str, ...] = ()
-    without: tuple[str, ...] = ()
-    skip: tuple[int, ...] = ()
-    story: tuple[str, ...] = attrs.field(default=(), repr=False)
-
-    @property
-    def ok(self) -> bool:
-        """Tell whether nothing was found."""
-        return not self.violation
 
 
 def standard() -> dict[str, Any]:
@@ -169,9 +145,63 @@ def simulate(
     )
 
 
-def add_up(reports: list[SimulationReport]) -> Counter[str]:
-    """Return the sums of all figures."""
-    total: Counter[str] = Counter()
-    for report in reports:
-        total.update(report.figures)
-    return total
+def replay_command(report: SimulationReport) -> str:
+    """Return the command that repeats a run and tells its story."""
+    parts = [f"python -m execkit.testing.simulate --seed {report.seed} --steps {report.steps}"]
+    if report.without:
+        parts.append(f"--without {','.join(report.without)}")
+    if report.skip:
+        parts.append(f"--skip {','.join(map(str, report.skip))}")
+    return " ".join(parts)
+
+
+def _plain(seed: int, steps: int) -> SimulationReport:
+    return simulate(seed, steps=steps)
+
+
+@click.command()
+@click.option("--seeds", default=0, help="How many seeds to run.")
+@click.option("--base", default=0, help="The first of them.")
+@click.option("--steps", default=400, show_default=True, help="Steps of each run.")
+@click.option("--seed", default=None, type=int, help="Repeat one seed and tell its story.")
+@click.option("--without", default="", help="Kinds of fault to leave out, with commas.")
+@click.option("--skip", default="", help="Steps to leave out, with commas.")
+@click.option("--jobs", default=None, type=int, help="Processes; as many as processors.")
+@click.option("--reach", is_flag=True, help="Fail unless every kind, edge and branch was reached.")
+def main(
+    seeds: int,
+    base: int,
+    steps: int,
+    seed: int | None,
+    without: str,
+    skip: str,
+    jobs: int | None,
+    *,
+    reach: bool,
+) -> None:
+    """Run many seeds and print what they showed; or one seed, and tell its story."""
+    if seed is not None:
+        report = simulate(
+            seed,
+            steps=steps,
+            without=tuple(filter(None, without.split(","))),
+            skip=tuple(int(number) for number in filter(None, skip.split(","))),
+            keep_story=True,
+        )
+        for line in report.story:
+            click.echo(line)
+        click.echo(str(report))
+        sys.exit(0 if report.ok else 1)
+    campaign = run_many(_plain, range(base, base + seeds), steps=steps, jobs=jobs)
+    for line in campaign.lines():
+        click.echo(line)
+    for failed in campaign.failures[:3]:
+        short = shrink(simulate, failed)
+        click.echo(f"\nseed {failed.seed} breaks {short.violation}; repeat the shortest run found:")
+        click.echo(f"  {replay_command(short)}")
+    missing = campaign.missing_kinds + campaign.missing_edges + campaign.missing_branches
+    sys.exit(1 if campaign.failures or (reach and missing) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -281,6 +281,7 @@ class SimLink(ExchangeAdapter):
             room = self.venue.core.account.closable(order.request.symbol, order.request.side)
             quantity = min(quantity, instrument.round_quantity(room))
         if quantity > 0:
+            self._witness.shaken(order.request.symbol)
             price = self.venue.core.quote(order.request.symbol).mid
             self.venue.execute(order, quantity, instrument.round_price(price))
 

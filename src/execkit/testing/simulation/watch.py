@@ -264,7 +264,7 @@ class Watch:
         for _, key in sorted(ids):
             if key in self.lied:
                 return
-            first = first or self.intents[key][1].request.quantity
+            first = max(first, self.intents[key][1].request.quantity)
         for order in self.venue.core.orders.values():
             key = order.request.client_order_id
             if any(key == k for _, k in ids):
@@ -363,7 +363,8 @@ class Watch:
                 alarm.symbol == symbol and alarm.code in ("UNPROTECTED", "MISMATCH")
                 for alarm in list(book.alarms)[-20:]
             )
-            if covered >= needed or moving or told or symbol in self.shaken:
+            least = max(instrument.min_quantity, instrument.lot_size)
+            if needed - covered < least or moving or told or symbol in self.shaken:
                 self.naked_since.pop(symbol, None)
                 continue
             since = self.naked_since.setdefault(symbol, self.time)

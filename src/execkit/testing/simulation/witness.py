@@ -22,5 +22,8 @@ class Witness(Protocol):
     def lied(self, client_order_id: str) -> None:
         """Called when the venue breaks its own promise about an order."""
 
+    def shaken(self, symbol: str) -> None:
+        """Called when the venue moves a position in a way that nobody could foresee."""
+
     async def call_point(self, link: ExchangeAdapter) -> None:
         """Called where the process may die."""

@@ -237,6 +237,10 @@ class World:
             self.watch.shaken.add(found[1].request.symbol)
         self.tell(f"lied about {client_order_id}")
 
+    def shaken(self, symbol: str) -> None:
+        """See the venue move a position by itself."""
+        self.watch.shaken.add(symbol)
+
     async def call_point(self, link: ExchangeAdapter) -> None:
         """Perhaps die in the middle of a call."""
         process = self.process

@@ -1,0 +1,156 @@
+"""Many simulated runs: their figures, what they reached, and the shortest story of a failure."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import attrs
+
+from execkit.model.order import OrderEvent as E
+from execkit.model.order import OrderState as S
+from execkit.orders.states import TRANSITIONS
+from execkit.testing.simulation.chaos import Kind
+from execkit.testing.simulation.report import SimulationReport
+
+Run = Callable[..., SimulationReport]
+
+RARE: frozenset[tuple[S, E]] = frozenset()
+"""Edges that only a direct test of the table takes, see `tests/unit/orders/test_states.py`."""
+
+BRANCHES = frozenset(
+    {
+        "recovery:lose",
+        "reconcile:accept",
+        "lookup:accept",
+        "lookup:absent",
+        "lookup:cancel",
+        "fill:ack",
+        "fill:stream",
+        "fill:lookup",
+        "fill:reconcile",
+        "record:BalancesSeen",
+        "record:ExternalChange",
+        "record:SignalQueued",
+        "record:SymbolBlocked",
+        "record:TradingStateChanged",
+        "alarm:ANSWER_NOT_OURS",
+        "alarm:FILLS_MISSING",
+        "alarm:IN_DOUBT",
+        "alarm:LATE_FILL",
+        "alarm:LATE_SIGHT",
+        "alarm:MISMATCH",
+        "alarm:OVERFILL",
+        "alarm:UNPROTECTED",
+    }
+)
+"""Branches of recovery, by the records that they leave."""
+
+
+@attrs.define
+class Campaign:
+    """What many runs added up to."""
+
+    seeds: int = 0
+    figures: Counter[str] = attrs.field(factory=Counter)
+    faults: Counter[str] = attrs.field(factory=Counter)
+    edges: Counter[tuple[str, str]] = attrs.field(factory=Counter)
+    branches: Counter[str] = attrs.field(factory=Counter)
+    sustained: int = 0
+    failures: list[SimulationReport] = attrs.field(factory=list)
+
+    def add(self, report: SimulationReport) -> None:
+        """Take in one run."""
+        self.seeds += 1
+        self.figures.update(report.figures)
+        self.faults.update(report.faults)
+        self.edges.update(report.edges)
+        self.branches.update(report.branches)
+        self.sustained += any(kind in report.faults for kind in ("blackout", "ban", "frozen"))
+        if not report.ok:
+            self.failures.append(report)
+
+    @property
+    def missing_kinds(self) -> list[str]:
+        """Kinds of fault that never struck."""
+        return [kind.value for kind in Kind if not self.faults[kind.value]]
+
+    @property
+    def missing_edges(self) -> list[str]:
+        """Edges of the state table that were never taken."""
+        return [
+            f"{state.value} --{event.value}-->"
+            for state, row in TRANSITIONS.items()
+            for event in row
+            if not self.edges[state.value, event.value] and (state, event) not in RARE
+        ]
+
+    @property
+    def missing_branches(self) -> list[str]:
+        """Branches of recovery that were never taken."""
+        return sorted(BRANCHES - set(self.branches))
+
+    def lines(self) -> list[str]:
+        """Return the figures, ready to print."""
+        edges = sum(len(row) for row in TRANSITIONS.values())
+        rows = [f"seeds {self.seeds}, with a sustained fault {self.sustained}"]
+        rows += [f"{name} {count}" for name, count in self.figures.items()]
+        rows += ["faults " + ", ".join(f"{k} {n}" for k, n in sorted(self.faults.items()))]
+        rows += [f"edges taken {edges - len(self.missing_edges)} of {edges}"]
+        rows += ["branches " + ", ".join(f"{k} {n}" for k, n in sorted(self.branches.items()))]
+        for name, missing in (
+            ("kinds", self.missing_kinds),
+            ("edges", self.missing_edges),
+            ("branches", self.missing_branches),
+        ):
+            if missing:
+                rows.append(f"{name} not reached: {', '.join(missing)}")
+        rows += [f"FAILED {report}" for report in self.failures]
+        return rows
+
+
+def run_many(run: Run, seeds: Iterable[int], *, steps: int, jobs: int | None = None) -> Campaign:
+    """Run seeds, in as many processes as there are processors, and add them up."""
+    campaign = Campaign()
+    todo = list(seeds)
+    workers = min(jobs or os.cpu_count() or 1, len(todo) or 1)
+    if workers == 1:
+        for seed in todo:
+            campaign.add(run(seed, steps=steps))
+        return campaign
+    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+        for report in pool.map(run, todo, [steps] * len(todo), chunksize=8):
+            campaign.add(report)
+    return campaign
+
+
+def shrink(run: Run, failed: SimulationReport, *, tries: int = 60) -> SimulationReport:
+    """Return a shorter run that breaks the same invariant: fewer steps, kinds of fault and deeds."""
+    best = failed
+    left = tries
+
+    def attempt(steps: int, without: tuple[str, ...], skip: tuple[int, ...]) -> bool:
+        nonlocal best, left
+        left -= 1
+        report = run(failed.seed, steps=steps, without=without, skip=skip)
+        if report.invariant == failed.invariant:
+            best = report
+            return True
+        return False
+
+    if failed.failed_at is not None and failed.failed_at + 1 < failed.steps:
+        attempt(failed.failed_at + 1, (), ())
+    for kind in best.enabled:
+        if left > 0:
+            attempt(best.steps, (*best.without, kind), best.skip)
+    size = best.steps // 2
+    while size and left > 0:
+        for start in range(0, best.steps - 1, size):
+            chunk = tuple(range(start, min(start + size, best.steps - 1)))
+            if left > 0 and not set(chunk) <= set(best.skip):
+                attempt(best.steps, best.without, tuple(sorted({*best.skip, *chunk})))
+        size //= 2
+    return best
