@@ -5,6 +5,7 @@ directory of their own, so that the journals they write never meet. `<!-- snippe
 line before a block leaves that block out; the reason is for the reader.
 """
 
+import linecache
 import re
 import sys
 from pathlib import Path
@@ -71,8 +72,18 @@ class Snippets(pytest.Item):
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(factory.mktemp(self.path.stem))
             patch.setitem(sys.modules, "__main__", script)
+            # Whoever looks up the source of a class finds code, not prose.
+            lines = self._code_lines()
+            patch.setitem(linecache.cache, str(self.path), (0, None, lines, str(self.path)))
             for block in self.blocks:
                 exec(compile(block, self.path, "exec"), script.__dict__)
+
+    def _code_lines(self) -> list[str]:
+        """Return the document with every line that is not run left blank."""
+        lines: list[str] = []
+        for block in self.blocks:
+            lines += block.splitlines(keepends=True)[len(lines) :]
+        return lines
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> str:
         """Show the document's lines, not this file's."""

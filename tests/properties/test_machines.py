@@ -19,6 +19,7 @@ from execkit.handlers.executor import OrderExecutorHandler
 from execkit.handlers.reconciliation import ReconciliationHandler
 from execkit.handlers.risk import RiskManagementHandler
 from execkit.handlers.validation import ValidationHandler
+from execkit.model.denial import DenialCode
 from execkit.model.order import OrderState
 from execkit.numbers import ZERO
 from execkit.pipeline import ExecutionPipeline
@@ -227,3 +228,21 @@ def test_a_chain_that_passes_its_limit_is_found():
     """The limit holds over the whole chain, whatever a handler does behind the risk check."""
     with pytest.raises(AssertionError, match=r"exposure .* is above 25000"):
         run(Doubling)
+
+
+async def closes_at_night(ticket, call_next):
+    """Refuse everything, also the way out."""
+    if ticket.position is not None:
+        return ticket.deny(DenialCode.REFUSED_BY_HANDLER, reason="night")
+    return await call_next(ticket)
+
+
+class Night(PipelineMachine):
+    def make_pipeline(self):
+        return chain(closes_at_night)
+
+
+def test_a_chain_that_refuses_an_exit_is_found():
+    """The way out of a position is never blocked."""
+    with pytest.raises(AssertionError, match="an exit was refused"):
+        run(Night)

@@ -16,7 +16,7 @@ import asyncio
 import random
 from datetime import timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
@@ -26,9 +26,10 @@ from execkit.engine import ExecutionEngine
 from execkit.ids import random_id
 from execkit.journal.base import MemoryJournal
 from execkit.journal.fold import fold
+from execkit.model.denial import DenialCode
 from execkit.model.order import OrderEvent, OrderRole, OrderState, Side
 from execkit.model.records import OrderChanged, TradingState
-from execkit.model.result import Outcome
+from execkit.model.result import ExecutionResult
 from execkit.model.signal import TradingSignal
 from execkit.numbers import ZERO
 from execkit.orders.manager import ManagedOrder
@@ -43,14 +44,38 @@ from execkit.testing.mock import MockExchange
 HEAL: Final = timedelta(seconds=180)
 """How long after the last fault everything must have come to rest."""
 
+_NOT_FOR_EXITS: Final = frozenset(
+    {
+        DenialCode.REFUSED_BY_HANDLER,
+        DenialCode.HANDLER_FAILED,
+        DenialCode.SIGNAL_TOO_WEAK,
+        DenialCode.CONFLUENCE_TOO_LOW,
+        DenialCode.SPREAD_TOO_WIDE,
+        DenialCode.PENDING_ORDER_EXISTS,
+        DenialCode.POSITION_EXISTS,
+        DenialCode.TOO_MANY_POSITIONS,
+        DenialCode.POSITION_TOO_LARGE,
+        DenialCode.EXPOSURE_TOO_LARGE,
+        DenialCode.NOT_ENOUGH_BUYING_POWER,
+        DenialCode.DAILY_LOSS_REACHED,
+        DenialCode.TRADING_REDUCING,
+        DenialCode.TRADING_HALTED,
+        DenialCode.SYMBOL_BLOCKED,
+        DenialCode.NOT_STAMPED,
+        DenialCode.CIRCUIT_OPEN,
+        DenialCode.NOT_CONFIRMED,
+    }
+)
+"""Reasons that may hold up an entry, never the way out of a position."""
+
 
 class PipelineMachine(Machine):
     """Submits signals to a chain over a mock venue that fails by script.
 
-    After every step: no order is filled beyond its quantity, no client order id is accepted twice, nothing is sent
-    that the journal does not know, the journal folds to the state in memory, and the position is within
-    *max_notional*. In the end the venue heals: then nothing is in doubt, the books are the venue's, and each position
-    that asked for a stop has one.
+    No exit is ever refused by a limit or a handler. After every step: no order is filled beyond its quantity, no
+    client order id is accepted twice, nothing is sent that the journal does not know, the journal folds to the state
+    in memory, and the position is within *max_notional*. In the end the venue heals: then nothing is in doubt, the
+    books are the venue's, and each position that asked for a stop has one.
     """
 
     symbol = "BTC/USDT"
@@ -90,28 +115,30 @@ class PipelineMachine(Machine):
 
     # -- steps -----------------------------------------------------------------------------------------
 
-    @rule(
-        side=st.sampled_from(Side),
-        strength=st.integers(50, 100),
-        ticks=st.none() | st.integers(-500, 500),
-        protected=st.booleans(),
-    )
-    def submit(self, side: Side, strength: int, ticks: int | None, protected: bool) -> None:
-        """Submit a signal: at the market or with a limit, with levels of its own or those of the chain."""
+    @rule(side=st.sampled_from(Side), protected=st.booleans())
+    def submit(self, side: Side, protected: bool) -> None:
+        """Submit a signal at the market, with levels of its own or those of the chain."""
+        self._submit(self._new_signal(side, protected=protected))
+
+    @rule(side=st.sampled_from(Side), strength=st.integers(0, 100), ticks=st.integers(-500, 500))
+    def submit_limit(self, side: Side, strength: int, ticks: int) -> None:
+        """Submit a signal with a limit on either side of the market, at times a weak one."""
+        self._submit(self._new_signal(side, strength=strength, limit_price=self._mid() + ticks))
+
+    def _new_signal(self, side: Side, *, protected: bool = False, **terms: Any) -> TradingSignal:
         mid = self._mid()
         away = (mid / 50).quantize(Decimal(1)) * side.sign
         signal = TradingSignal(
             symbol=self.symbol,
             side=side,
-            strength=strength,
             confluence=5,
-            limit_price=None if ticks is None else mid + ticks,
             stop_loss=mid - away if protected else None,
             take_profit=mid + 3 * away if protected else None,
             signal_id=random_id(self.rng),
+            **terms,
         )
         self.signals.append(signal)
-        self._submit(signal)
+        return signal
 
     @precondition(lambda self: bool(self.signals))
     @rule(number=st.integers(0, 99))
@@ -120,12 +147,17 @@ class PipelineMachine(Machine):
         self._submit(self.signals[number % len(self.signals)])
 
     def _submit(self, signal: TradingSignal) -> None:
+        held = self.engine.book.positions.quantity(self.symbol)
+        known = signal.signal_id in self.engine.book.signals
         result = self.wait(self.engine.submit(signal))
-        if result.outcome is Outcome.DENIED and result.denial is None:
-            raise AssertionError(f"denied without a reason: {result}")
-        self.on_result(signal, result.outcome)
+        if not known and held * signal.side.sign < ZERO:
+            code = None if result.denial is None else result.denial.code
+            assert code not in _NOT_FOR_EXITS, (
+                f"an exit was refused, the position of {held} stays open:\n{result}"
+            )
+        self.on_result(signal, result)
 
-    def on_result(self, signal: TradingSignal, outcome: Outcome) -> None:
+    def on_result(self, signal: TradingSignal, result: ExecutionResult) -> None:
         """Override for checks of your own on what a signal led to."""
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 10.0, 61.0]))

@@ -66,6 +66,21 @@ async def test_fixtures_make_a_whole_engine(
     assert execkit_journal.last_seq > 0
 
 
+@pytest.mark.virtual_time
+async def test_an_entry_that_rests_is_cancelled_after_a_minute(execkit_engine, mock_exchange):
+    """The example of docs/reference/testing.md holds."""
+    import asyncio
+
+    from execkit import Side, TradingSignal
+
+    async with execkit_engine() as engine:
+        price = mock_exchange.core.quote("BTC/USDT").bid - 100
+        signal = TradingSignal(symbol="BTC/USDT", side=Side.BUY, limit_price=price)
+        result = await engine.submit(signal)
+        await asyncio.sleep(61)
+        assert result.order.is_closed
+
+
 class TestInClasses:
     """The mark works on methods too."""
 
