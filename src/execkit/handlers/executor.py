@@ -209,9 +209,12 @@ class OrderExecutorHandler:
                         raise
         except _TryAgain as failed:
             sent = failed.sent
-            if sent.order is not None and sent.order.state is OrderState.NEW:
+        finally:
+            # However it ended, denied or cancelled meanwhile too: what is provably unsent is not left open.
+            order = last.sent.order
+            if order is not None and order.state is OrderState.NEW:
                 self.desk.gateway.give_up(
-                    sent.order, f"gave up after {sent.order.attempts} sends: {sent.error}"
+                    order, f"gave up after {order.attempts} sends: {last.sent.error}"
                 )
         return sent
 
@@ -351,8 +354,10 @@ class OrderExecutorHandler:
         """Return the quantity that the venue's free balance pays for, fee included."""
         instrument = ticket.instrument
         try:
-            balances = await self.desk.adapter.balances()
-        except ExchangeError:
+            balances = await self.desk.gateway.pace.ask(
+                self.desk.adapter.balances, self.desk.gateway.send_timeout
+            )
+        except (ExchangeError, TimeoutError):
             return (ticket.quantity or ZERO) / 2
         asset = instrument.quote if ticket.side is Side.BUY else instrument.base
         free = balances[asset].free if asset in balances else ZERO

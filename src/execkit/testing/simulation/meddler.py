@@ -34,7 +34,7 @@ class Meddler:
         if fault is Kind.PLUGIN_RAISES:
             raise RuntimeError("a defect of the application")
         if fault is Kind.PLUGIN_HANGS:
-            await asyncio.sleep(self._rng.uniform(5, 200))
+            await asyncio.sleep(self._rng.uniform(5, 60))
             return result if after else await call_next(ticket)
         if after:
             return self._rng.choice((None, True, {"ok": True}))  # type: ignore[return-value]
