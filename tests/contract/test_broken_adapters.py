@@ -16,6 +16,7 @@ from execkit.errors import (
     RateLimitError,
 )
 from execkit.exchanges.base import MarketStatus
+from execkit.model.instrument import Instrument
 from execkit.model.order import Fill, OrderState
 from execkit.testing.contract import AdapterContract, run_contract
 from execkit.testing.control import MockControl, VenueControl
@@ -441,3 +442,18 @@ def test_every_case_can_fail():
         if result.verdict == "fail"
     }
     assert {case.name for case in CASES} - failed == set()
+
+
+def test_an_account_that_can_pay_for_everything_skips_the_case():
+    """With a largest quantity that the account can pay, nothing is unaffordable."""
+
+    class Contract(AdapterContract):
+        virtual_time = True
+
+        async def make_adapter(self):
+            rules = Instrument.default("BTC/USDT", max_quantity=Decimal(1))
+            return MockExchange(instruments=[rules], clock=self.clock)
+
+    (result,) = run_contract(Contract(), only=lambda case: case.name.startswith("ac430"))
+    assert result.verdict == "skip"
+    assert "largest order" in result.detail
