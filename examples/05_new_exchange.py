@@ -37,7 +37,8 @@ class OnePriceVenue(xk.ExchangeAdapter):
         return [fill for fill in self.fills if fill.at >= since]
 
     async def positions(self):
-        return [xk.VenuePosition("TOY", sum(f.quantity * f.side.sign for f in self.fills))]
+        held = Decimal(0) + sum(f.quantity * f.side.sign for f in self.fills)
+        return [xk.VenuePosition("TOY", held)]
 
     async def balances(self):
         cash = Decimal(5_000) - sum(f.notional * f.side.sign for f in self.fills)

@@ -362,4 +362,4 @@ class Reconciler:
 def _require_number(what: str, value: object) -> None:
     """Raise `ExchangeError` when a venue's number is none: then its whole answer says nothing."""
     if not isinstance(value, Decimal) or not value.is_finite():
-        raise ExchangeError(f"the venue says that {what} is {value!r}")
+        raise ExchangeError(f"the venue says that {what} is {value!r}, not a finite Decimal")

@@ -39,7 +39,7 @@ from execkit.model.records import Intent
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.reconcile import problem_with
 from execkit.testing.control import VenueControl
-from execkit.testing.rules import fail
+from execkit.testing.verdict import fail
 
 AWAY: Final = Decimal("0.1")
 """How far from the market a resting order stands, as a fraction of the price."""

@@ -19,7 +19,8 @@ from execkit.testing import contract_money, contract_orders, contract_outcomes
 from execkit.testing.bench import Bench
 from execkit.testing.control import MockControl, SimulatedControl, VenueControl
 from execkit.testing.mock import MockExchange
-from execkit.testing.rules import CASES, Case, CaseSkipped
+from execkit.testing.rules import CASES, Case
+from execkit.testing.verdict import CaseSkipped
 from execkit.virtual_time import VirtualClock, run_virtual
 
 MODULES = (contract_orders, contract_money, contract_outcomes)

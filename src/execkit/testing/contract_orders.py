@@ -15,7 +15,8 @@ from execkit.errors import (
 from execkit.model.order import OrderReport, OrderRequest, OrderState, OrderType, TimeInForce
 from execkit.numbers import ZERO
 from execkit.testing.bench import Bench
-from execkit.testing.rules import case, check, fail, faults_in
+from execkit.testing.rules import case, faults_in
+from execkit.testing.verdict import check, fail
 
 _RESTING = (OrderState.ACCEPTED, OrderState.HELD)
 _GONE = (OrderState.CANCELLED, OrderState.EXPIRED)

@@ -11,7 +11,8 @@ from execkit.errors import ExchangeError, OrderNotFoundError
 from execkit.model.order import OrderReport, OrderState, OrderType, Side, StreamGap
 from execkit.numbers import ZERO
 from execkit.testing.bench import Bench
-from execkit.testing.rules import case, check, fail, faults_in
+from execkit.testing.rules import case, faults_in
+from execkit.testing.verdict import check, fail
 
 # -- when the outcome is not known ---------------------------------------------------------------------
 

@@ -5,39 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Final
 
 import attrs
 import msgspec
 
 from execkit.model.capabilities import Capabilities
 from execkit.model.order import OrderType, TimeInForce
+from execkit.testing.bench import Bench
 from execkit.testing.control import VenueControl
 
-if TYPE_CHECKING:
-    from execkit.testing.bench import Bench
-
-
-class CaseFailed(AssertionError):  # noqa: N818 - pytest shows it, nobody handles it
-    """The adapter breaks a rule; the text says which and how it shows."""
-
-
-class CaseSkipped(Exception):  # noqa: N818 - it is no error
-    """The case cannot be run here; the text is the reason."""
-
-
-def fail(text: str) -> NoReturn:
-    """End the case: the adapter breaks the rule."""
-    raise CaseFailed(text)
-
-
-def check(condition: object, text: str) -> None:
-    """End the case unless the condition holds."""
-    if not condition:
-        fail(text)
-
-
-CaseBody = Callable[["Bench"], Awaitable[None]]
+CaseBody = Callable[[Bench], Awaitable[None]]
 
 
 @attrs.frozen
