@@ -203,7 +203,10 @@ async def assemble(
             await _currency(settings),
         )
     except BaseException:
-        await journal.close()
+        try:
+            await adapter.close()
+        finally:
+            await journal.close()
         raise
 
 

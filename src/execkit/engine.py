@@ -119,8 +119,8 @@ class ExecutionEngine:
         """Open the journal, bring the books up to the venue's state, and take signals from then on.
 
         *prepare* is called when journal and venue are open and before anything is compared or sent; there past bars
-        are let into the history. Raises `JournalError` when the journal cannot be used and what the venue's client
-        raises when it cannot be read.
+        are let into the history. Who gives it calls `parts.settle_owed` too, when the time has come. Raises
+        `JournalError` when the journal cannot be used and what the venue's client raises when it cannot be read.
         """
         if self._running:
             return
@@ -135,7 +135,8 @@ class ExecutionEngine:
             await self.parts.upkeep.start()
             await self.parts.recorder.settle()
             self._running = True
-            await self.parts.settle_owed()
+            if prepare is None:
+                await self.parts.settle_owed()
         except BaseException:
             self._running = False
             await self.parts.close()

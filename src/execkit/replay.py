@@ -204,14 +204,18 @@ class _Player:
                 seen = group
             if seen:
                 self.resumed_at = self._last_close = seen[0].close_time
-                self.clock.step(self.resumed_at - self.clock.now())
+                # Half a bar to recover in, before the moment at which everything goes on.
+                self.clock.step(self.resumed_at - seen[0].timeframe.duration / 2 - self.clock.now())
             for bar in seen:
                 parts.desk.book.marks[bar.symbol] = bar.close
 
         await self.engine.start(prepare=prepare)
-        await self._idle()
-        # The functions may not have been asked at this close; if they were, nothing happens.
-        await self._evaluate(seen)
+        if self.resumed_at is not None:
+            await self.clock.sleep_until(self.resumed_at)
+            await self._idle()
+            await self.engine.parts.settle_owed()
+            # The functions may not have been asked at this close; if they were, nothing happens.
+            await self._evaluate(seen)
         for group in chain([fresh] if fresh else [], groups):
             await self._play(group)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 import structlog
@@ -133,7 +133,7 @@ class Upkeep:
         """Note the equity, at the start of each UTC day and every quarter of an hour."""
         book, now = self.desk.book, self.desk.clock.now()
         marks = book.equity_marks
-        opens = not marks or not _same_day(marks[-1].at, now)
+        opens = not marks or marks[-1].at.date() < now.date()
         if opens or now - marks[-1].at >= _MARK_EVERY:
             self.desk.recorder.record(
                 EquityMarked(equity=book.equity(self.currency), opens_session=opens)
@@ -177,7 +177,3 @@ class Upkeep:
             self.spawn(
                 self.desk.gateway.cancel(order, "it rested longer than its time-out"), "time-out"
             )
-
-
-def _same_day(first: datetime, second: datetime) -> bool:
-    return first.date() == second.date()
