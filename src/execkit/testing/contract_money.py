@@ -17,11 +17,8 @@ from execkit.errors import (
 from execkit.model.order import OrderReport, OrderRequest, OrderState, OrderType, Side
 from execkit.numbers import ZERO
 from execkit.testing.bench import Bench
-from execkit.testing.rules import CaseSkipped, case
-from execkit.testing.verdict import check, fail
-
-_RESTING = (OrderState.ACCEPTED, OrderState.HELD)
-_GONE = (OrderState.CANCELLED, OrderState.EXPIRED)
+from execkit.testing.rules import case
+from execkit.testing.verdict import CaseSkipped, check, fail
 
 
 # -- executions and money ------------------------------------------------------------------------------
