@@ -20,7 +20,6 @@ from execkit.testing.bench import Bench
 from execkit.testing.rules import case
 from execkit.testing.verdict import CaseSkipped, check, fail
 
-
 # -- executions and money ------------------------------------------------------------------------------
 
 
