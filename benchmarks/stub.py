@@ -1,5 +1,4 @@
 """A venue that answers at once: what remains of an order's time is ours."""
-# ruff: noqa: D102 - the base class documents the methods
 
 from __future__ import annotations
 
