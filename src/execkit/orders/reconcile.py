@@ -131,7 +131,9 @@ def read_report(order: ManagedOrder, report: OrderReport, source: Source) -> Rea
         before = (*before, _change(order, OrderEvent.AMEND, report, source))
     if status in _ENDS:
         after = (_change(order, _ENDS[status], report, source),)
-    elif status is OrderState.FILLED and order.asked is not None and not _shows_change(order, report):
+    elif (
+        status is OrderState.FILLED and order.asked is not None and not _shows_change(order, report)
+    ):
         # Executed whole as it was: the change that was asked for came too late.
         after = (_change(order, OrderEvent.REFUSE_AMEND, report, source),)
     return Reading(
