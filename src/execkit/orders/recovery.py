@@ -88,6 +88,8 @@ class Reconciler:
         self._last_pass: datetime | None = None
         self._last_fill: datetime | None = None
         """Venue time of the newest fill that this process has seen."""
+        self._lagging: set[str] = set()
+        """Symbols of which the venue's answers are older than what we know: they miss a fill of ours."""
         self._moved_at: dict[str, float] = {}
         """When an order of a symbol last changed, by the loop's time: steps of the clock do not touch it."""
         self.recorder.listen(self._on_record)
@@ -193,8 +195,18 @@ class Reconciler:
             created = (order.created_at for order in self.book.orders.active.values())
             since = min([since, *created])
         news = False
-        for fill in await self._ask(self.adapter.fills_since, since):
+        fills = await self._ask(self.adapter.fills_since, since)
+        for fill in fills:
             news = self.gateway.intake.take_fill(fill, Source.RECONCILE) or news
+        shown = {fill.trade_id for fill in fills}
+        self._lagging = {
+            symbol
+            for symbol in self._moved_at.keys() | self.book.positions.open.keys()
+            for execution in self.book.positions.executions(symbol)
+            if execution.fill.client_order_id
+            and execution.fill.at >= since
+            and execution.fill.trade_id not in shown
+        }
         return news
 
     async def _watch_absent(self) -> None:
@@ -223,7 +235,9 @@ class Reconciler:
             venue = await self._venue_positions()  # it was executed while we asked
         left = {}
         for symbol, difference in self._differences(venue).items():
-            if self._is_unsettled(symbol) or (not first and self._is_fresh(symbol)):
+            if symbol in self._lagging or self._is_unsettled(symbol):
+                continue
+            if not first and self._is_fresh(symbol):
                 continue
             if not first and self._unexplained.get(symbol) != difference:
                 left[symbol] = difference
@@ -308,7 +322,9 @@ class Reconciler:
             for asset in sorted(set(totals) | set(ours))
             if totals.get(asset, ZERO) != ours.get(asset, ZERO)
         }
-        if not difference or (not first and any(map(self._is_busy, self._symbols()))):
+        if not difference or self._lagging:
+            return {}
+        if not first and any(map(self._is_busy, self._symbols())):
             return {}
         if not first and difference != self._unexplained_cash:
             return difference
