@@ -30,7 +30,7 @@ from execkit.model.signal import TradingSignal
 from execkit.testing.faults import Fault, FaultKind, FaultScript, Operation
 from execkit.testing.mock import MockExchange
 
-SYMBOLS: Final = tuple(f"S{number}/USDT" for number in range(8))
+SYMBOLS: Final = tuple(f"S{number}/USDT" for number in range(5))
 _PRICE: Final = Decimal(100)
 
 MEMORY_LIMIT: Final = 4.0
@@ -161,23 +161,24 @@ async def _one(
     rng: random.Random,
     report: SoakReport,
 ) -> None:
-    """Buy, or sell what was bought; every tenth rests for a while and is cancelled."""
+    """Buy, or sell what was bought; a tenth of the entries rests for a while and is cancelled."""
     symbol = SYMBOLS[number % len(SYMBOLS)]
     exchange.set_price(symbol, _PRICE + rng.randrange(-100, 100) * Decimal("0.01"))
     rests = number % 10 == 0
+    held = engine.book.positions.quantity(symbol)
     signal = TradingSignal(
         symbol=symbol,
-        side=Side.SELL if symbol in engine.positions else Side.BUY,
+        side=Side.SELL if held else Side.BUY,
         strength=80,
         confluence=4,
-        limit_price=Decimal(97) if rests and symbol not in engine.positions else None,
+        limit_price=Decimal(97) if rests and not held else None,
         max_age=timedelta(seconds=30),
     )
     try:
         result = await engine.submit(signal)
         report.outcomes[result.outcome.value] += 1
         if rests and result.order is not None:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.2)
             await engine.cancel(result.order)
     except Exception as error:  # noqa: BLE001 - the run goes on, the report tells
         report.outcomes["error"] += 1
