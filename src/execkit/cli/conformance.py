@@ -24,7 +24,7 @@ def conformance(target: str, symbol: str | None, patience: float | None, only: s
     """Run the adapter contract against TARGET and print how each case ended.
 
     TARGET is module:name of a function or class that makes a new adapter without arguments, or of a subclass of
-    execkit.testing.contract.AdapterContract, which can also control the venue. Small real orders are placed: use
+    execkit.testing.AdapterContract, which can also control the venue. Small real orders are placed: use
     an account for tests. Ends with 1 when a case fails, with 2 when TARGET cannot be used.
     """
     contract = _contract(_load(target))
