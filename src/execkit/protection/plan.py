@@ -78,6 +78,11 @@ def plan_protection(
     if wrong:
         return Plan(Step.CANCEL, orders=wrong, reason="the position has turned")
     exits = [order for order in reductions if order.role is not OrderRole.STOP]
+    if sum((order.remaining for order in exits), ZERO) > abs(position.quantity):
+        # A late fill elsewhere has left less than the exits would close.
+        return Plan(
+            Step.CANCEL, orders=tuple(exits[-1:]), reason="more would be closed than is open"
+        )
     trigger = stop_trigger(position, instrument)
     needed = protective_quantity(position, exits, instrument)
     if trigger is None:

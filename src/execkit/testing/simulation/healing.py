@@ -28,6 +28,9 @@ async def converge(world: World, actions: Actions) -> None:
         await world.kill()
     if world.process is None and not await world.live():
         world.fail("I19", "the process does not start although nothing is wrong any more")
+    if world.process is not None:
+        # A process that was told to wait does so, although the venue has changed its mind.
+        await world.pass_time(max(world.process.link.told_until - world.loop.time(), 0.0))
     # What an order may stay invisible is part of what a venue states; so is the time a request is still on its way.
     hidden = max(world.rules.hidden_for, 60.0)
     window = world.rules.absence_window.total_seconds()
@@ -102,6 +105,7 @@ def _check_protection(world: World, symbol: str) -> None:
             order.remaining
             for order in world.venue.core.open.get(symbol, {}).values()
             if order.request.client_order_id in book.orders
+            and order.request.client_order_id not in world.watch.lied
             and book.orders[order.request.client_order_id].role is not OrderRole.ENTRY
         ),
         Decimal(0),

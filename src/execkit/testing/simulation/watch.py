@@ -129,6 +129,7 @@ class Watch:
         after = order.state
         if event is OrderEvent.ABSENT and key in self.venue.core.by_client:
             self.lied.add(key)  # its absence window was longer than it says
+            self.shaken.add(order.symbol)
         legal = TRANSITIONS[before].get(event)
         if legal is None:
             self.fail("I8", f"{key}: no edge from {before} by {event}")
