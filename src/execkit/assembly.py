@@ -86,16 +86,14 @@ class Settings:
     store: bool = True
 
 
-def options_of(config: Config | str | Path) -> dict[str, Any]:
+def options_of(config: Config | str | Path, exchanges: ExchangeFactory) -> dict[str, Any]:
     """Return the arguments of the engine that a configuration, or its file, describes."""
     if not isinstance(config, Config):
         config = Config.load(config)
     secrets = {name: value.get_secret_value() for name, value in config.secrets.items()}
     functions = config.registry()
     return {
-        "exchange": ExchangeFactory().create(
-            config.exchange.name, **config.exchange.options, **secrets
-        ),
+        "exchange": exchanges.create(config.exchange.name, **config.exchange.options, **secrets),
         "journal": config.journal_path,
         "durability": config.journal.durability,
         "pipeline": config.pipeline(),

@@ -25,6 +25,7 @@ from execkit.errors import (
 )
 from execkit.events import EventBus
 from execkit.exchanges.base import ExchangeAdapter
+from execkit.exchanges.factory import ExchangeFactory
 from execkit.functions.registry import ExecutionFunctionRegistry
 from execkit.ids import random_id
 from execkit.journal.base import Journal
@@ -106,12 +107,15 @@ class ExecutionEngine:
         self._stopping = False
 
     @classmethod
-    def from_config(cls, config: Config | str | Path) -> Self:
+    def from_config(
+        cls, config: Config | str | Path, *, exchanges: ExchangeFactory | None = None
+    ) -> Self:
         """Return an engine built from a configuration, or from its file; nothing is opened or connected yet.
 
-        Raises `ConfigurationError` naming file, line, key and fix.
+        *exchanges* finds the exchange by its name, if need be beyond those that are installed. Raises
+        `ConfigurationError` naming file, line, key and fix.
         """
-        return cls(**options_of(config))
+        return cls(**options_of(config, exchanges or ExchangeFactory()))
 
     # -- life ------------------------------------------------------------------------------------------
 

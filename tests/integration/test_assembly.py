@@ -11,6 +11,7 @@ from execkit import (
     BarData,
     Config,
     ConfigurationError,
+    ExchangeFactory,
     ExecutionEngine,
     ExecutionFunctionRegistry,
     ExecutionSignal,
@@ -332,6 +333,17 @@ def test_a_loaded_configuration_does_as_well(tmp_path):
     config = Config.load(tmp_path / "execkit.yaml")
     with pytest.raises(ConfigurationError, match="no option 'price'"):
         ExecutionEngine.from_config(config)
+
+
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(tmp_path):
+    """An exchange whose client library is not installed."""
+    (tmp_path / "execkit.yaml").write_text("exchange: {name: somewhere}\n")
+    exchanges = ExchangeFactory()
+    exchanges.register("somewhere", "no_such_client:Adapter", extra="binance")
+    with pytest.raises(
+        ConfigurationError, match=r"no_such_client.*pip install 'execkit\[binance\]'"
+    ):
+        ExecutionEngine.from_config(tmp_path / "execkit.yaml", exchanges=exchanges)
 
 
 def test_the_currency_is_found_or_asked_for():

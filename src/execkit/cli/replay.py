@@ -19,6 +19,7 @@ from execkit.exchanges.paper import PaperExchange
 from execkit.functions.builtin import standard_registry
 from execkit.journal.segments import read_entries
 from execkit.model.market import BarData
+from execkit.numbers import ZERO, plain
 from execkit.orders.positions import split_symbol
 from execkit.plans import PlanAccount, TradePlan
 from execkit.replay import Replayed
@@ -150,8 +151,8 @@ class _Shown:
 
 def _as_object(plan: TradePlan, done: Replayed, summary: Summary, currency: str) -> dict[str, Any]:
     told = summary.to_dict()
-    told["pnl"]["equity_start"] = str(summary.opening_equity)
-    told["pnl"]["equity_end"] = format(summary.equity(currency), "f")
+    told["pnl"]["equity_start"] = plain(summary.opening_equity or ZERO)
+    told["pnl"]["equity_end"] = plain(summary.equity(currency))
     told["pnl"]["currency"] = currency
     return {
         "plan": plan.name,
