@@ -32,6 +32,7 @@ from execkit.testing.mock import MockExchange
 
 SYMBOLS: Final = tuple(f"S{number}/USDT" for number in range(5))
 _PRICE: Final = Decimal(100)
+_FEE: Final = Decimal("0.000001")
 
 MEMORY_LIMIT: Final = 4.0
 """KiB an intent by which memory may grow once the bounded histories are full: the mock venue keeps every order."""
@@ -133,6 +134,9 @@ async def soak(
     exchange = MockExchange(
         balances={"USDT": Decimal(10**9)},
         prices=dict.fromkeys(SYMBOLS, _PRICE),
+        # With usual fees an hour of this would reach the daily loss limit, and then nothing is sent.
+        maker_fee=_FEE,
+        taker_fee=_FEE,
         script=FaultScript(script if faults else []),
         rng=rng,
     )
@@ -145,6 +149,8 @@ async def soak(
         for number in itertools.count():
             elapsed = loop.time() - began
             if elapsed >= next_look or elapsed >= seconds:
+                exchange.received.clear()
+                exchange.calls.clear()
                 report.samples.append(look(elapsed, engine))
                 next_look += every
             if elapsed >= seconds:

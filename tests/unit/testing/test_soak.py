@@ -72,8 +72,10 @@ def test_a_short_run_judges_no_memory():
 
 def test_the_command_runs_and_tells_what_it_saw(capsys):
     """Intents go through chain, journal and a faulty venue; how many in real time is not for a test to say."""
-    assert main(["--seconds", "0.2", "--rate", "50"]) == 0
-    assert re.search(r"\d+ intents in ", capsys.readouterr().out)
+    code = main(["--seconds", "0.5", "--rate", "50"])
+    text = capsys.readouterr().out
+    assert re.search(r"\d+ intents in ", text)
+    assert code == 0 or "too few to judge" in text
 
 
 def test_an_intent_that_fails_is_reported(monkeypatch, capsys):
