@@ -110,10 +110,9 @@ class ExecutionEngine:
     def from_config(
         cls, config: Config | str | Path, *, exchanges: ExchangeFactory | None = None
     ) -> Self:
-        """Return an engine built from a configuration, or from its file; nothing is opened or connected yet.
+        """Return an engine built from a configuration, or from its file; nothing is opened yet.
 
-        *exchanges* finds the exchange by its name, if need be beyond those that are installed. Raises
-        `ConfigurationError` naming file, line, key and fix.
+        *exchanges* finds the exchange by its name. Raises `ConfigurationError` naming file, line, key and fix.
         """
         return cls(**options_of(config, exchanges or ExchangeFactory()))
 
@@ -397,5 +396,4 @@ class ExecutionEngine:
         await operations.resume(self.desk, actor=actor, symbol=symbol)
 
     def __repr__(self) -> str:
-        state = "running" if self._running else "stopped"
-        return f"ExecutionEngine({self.settings.exchange!r}, {state})"
+        return f"ExecutionEngine({self.settings.exchange!r}, {'running' if self._running else 'stopped'})"
