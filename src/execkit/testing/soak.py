@@ -150,7 +150,6 @@ async def soak(
             elapsed = loop.time() - began
             if elapsed >= next_look or elapsed >= seconds:
                 exchange.received.clear()
-                exchange.calls.clear()
                 report.samples.append(look(elapsed, engine))
                 next_look += every
             if elapsed >= seconds:
