@@ -23,7 +23,6 @@ from execkit.model.records import (
     Alarm,
     BalancesSeen,
     BarClosed,
-    CommandSent,
     EquityMarked,
     ExternalChange,
     Filled,
@@ -31,7 +30,6 @@ from execkit.model.records import (
     OrderChanged,
     PlanChanged,
     Record,
-    RegistryChanged,
     SignalQueued,
     SignalResult,
     StopMoved,
@@ -261,8 +259,8 @@ class Book:
                 self.plans[record.plan] = record
             case Alarm():
                 self.alarms.append(record)
-            case CommandSent() | RegistryChanged():
-                pass  # evidence only
+            case _:
+                pass  # commands and registrations are evidence only
 
     def _intend(self, record: Intent, at: datetime) -> None:
         known = self.orders.get(record.request.client_order_id)

@@ -145,6 +145,7 @@ class OrderChanger:
             self._note(error)
             if _is_definite(error):
                 self._refuse(order, error)
+                return False
         except Exception as error:  # noqa: BLE001 - which of the two orders is live is unknown
             log.warning(
                 "order.amend_unknown", client_order_id=order.client_order_id, error=repr(error)

@@ -112,9 +112,10 @@ class OrderGateway:
             if absent is not None:
                 return await self._commit_and_send(absent, command)
         key = intent.request.client_order_id
-        if not self.recorder.record(intent):
+        if key in self.book.orders:
             # Only when so much came between that the revisions of this signal are forgotten.
             return Sent(denial=Denial.of(DenialCode.DUPLICATE_SIGNAL, order=key))
+        self.recorder.record(intent)
         order = self.book.orders[key]
         order.done_hook = self.changes.closed
         return await self._commit_and_send(order, command)

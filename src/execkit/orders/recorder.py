@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
+from msgspec.structs import replace
 
 from execkit.clock import Clock
 from execkit.errors import InvalidTransitionError, JournalCommitError, JournalError
@@ -32,7 +33,7 @@ from execkit.model.events import (
     TradingStateSet,
 )
 from execkit.model.order import OrderEvent
-from execkit.model.position import Position
+from execkit.model.position import Position, PositionState
 from execkit.model.records import (
     Alarm,
     CommandSent,
@@ -42,6 +43,7 @@ from execkit.model.records import (
     Record,
     TradingStateChanged,
 )
+from execkit.numbers import ZERO
 from execkit.orders.book import Book
 from execkit.orders.manager import ManagedOrder
 
@@ -184,7 +186,10 @@ class Recorder:
         positions = self.book.positions
         after = positions.open.get(record.fill.symbol)
         if before is not None and (after is None or after.position_id != before.position_id):
-            closed = positions.closed[-1]
+            # A corrected fill may have undone the position altogether; then it is told as it last was.
+            undone = replace(before, quantity=ZERO, state=PositionState.CLOSED, closed_at=at)
+            ended = (p for p in reversed(positions.closed) if p.position_id == before.position_id)
+            closed = next(ended, undone)
             self._queue(seq, PositionClosed(at=at, signal_id=closed.signal_id, position=closed))
         if after is not None:
             kind = (

@@ -119,7 +119,7 @@ class Reconciler:
         """Make one pass over orders, fills, positions and balances. Raises when the venue cannot be read."""
         async with self._lock:
             began = self.recorder.clock.now()
-            is_new = self.book.last_at is None
+            is_new = first and self.book.last_at is None
             try:
                 await self._orders()
                 await self._fills()

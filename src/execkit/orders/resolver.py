@@ -35,6 +35,11 @@ _FAR_BACK: Final = timedelta(days=1)
 
 _RESTING: Final = frozenset({OrderState.HELD, OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED})
 
+_UNPROVEN: Final = frozenset({OrderState.IN_DOUBT, OrderState.PENDING_CANCEL})
+
+_UNCHANGED_AFTER: Final = 60.0
+"""Seconds after which an order that is shown as it was counts as not changed, where the venue states no window."""
+
 ALARM_AFTER: Final = 5
 """Looks without proof after which a person is told."""
 
@@ -130,9 +135,10 @@ class Resolver:
     async def _step(self, order: ManagedOrder) -> None:
         began = asyncio.get_running_loop().time()
         sight = await self.look(order)
-        window_is_over = self._window_is_over(order, began)
-        if sight is Sight.NOTHING and window_is_over:
-            if order.state in (OrderState.IN_DOUBT, OrderState.PENDING_CANCEL):
+        doubted_for = began - self._lost_at[order.client_order_id][1]
+        window = self.adapter.capabilities.absence_window
+        if sight is Sight.NOTHING and order.state in _UNPROVEN:
+            if window is not None and doubted_for >= window.total_seconds():
                 text = "not among open or closed orders nor fills"
                 self.recorder.record(order.record_of(OrderEvent.ABSENT, Source.LOOKUP, text))
         elif order.cancel_asked and (
@@ -141,17 +147,14 @@ class Resolver:
         ):
             # Alive although a cancel was asked for: that was lost, refused, or too early. Ask again.
             await self.gateway.cancel(order, "the earlier cancel had no effect")
-        elif order.asked is not None and sight is Sight.FOUND and window_is_over:
+        elif (
+            order.asked is not None
+            and sight is Sight.FOUND
+            and doubted_for >= (_UNCHANGED_AFTER if window is None else window.total_seconds())
+        ):
             text = "the venue shows the order unchanged"
             self.recorder.record(order.record_of(OrderEvent.REFUSE_AMEND, Source.LOOKUP, text))
         await self.recorder.try_settle()
-
-    def _window_is_over(self, order: ManagedOrder, began: float) -> bool:
-        window = self.adapter.capabilities.absence_window
-        if window is None:
-            return False
-        _, lost_at = self._lost_at[order.client_order_id]
-        return began >= lost_at + window.total_seconds()
 
     async def look(self, order: ManagedOrder) -> Sight:
         """Ask the venue for an order in every place where it could show, and take in what it says."""
@@ -235,6 +238,6 @@ class Resolver:
 
 def needs_proof(order: ManagedOrder) -> bool:
     """Tell whether the venue must be asked about an order: it, its cancel or its change may have had an effect."""
-    if order.state in (OrderState.IN_DOUBT, OrderState.PENDING_CANCEL):
+    if order.state in _UNPROVEN:
         return True
     return order.state in _RESTING and (order.cancel_asked or order.asked is not None)

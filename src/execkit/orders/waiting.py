@@ -80,13 +80,24 @@ class Changes:
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         while not condition(order):
-            waiter: asyncio.Future[None] = loop.create_future()
-            self._waiters.setdefault(order.client_order_id, []).append(waiter)
             left = None if deadline is None else deadline - loop.time()
             if left is not None and left <= 0:
                 return False
-            await asyncio.wait([waiter], timeout=left)
+            waiter: asyncio.Future[None] = loop.create_future()
+            self._waiters.setdefault(order.client_order_id, []).append(waiter)
+            try:
+                await asyncio.wait([waiter], timeout=left)
+            finally:
+                self._forget(order.client_order_id, waiter)
         return True
+
+    def _forget(self, key: str, waiter: asyncio.Future[None]) -> None:
+        """Drop a waiter that was not woken: an order may be waited for very often."""
+        waiters = self._waiters.get(key, [])
+        if waiter in waiters:
+            waiters.remove(waiter)
+            if not waiters:
+                del self._waiters[key]
 
     async def closed(self, order: ManagedOrder) -> None:
         """Wait until an order is closed."""

@@ -21,6 +21,7 @@ from execkit.model.records import (
     EquityMarked,
     ExternalChange,
     PlanChanged,
+    RegistryChanged,
     SignalQueued,
     SignalResult,
     Source,
@@ -175,6 +176,8 @@ def test_a_fill_is_known_by_order_and_by_symbol():
     assert book.knows_fill(fill("a"))
     assert book.knows_fill(fill("b", "gone", symbol="ETH/USDT"))
     assert not book.knows_fill(fill("b", "o1"))
+    book.apply(filled("a"), AT)
+    assert book.positions.quantity(BTC) == 1
     book.apply(filled("a2", quantity="0.5", replaces="a"), AT)
     assert book.knows_fill(fill("a"))
     assert book.positions.quantity("ETH/USDT") == 1
@@ -266,6 +269,14 @@ def test_revisions_count_by_parent_and_role():
     assert book.next_revision("s1", OrderRole.EXIT) == 0
 
 
+def test_an_intent_that_was_kept_twice_counts_once():
+    """A reduction whose commit half failed stands in the journal and in the emergency file."""
+    book = book_of(entry(), changed("submit"), entry())
+    assert book.orders["o1"].state is OrderState.SUBMITTED
+    with pytest.raises(InvalidTransitionError, match="o1 is intended twice"):
+        book.apply(entry(quantity="2"), AT)
+
+
 # -- bars and levels -----------------------------------------------------------------------------------
 
 
@@ -318,6 +329,7 @@ def test_restrictions_are_state():
     assert (len(book.alarms), book.alarms[0].text) == (module.KEEP_ALARMS, "1")
     before = book.state_hash()
     book.apply(CommandSent(client_order_id="o1", command="cancel"), AT)
+    book.apply(RegistryChanged(name="f", action="registered", actor="a"), AT)
     assert book.state_hash() == before
 
 

@@ -165,6 +165,14 @@ def test_a_fill_that_is_eaten_by_its_fee_changes_nothing_but_the_fee():
     assert position.realised_pnl == D("-0.2")
 
 
+def test_a_first_fill_that_is_eaten_by_its_fee_opens_nothing():
+    """There is nothing to show."""
+    book = book_of(*trades((BUY, "1", "100", "1", "BTC")))
+    assert (book.open, book.closed, book.quantity(BTC)) == ({}, [], 0)
+    book.apply(fill("later", at=later(9)), Origin())
+    assert (book.quantity(BTC), book.open[BTC].realised_pnl) == (1, 0)
+
+
 def test_a_position_tells_where_it_came_from():
     """Signal, strength and protective prices are those of the order that opened it."""
     origin = Origin("s1", D(80), D(95), D(110))

@@ -109,6 +109,19 @@ def test_each_refusal_of_an_entry(records, command, expected):
     assert refusal(deny_entry(command, book_of(*records), PLAIN)) == expected
 
 
+def test_numbers_and_abilities_are_checked_at_the_door_again():
+    """I23: off the tick, out of any collar, or of a kind that the venue lacks: it does not leave."""
+    for details, code in (
+        ({"limit": "100.05"}, DenialCode.PRICE_OFF_TICK),
+        ({"limit": "121"}, DenialCode.PRICE_OUTSIDE_COLLAR),
+        ({"quantity": "0.025"}, DenialCode.QUANTITY_OFF_LOT),
+    ):
+        assert deny_entry(entry(**details), Book(), PLAIN).code is code
+    market_only = Capabilities(order_types=frozenset({OrderType.MARKET}))
+    denial = deny_entry(entry(), Book(), market_only)
+    assert denial.code is DenialCode.ORDER_TYPE_UNSUPPORTED
+
+
 def test_the_order_being_sent_does_not_stand_in_its_own_way():
     """Its intent is in the book already when the proof is made a second time; unless it was cancelled."""
     book = book_of(intent())

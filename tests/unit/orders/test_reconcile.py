@@ -216,6 +216,15 @@ def test_only_a_report_that_shows_the_change_confirms_it():
     assert read(limit, OrderState.ACCEPTED, limit_price=D(101))[0] == ["amend"]
 
 
+def test_an_order_executed_whole_as_it_was_refuses_the_change():
+    """C6: the change that was asked for came too late."""
+    order = make.order("submit", changed("accept", venue_order_id="v"), quantity="1", stop="90")
+    order.change(changed("ask_amend", quantity=D(2)), AT)
+    whole = {"fills": (fill(),), "filled": D(1)}
+    assert read(order, OrderState.FILLED, **whole)[2] == ["refuse_amend"]
+    assert read(order, OrderState.FILLED, quantity=D(2), filled=D(2))[0] == ["amend"]
+
+
 def test_fills_are_news_once():
     """Known ones and repetitions are left out; what the venue counts beyond them is missing."""
     order = make.order("submit", fill("a", quantity="0.2"), quantity="1")

@@ -155,6 +155,15 @@ def test_a_live_exit_needs_no_stop():
     assert plan(position(), leaving("0.4")) == Plan(Step.PLACE, quantity=D("0.6"), stop_price=D(95))
 
 
+def test_exits_for_more_than_there_is_are_taken_back():
+    """The newest goes, until what is left fits."""
+    first, second = leaving("0.7"), leaving("0.6")
+    assert plan(position(), first, second) == Plan(
+        Step.CANCEL, orders=(second,), reason="more would be closed than is open"
+    )
+    assert plan(position("0.5"), first).orders == (first,)
+
+
 @pytest.mark.parametrize("event", ["lose", "ask_cancel"])
 def test_a_stop_in_doubt_is_waited_for(event):
     """Whether another one is needed depends on what became of it."""

@@ -1,0 +1,168 @@
+"""Waiting for an order, and for a venue that wants to be left alone."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from tests.support import orders as make
+from tests.support.orders import AT, changed
+
+from execkit.errors import RateLimitError
+from execkit.orders.waiting import Changes, Pace
+from execkit.virtual_time import run_virtual
+
+
+def virtual(test):
+    def run():
+        run_virtual(lambda _clock: test())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+def now():
+    return asyncio.get_running_loop().time()
+
+
+def tell(changes, order, event):
+    order.change(changed(event), AT)
+    changes.on_record(None, order)
+
+
+def is_closed(order):
+    return order.is_closed
+
+
+# -- changes -------------------------------------------------------------------------------------------
+
+
+@virtual
+async def test_a_condition_that_holds_is_not_waited_for():
+    """No turn of the loop passes."""
+    changes, order = Changes(), make.order("fail")
+    assert await changes.until(order, is_closed, 5)
+    await changes.closed(order)
+    assert now() == 0
+
+
+@virtual
+async def test_any_news_wakes_and_the_condition_decides():
+    """News that do not fulfil it are waited through; without a limit for ever."""
+    changes, order = Changes(), make.order()
+    waiters = [asyncio.ensure_future(changes.closed(order)) for _ in range(2)]
+    await asyncio.sleep(1)
+    tell(changes, order, "submit")
+    await asyncio.sleep(1)
+    assert not any(each.done() for each in waiters)
+    tell(changes, order, "reject")
+    await asyncio.gather(*waiters)
+    assert now() == 2
+    assert changes._waiters == {}
+
+
+@virtual
+async def test_the_limit_is_of_the_whole_wait():
+    """News on the way do not prolong it."""
+    changes, order = Changes(), make.order()
+
+    async def chatter():
+        for event in ("submit", "accept", "ask_cancel"):
+            await asyncio.sleep(1)
+            tell(changes, order, event)
+
+    task = asyncio.ensure_future(chatter())
+    assert not await changes.until(order, is_closed, 2.5)
+    assert now() == 2.5
+    await task
+
+
+@virtual
+async def test_nobody_is_left_waiting_in_memory():
+    """I32: whoever stops waiting, by time or by cancellation, leaves nothing behind."""
+    changes, order = Changes(), make.order()
+    for _ in range(5):
+        assert not await changes.until(order, is_closed, 0.1)
+    assert changes._waiters == {}
+    first, second = (asyncio.ensure_future(changes.closed(order)) for _ in range(2))
+    await asyncio.sleep(0.1)
+    first.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(changes._waiters["o1"]) == 1
+    tell(changes, order, "fail")
+    await second
+
+
+@virtual
+async def test_news_of_other_orders_wake_nobody():
+    """Nor do records without an order, nor news while nobody waits."""
+    changes, order, other = Changes(), make.order(), make.order(order_id="o2")
+    changes.on_record(None, order)
+    task = asyncio.ensure_future(changes.until(order, is_closed, 5))
+    await asyncio.sleep(1)
+    changes.on_record(None, None)
+    changes.on_record(None, other)
+    assert not changes._waiters["o1"][0].done()
+    changes._waiters["o1"][0].cancel()
+    tell(changes, order, "fail")
+    assert await task
+
+
+# -- pace ----------------------------------------------------------------------------------------------
+
+
+def slow(seconds=None):
+    return RateLimitError(
+        "slow", retry_after=None if seconds is None else timedelta(seconds=seconds)
+    )
+
+
+@virtual
+async def test_the_longest_pause_holds():
+    """A later, shorter one does not cut it; one without a length changes nothing."""
+    pace = Pace()
+    assert pace.left() <= 0
+    await pace.turn()
+    pace.note(slow(5))
+    pace.note(slow(3))
+    pace.note(slow())
+    assert pace.left() == 5
+    task = asyncio.ensure_future(pace.turn())
+    await asyncio.sleep(2)
+    pace.note(slow(6))
+    await task
+    assert now() == 8
+
+
+@virtual
+async def test_a_query_waits_its_turn_and_is_bounded():
+    """It waits for a short pause, and then has its time limit to itself."""
+    pace = Pace()
+    pace.note(slow(2))
+
+    async def answer(value, *, other):
+        await asyncio.sleep(1)
+        return value, other
+
+    assert await pace.ask(answer, 3, "a", other="b") == ("a", "b")
+    assert now() == 3
+    with pytest.raises(TimeoutError):
+        await pace.ask(asyncio.sleep, 3, 10)
+    assert now() == 6
+
+
+@virtual
+async def test_a_query_is_not_made_during_a_long_pause():
+    """Asking on would prolong it; what the venue says to a query counts for everything."""
+    pace = Pace()
+
+    async def refuse():
+        raise slow(30)
+
+    with pytest.raises(RateLimitError):
+        await pace.ask(refuse, 10)
+    assert pace.left() == 30
+    with pytest.raises(RateLimitError, match="the venue asked for a pause") as refusal:
+        await pace.ask(asyncio.sleep, 10, 1)
+    assert refusal.value.retry_after == timedelta(seconds=30)
+    assert now() == 0
