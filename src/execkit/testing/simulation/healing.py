@@ -7,6 +7,7 @@ from decimal import Decimal
 from execkit.journal.fold import fold
 from execkit.model.order import OrderRole, OrderState
 from execkit.numbers import ZERO
+from execkit.testing.checker import Evidence, check
 from execkit.testing.simulation.actions import Actions
 from execkit.testing.simulation.world import SYMBOLS, World
 
@@ -84,6 +85,19 @@ def check_quiet(world: World, actions: Actions) -> None:
             world.fail("I6", f"{order!r} is not the sum of its fills")
     if fold(world.store.entries()).state_hash() != book.state_hash():
         world.fail("I16", "the journal does not add up to the state in memory")
+    found = check(
+        Evidence(
+            ledger=venue.ledger,
+            fills=venue.fills,
+            positions={symbol: venue.quantity(symbol) for symbol in SYMBOLS},
+            entries=world.store.entries(),
+            commits=world.store.commits,
+            apart=[entry for _, entry in world.store.emergencies],
+            excused=frozenset(world.watch.lied),
+        )
+    )
+    if found:
+        world.fail("CHECKER", "; ".join(found[:5]))
     alive = [t for t in process.tasks if not t.done()]
     if len(alive) > 40:
         world.fail("I32", f"{len(alive)} tasks are left: {alive[:3]}")

@@ -315,6 +315,8 @@ class SimVenue:
             order.filled += quantity - old.quantity
             order.notional += notional - old.quantity * old.price
             order.updated_at = self.now()
+            if not order.is_open and order.filled < order.request.quantity:
+                order.status = OrderState.CANCELLED
             rows = core.fills_of[old.venue_order_id]
             rows[:] = [fill for fill in rows if fill.trade_id != old.trade_id]
             if quantity:
