@@ -114,8 +114,10 @@ class Resolver:
         while needs_proof(order):
             try:
                 await self._step(order)
-            except Exception:
-                log.exception("resolver.failed", client_order_id=order.client_order_id)
+            except Exception as error:  # noqa: BLE001 - it asks again
+                log.warning(
+                    "resolver.failed", client_order_id=order.client_order_id, error=repr(error)
+                )
             looks += 1
             if looks == ALARM_AFTER and needs_proof(order):
                 self.recorder.alarm(

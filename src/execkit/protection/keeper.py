@@ -39,6 +39,7 @@ from execkit.protection.closing import Closer
 from execkit.protection.plan import (
     Plan,
     Step,
+    is_unproven,
     plan_protection,
     protective_side,
     target_is_touched,
@@ -49,7 +50,6 @@ log = structlog.get_logger("execkit")
 _LONGEST_WAIT: Final = 30.0
 """Seconds between two tries to close a position that the venue does not let us close."""
 
-_UNPROVEN: Final = frozenset({OrderState.IN_DOUBT, OrderState.PENDING_CANCEL})
 _NEWS: Final = (Filled, StopMoved, ExternalChange)
 
 
@@ -113,13 +113,21 @@ class ProtectionKeeper:
 
     def _finished(self, symbol: str, task: asyncio.Task[None]) -> None:
         self._tasks.pop(symbol, None)
+        self._report(symbol, task)
+        if symbol in self._dirty and not self._stopped:
+            self.check(symbol)
+
+    def _report(self, symbol: str, task: asyncio.Task[None]) -> None:
+        """Tell of a task that failed, and try again a little later."""
         if not task.cancelled() and task.exception() is not None:
             self.recorder.alarm(
                 "KEEPER_FAILED", f"protection of {symbol}: {task.exception()!r}", symbol=symbol
             )
-            self._check_later(symbol)
-        if symbol in self._dirty and not self._stopped:
-            self.check(symbol)
+            self._check_later(symbol, self._next_wait(symbol))
+
+    def _next_wait(self, symbol: str) -> float:
+        refusals = self._refusals[symbol] = self._refusals.get(symbol, 0) + 1
+        return min(2.0 ** (refusals - 1), _LONGEST_WAIT)
 
     def _check_later(self, symbol: str, seconds: float = 1.0) -> None:
         if not self._stopped:
@@ -153,12 +161,12 @@ class ProtectionKeeper:
         for _ in range(100):
             if not self.recorder.journal.is_current:
                 return  # another process protects it now
-            position = self.book.position(symbol)
-            reductions = self.book.orders.open_reductions(symbol)
-            if position is None and not reductions:
+            if self._is_idle(symbol):
                 self._forget(symbol)
                 return
             instrument = await self._instrument_of(symbol)
+            position = self.book.position(symbol)
+            reductions = self.book.orders.open_reductions(symbol)
             plan = plan_protection(position, reductions, instrument, mark=self.book.mark(symbol))
             if plan.step is Step.NOTHING:
                 self._forget(symbol)
@@ -169,6 +177,11 @@ class ProtectionKeeper:
                 return
         self.recorder.alarm("KEEPER_LOOP", f"protection of {symbol} does not settle", symbol=symbol)
         self._check_later(symbol)
+
+    def _is_idle(self, symbol: str) -> bool:
+        return symbol not in self.book.positions.open and not self.book.orders.open_reductions(
+            symbol
+        )
 
     def _forget(self, symbol: str) -> None:
         self._failures.pop(symbol, None)
@@ -182,16 +195,18 @@ class ProtectionKeeper:
         """Take one step; return whether to plan again at once."""
         if plan.step is Step.CANCEL:
             return await self._cancel(symbol, plan.orders, plan.reason or "nothing left to protect")
-        if position is None:
-            return True
+        assert position is not None, "without one there is only something to cancel"
+        loop = asyncio.get_running_loop()
         overdue = self._is_overdue(symbol)
         if plan.step is Step.FLATTEN or overdue:
-            if asyncio.get_running_loop().time() < self._not_before.get(symbol, 0.0):
+            if loop.time() < self._not_before.get(symbol, 0.0):
                 return False
             reason = "it could not be protected in time" if overdue else plan.reason
             return await self._flatten(symbol, instrument, reason)
         if plan.step is Step.WAIT:
-            return await self._wait_for_proof(symbol)
+            left = self._naked_since[symbol] + self._place_within - loop.time()
+            await self.gateway.changes.until(plan.orders[0], lambda o: not is_unproven(o), left)
+            return True
         if plan.step is Step.RESIZE:
             return await self._resize(symbol, instrument, position, plan)
         await self._place(symbol, instrument, position, plan)
@@ -291,20 +306,6 @@ class ProtectionKeeper:
             return True
         return await self._cancel(symbol, plan.orders, "the position has changed")
 
-    async def _wait_for_proof(self, symbol: str) -> bool:
-        """Wait until a stop in doubt is found or proven absent, or the time to protect is over."""
-        for order in self.book.orders.open_reductions(symbol):
-            if order.role is OrderRole.STOP and order.state in _UNPROVEN:
-                since = self._naked_since.get(symbol, 0.0)
-                left = since + self._place_within - asyncio.get_running_loop().time()
-                await self.gateway.changes.until(
-                    order,
-                    lambda o: o.state not in _UNPROVEN,
-                    max(left, 0.001),
-                )
-                break
-        return True
-
     # -- closing ---------------------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -353,10 +354,8 @@ class ProtectionKeeper:
         if sent:
             self._forget(symbol)
             return True
-        loop = asyncio.get_running_loop()
-        refusals = self._refusals[symbol] = self._refusals.get(symbol, 0) + 1
-        wait = min(2.0 ** (refusals - 1), _LONGEST_WAIT)
-        self._not_before[symbol] = loop.time() + wait
+        wait = self._next_wait(symbol)
+        self._not_before[symbol] = asyncio.get_running_loop().time() + wait
         # Perhaps the venue knows better what is open.
         self.recorder.anomaly_hook(symbol, "")
         if symbol not in self.book.blocked:
@@ -373,13 +372,17 @@ class ProtectionKeeper:
     def on_quote(self, quote: Quote) -> None:
         """Look whether the price at which a position would be closed has touched its target."""
         position = self.book.positions.open.get(quote.symbol)
-        if position is None:
+        if position is None or self._stopped:
             return
         price = quote.bid if position.is_long else quote.ask
         if target_is_touched(position, price, price) and quote.symbol not in self._targets:
             task = asyncio.get_running_loop().create_task(self.on_price(quote.symbol, price, price))
             self._targets[quote.symbol] = task
-            task.add_done_callback(lambda _done: self._targets.pop(quote.symbol, None))
+            task.add_done_callback(lambda done: self._target_done(quote.symbol, done))
+
+    def _target_done(self, symbol: str, task: asyncio.Task[None]) -> None:
+        self._targets.pop(symbol, None)
+        self._report(symbol, task)
 
     async def on_price(self, symbol: str, low: Decimal, high: Decimal) -> None:
         """Close a position whose target a price range has touched."""

@@ -90,8 +90,9 @@ def plan_protection(
     right = [order for order in stops if order.stop_price == trigger and order.remaining == needed]
     if (needed < instrument.min_quantity or needed <= ZERO) and not right:
         return Plan(Step.CANCEL, orders=tuple(stops)) if stops else Plan(Step.NOTHING)
-    if any(order.state in (OrderState.IN_DOUBT, OrderState.PENDING_CANCEL) for order in stops):
-        return Plan(Step.WAIT)
+    unproven = tuple(order for order in stops if is_unproven(order))
+    if unproven:
+        return Plan(Step.WAIT, orders=unproven)
     if right:
         others = tuple(order for order in stops if order is not right[0])
         return Plan(Step.CANCEL, orders=others) if others else Plan(Step.NOTHING)
@@ -101,6 +102,11 @@ def plan_protection(
         reason = f"the price {plain(mark)} is beyond the stop {plain(trigger)}"
         return Plan(Step.FLATTEN, quantity=needed, reason=reason)
     return Plan(Step.PLACE, quantity=needed, stop_price=trigger)
+
+
+def is_unproven(order: ManagedOrder) -> bool:
+    """Tell whether the venue has yet to show what became of an order or its cancel."""
+    return order.state in (OrderState.IN_DOUBT, OrderState.PENDING_CANCEL)
 
 
 def is_through(position: Position, trigger: Decimal, mark: Decimal) -> bool:

@@ -167,7 +167,8 @@ def test_exits_for_more_than_there_is_are_taken_back():
 @pytest.mark.parametrize("event", ["lose", "ask_cancel"])
 def test_a_stop_in_doubt_is_waited_for(event):
     """Whether another one is needed depends on what became of it."""
-    assert plan(position("2"), stop("1", "95", event)) == Plan(Step.WAIT)
+    doubtful = stop("1", "95", event)
+    assert plan(position("2"), doubtful, stop(order_id="b")) == Plan(Step.WAIT, orders=(doubtful,))
 
 
 def test_a_rest_below_the_minimum_cannot_be_protected():
