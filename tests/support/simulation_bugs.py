@@ -1,0 +1,421 @@
+"""Defects, planted one at a time into the running code: each must be found by the simulation.
+
+Each is a small patch as a hurried change might make it. `CAUGHT_BY` names a seed that is known to find it;
+`python tests/simulation/bugs.py` searches such seeds anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from decimal import Decimal
+
+from execkit.errors import ExchangeError
+from execkit.handlers.executor import OrderExecutorHandler
+from execkit.model.order import OrderEvent, OrderState
+from execkit.model.records import Filled, Source
+from execkit.orders import positions
+from execkit.orders.book import Book
+from execkit.orders.changing import OrderChanger
+from execkit.orders.gateway import OrderGateway
+from execkit.orders.intake import Intake
+from execkit.orders.recorder import Recorder
+from execkit.orders.recovery import Reconciler
+from execkit.orders.resolver import Resolver
+from execkit.orders.waiting import Pace
+from execkit.protection.closing import Closer
+from execkit.protection.keeper import ProtectionKeeper
+from execkit.testing.simulate import simulate
+
+BUGS = {}
+
+
+def bug(function):
+    BUGS[function.__name__] = contextlib.contextmanager(function)
+    return function
+
+
+@contextlib.contextmanager
+def replaced(owner, name, value):
+    before = owner.__dict__[name] if isinstance(owner, type) else getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@bug
+def a_lost_answer_is_a_refusal():
+    """A time-out is taken for "rejected"."""
+
+    def lost(self, order, error):
+        self.recorder.record(order.record_of(OrderEvent.REJECT, Source.ACK, "timed out"))
+        return original(self, order, error)
+
+    original = OrderGateway._lost
+    with replaced(OrderGateway, "_lost", lost):
+        yield
+
+
+@bug
+def sent_again_without_looking():
+    """An unknown outcome is tried again as a new order at once."""
+    with (
+        replaced(
+            OrderExecutorHandler, "_may_pass_later", lambda self, sent: sent.error is not None
+        ),
+        replaced(sys.modules[OrderExecutorHandler.__module__], "_took_effect", lambda order: False),
+        replaced(sys.modules[OrderGateway.__module__], "deny_entry", lambda *a, **k: None),
+    ):
+        yield
+
+
+@bug
+def nothing_is_journalled_before_the_send():
+    """The commit comes after the send."""
+
+    async def commit_and_send(self, order, command):
+        sent = await self._send_once(order)
+        await self.recorder.try_settle()
+        return sent
+
+    with replaced(OrderGateway, "_commit_and_send", commit_and_send):
+        yield
+
+
+@bug
+def a_failed_commit_is_ignored():
+    """An entry leaves although its intent is not durable."""
+
+    async def settle(self):
+        with contextlib.suppress(Exception):
+            await original(self)
+
+    original = Recorder.settle
+    with replaced(Recorder, "settle", settle):
+        yield
+
+
+@bug
+def a_fill_counts_twice():
+    """The trade id of a fill is not looked up."""
+
+    def knows(self, fill):
+        return False
+
+    with replaced(Book, "knows_fill", knows):
+        yield
+
+
+@bug
+def fills_of_answers_are_dropped():
+    """Executions that come with reports are ignored."""
+
+    def take(self, fill, source):
+        return False if source is Source.STREAM else original(self, fill, source)
+
+    original = Intake.take_fill
+    with (
+        replaced(Intake, "take_fill", take),
+        replaced(Reconciler, "_fills", _async(False)),
+        replaced(Resolver, "_fetch_missing", _async(False)),
+    ):
+        yield
+
+
+@bug
+def a_cancel_error_means_cancelled():
+    """The venue's "unknown order" is taken for a cancel that worked."""
+
+    async def cancel(self, order, reason):
+        await original(self, order, reason)
+        if order.state is OrderState.PENDING_CANCEL:
+            self.recorder.record(order.record_of(OrderEvent.CANCEL, Source.ACK, "not found"))
+        return order
+
+    original = OrderChanger.cancel
+    with replaced(OrderChanger, "cancel", cancel):
+        yield
+
+
+@bug
+def nobody_asks_about_doubts():
+    """Orders in doubt are never looked up."""
+    with replaced(Resolver, "follow", lambda self, order: None):
+        yield
+
+
+@bug
+def recovery_skips_what_was_in_flight():
+    """A restart leaves orders that were being sent as they are."""
+
+    async def start(self):
+        await self.run(first=True)
+
+    with replaced(Reconciler, "start", start):
+        yield
+
+
+@bug
+def halts_are_forgotten():
+    """The gateway does not look at the trading state."""
+    handlers = sys.modules["execkit.handlers.validation"].ValidationHandler
+    with (
+        replaced(sys.modules[OrderGateway.__module__], "deny_entry", lambda *a, **k: None),
+        replaced(handlers, "_check_state", staticmethod(lambda ticket, book: None)),
+    ):
+        yield
+
+
+@bug
+def pauses_are_ignored():
+    """Retry-After is not waited for."""
+    with replaced(Pace, "note", lambda self, error: None):
+        yield
+
+
+@bug
+def a_replaced_process_goes_on():
+    """A process does not notice that another one took over."""
+    with replaced(
+        sys.modules["execkit.testing.simulation.journal"].CrashJournal,
+        "is_current",
+        property(lambda self: not self.is_dead),
+    ):
+        yield
+
+
+@bug
+def positions_are_not_protected():
+    """The keeper does nothing."""
+    with replaced(ProtectionKeeper, "check", lambda self, symbol: None):
+        yield
+
+
+@bug
+def an_orphaned_stop_stays():
+    """The stop of a position that is gone is not cancelled."""
+    with replaced(Closer, "cancel_each", _async(True)):
+        yield
+
+
+@bug
+def limits_are_off():
+    """The risk handler's room is never checked."""
+    with (
+        replaced(sys.modules["execkit.risk.sizing"].Room, "check", lambda self, quantity: None),
+        replaced(
+            sys.modules["execkit.handlers.risk"],
+            "fit",
+            lambda wanted, room, instrument, **k: (instrument.round_quantity(wanted * 6), ""),
+        ),
+    ):
+        yield
+
+
+@bug
+def a_forged_ticket_passes():
+    """The gateway does not compare the ticket with its approval."""
+    with replaced(
+        sys.modules["execkit.model.ticket"].OrderTicket, "is_covered", property(lambda self: True)
+    ):
+        yield
+
+
+@bug
+def results_are_told_before_they_are_durable():
+    """The caller hears of the result first."""
+    engine = sys.modules["execkit.engine"].ExecutionEngine
+
+    async def tell(self, result, digest):
+        return result
+
+    with replaced(engine, "_tell", tell):
+        yield
+
+
+@bug
+def other_content_is_not_noticed():
+    """The digest of a signal is not compared."""
+    signal = sys.modules["execkit.model.signal"].TradingSignal
+    with replaced(signal, "digest", property(lambda self: "same")):
+        yield
+
+
+@bug
+def a_foreign_order_is_cancelled():
+    """Cancel-all takes everything that is open."""
+    operations = sys.modules["execkit.operations"]
+
+    async def cancel_all(desk, symbol, *, include_protection):
+        for report in await desk.adapter.open_orders():
+            with contextlib.suppress(ExchangeError, OSError, TimeoutError):
+                await desk.adapter.cancel_order(
+                    report.symbol, client_order_id=report.client_order_id
+                )
+        return []
+
+    with replaced(operations, "cancel_all", cancel_all):
+        yield
+
+
+@bug
+def the_book_runs_ahead_of_the_journal():
+    """A fill is applied and not journalled."""
+
+    def record(self, record):
+        if isinstance(record, Filled) and record.source is Source.LOOKUP:
+            self.book.apply(record, self.clock.now())
+            return True
+        return original(self, record)
+
+    original = Recorder.record
+    with replaced(Recorder, "record", record):
+        yield
+
+
+@bug
+def garbage_is_an_acknowledgement():
+    """An answer is believed without a look at it."""
+    gateway = sys.modules[OrderGateway.__module__]
+
+    async def send_once(self, order):
+        sent = await original(self, order)
+        if order.state is OrderState.IN_DOUBT:
+            self.recorder.record(order.record_of(OrderEvent.REJECT, Source.ACK, "no good answer"))
+        return sent
+
+    original = gateway.OrderGateway._send_once
+    with replaced(gateway.OrderGateway, "_send_once", send_once):
+        yield
+
+
+@bug
+def outside_changes_are_not_taken_over():
+    """Positions are not compared with the venue's."""
+
+    async def positions(self, **_):
+        return {}
+
+    with replaced(Reconciler, "_positions", positions):
+        yield
+
+
+@bug
+def commands_are_not_journalled():
+    """A cancel leaves without a record."""
+    with replaced(OrderChanger, "_announce", _async(True)):
+        yield
+
+
+@bug
+def queries_do_not_wait():
+    """Only orders respect Retry-After."""
+
+    async def ask(self, query, timeout, *args, **kwargs):
+        return await query(*args, **kwargs)
+
+    with replaced(Pace, "ask", ask):
+        yield
+
+
+@bug
+def fees_in_base_are_forgotten():
+    """A position is what was executed, not what the fee left of it."""
+
+    def net(fill):
+        return fill.quantity * fill.side.sign, Decimal(0)
+
+    with replaced(positions, "net_effect", net):
+        yield
+
+
+@bug
+def emergencies_are_not_written():
+    """What could not be committed is not kept apart either."""
+    with replaced(Recorder, "keep_apart", lambda self, record: True):
+        yield
+
+
+@bug
+def a_late_fill_is_dropped():
+    """An execution after the end of its order is ignored."""
+
+    def take(self, fill, source):
+        order = self.book.orders.find(fill.client_order_id, fill.venue_order_id)
+        return not (order is not None and order.is_closed) and original_late(self, fill, source)
+
+    original_late = Intake.take_fill
+    with replaced(Intake, "take_fill", take), replaced(Reconciler, "_positions", _async({})):
+        yield
+
+
+@bug
+def the_canary():
+    """Always fails: shows that the harness can."""
+    watch = sys.modules["execkit.testing.simulation.watch"].Watch
+
+    def accepted(self, request):
+        self.fail("I1", "the canary")
+
+    with replaced(watch, "accepted", accepted):
+        yield
+
+
+CAUGHT_BY = {
+    "a_lost_answer_is_a_refusal": 1,
+    "sent_again_without_looking": 1,
+    "nothing_is_journalled_before_the_send": 0,
+    "a_failed_commit_is_ignored": 3,
+    "a_fill_counts_twice": 0,
+    "fills_of_answers_are_dropped": 0,
+    "a_cancel_error_means_cancelled": 1,
+    "nobody_asks_about_doubts": 1,
+    "recovery_skips_what_was_in_flight": 25,
+    "halts_are_forgotten": 0,
+    "pauses_are_ignored": 1,
+    "queries_do_not_wait": 1,
+    "a_replaced_process_goes_on": 4,
+    "positions_are_not_protected": 0,
+    "an_orphaned_stop_stays": 1,
+    "limits_are_off": 1,
+    "a_forged_ticket_passes": 10,
+    "results_are_told_before_they_are_durable": 0,
+    "other_content_is_not_noticed": 0,
+    "a_foreign_order_is_cancelled": 0,
+    "commands_are_not_journalled": 0,
+    "emergencies_are_not_written": 3,
+    "the_book_runs_ahead_of_the_journal": 0,
+    "garbage_is_an_acknowledgement": 1,
+    "a_late_fill_is_dropped": 4,
+    "outside_changes_are_not_taken_over": 39,
+    "fees_in_base_are_forgotten": 0,
+    "the_canary": 0,
+}
+"""A seed that finds each of them."""
+
+
+def _async(value):
+    async def answer(*_args, **_kwargs):
+        return value
+
+    return answer
+
+
+def search(name, seeds=range(500)):
+    """Return the first seed that finds a defect, and what it breaks."""
+    for seed in seeds:
+        try:
+            with BUGS[name]():
+                report = simulate(seed)
+        except Exception as error:
+            return seed, f"raised {error!r}"
+        if not report.ok:
+            return seed, report.violation
+    return None, "not found"
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or BUGS:
+        print(name, *search(name), flush=True)
