@@ -204,7 +204,8 @@ class ProtectionKeeper:
             reason = "it could not be protected in time" if overdue else plan.reason
             return await self._flatten(symbol, instrument, reason)
         if plan.step is Step.WAIT:
-            left = self._naked_since[symbol] + self._place_within - loop.time()
+            # Never so short that the sum of floats leaves the moment just short of its end.
+            left = max(self._naked_since[symbol] + self._place_within - loop.time(), 0.01)
             await self.gateway.changes.until(plan.orders[0], lambda o: not is_unproven(o), left)
             return True
         if plan.step is Step.RESIZE:

@@ -1,0 +1,20 @@
+"""Seeds that once broke an invariant, with what was wrong in the library."""
+
+import pytest
+
+from execkit.testing.simulate import simulate
+
+ONCE_BROKEN = {
+    450: "the keeper waited for a span that float sums kept just short of its end, and never settled",
+    503: "the same, after a restart",
+    235: "frozen queries: a position older than our own fills was taken over",
+    275: "an exit larger than what a late fill had left stayed open",
+    46: "a stop filled whole while its amendment was unanswered never ended",
+}
+
+
+@pytest.mark.parametrize("seed", ONCE_BROKEN)
+def test_a_seed_that_once_failed_holds(seed):
+    """The seed runs through, and its books and the venue's agree in the end."""
+    report = simulate(seed)
+    assert report.ok, f"{ONCE_BROKEN[seed]}: {report}"
