@@ -45,6 +45,7 @@ from execkit.model.records import (
 from execkit.model.result import ExecutionResult
 from execkit.model.signal import TradingSignal
 from execkit.model.ticket import OrderTicket
+from execkit.operations import unprotected
 from execkit.orders.book import Book
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
@@ -151,6 +152,19 @@ class Parts:
     def decode_signal(queued: SignalQueued) -> TradingSignal:
         """Return the signal that was queued."""
         return msgspec.json.decode(queued.signal, type=TradingSignal)
+
+    async def drain(self, under_way: list[asyncio.Future[ExecutionResult]], seconds: float) -> None:
+        """Give signals under way, and then what protects their fills, time to end."""
+        if under_way:
+            await asyncio.wait(under_way, timeout=seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                await self.desk.keeper.idle()
+        except TimeoutError:
+            for symbol in unprotected(self.desk.book):
+                self.recorder.alarm(
+                    "STOPPED_UNPROTECTED", f"{symbol} has no stop while nothing runs", symbol=symbol
+                )
 
     async def close(self) -> None:
         """End the tasks, make the journal durable and close the venue; each step is tried."""

@@ -146,16 +146,14 @@ class ExecutionEngine:
             raise
 
     async def stop(self, *, drain: float = 10.0) -> None:
-        """Take no more signals, give those under way *drain* seconds, and close everything in order."""
+        """Take no more signals, give those under way, then protection and observers, *drain* seconds, and close."""
         if not self._running:
             return
         self._stopping = True
-        under_way = [future for _, future in self._in_flight.values()]
-        if under_way:
-            await asyncio.wait(under_way, timeout=drain)
+        await self.parts.drain([future for _, future in self._in_flight.values()], drain)
         self._running = False
         await self.parts.close()
-        await self.events.idle()
+        await self.events.close(drain)
 
     async def __aenter__(self) -> Self:
         await self.start()

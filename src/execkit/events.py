@@ -67,9 +67,19 @@ class Subscription:
                 answer = self._callback(event)
                 if inspect.isawaitable(answer):
                     await answer
-            except Exception:
+            except Exception as error:  # noqa: BLE001 - no traceback: rendering one takes longer than an order
                 self.failures += 1
-                log.exception("events.subscriber_failed", subscriber=repr(self._callback))
+                log.warning(
+                    "events.subscriber_failed", subscriber=repr(self._callback), error=repr(error)
+                )
+
+    async def cut(self) -> None:
+        """End a delivery that does not end by itself; what is in line is dropped."""
+        self._queue.clear()
+        if self._task is not None and not self._task.done():
+            log.warning("events.subscriber_cut_off", subscriber=repr(self._callback))
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
     async def idle(self) -> None:
         """Wait until everything in line was delivered."""
@@ -117,3 +127,12 @@ class EventBus:
         """Wait until every subscription has worked off its queue."""
         for subscription in list(self._subscriptions):
             await subscription.idle()
+
+    async def close(self, seconds: float) -> None:
+        """Give the observers some time to work off their queues; an observer that hangs is cut off."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.idle()
+        except TimeoutError:
+            for subscription in list(self._subscriptions):
+                await subscription.cut()

@@ -7,6 +7,7 @@ import asyncio
 from execkit.handlers.desk import Desk
 from execkit.model.order import OrderRole
 from execkit.model.records import SymbolBlocked, TradingState, TradingStateChanged
+from execkit.orders.book import Book
 from execkit.orders.manager import ManagedOrder
 
 
@@ -73,3 +74,12 @@ async def resume(desk: Desk, *, actor: str, symbol: str | None) -> None:
     for blocked in [s for s in desk.book.blocked if symbol in (None, s)]:
         recorder.record(SymbolBlocked(symbol=blocked, blocked=False, cause=f"released by {actor}"))
     await recorder.settle()
+
+
+def unprotected(book: Book) -> list[str]:
+    """Return the symbols whose position has a stop price and no stop that may be live."""
+    return [
+        symbol
+        for symbol, position in book.positions.open.items()
+        if position.stop_loss is not None and book.working_stop(symbol) is None
+    ]

@@ -116,8 +116,8 @@ class Upkeep:
             await desk.recorder.settle()
         except JournalCommitError as error:
             log.warning("journal.unavailable", error=str(error))
-        except Exception:
-            log.exception("stream.update_failed", update=repr(update))
+        except Exception as error:  # noqa: BLE001 - the stream goes on
+            log.error("stream.update_failed", update=repr(update), error=repr(error))  # noqa: TRY400
             desk.reconciler.verify_soon(getattr(update, "symbol", ""))
 
     # -- the period ------------------------------------------------------------------------------------

@@ -537,6 +537,88 @@ def test_base_fee_makes_the_stop_smaller() -> None:
     play(body, instruments=[instrument])
 
 
+def test_stopping_waits_for_the_stop_on_its_way() -> None:
+    """Leaving right after the fill leaves no naked position: the protective stop rests at the venue."""
+
+    async def main(clock: VirtualClock) -> None:
+        venue = MockExchange(clock=clock, latency=timedelta(milliseconds=50))
+        async with ExecutionEngine(venue, journal=None, clock=clock, currency="USDT") as engine:
+            result = await engine.submit(buy())
+        [stop] = venue.core.open_orders(None)
+        assert result.outcome is Outcome.FILLED
+        assert (stop.type, stop.quantity) == (OrderType.STOP, result.filled)
+        assert engine.book.working_stop(BTC) is not None
+
+    run_virtual(main)
+
+
+def test_stopping_says_what_it_leaves_unprotected() -> None:
+    """When protection does not come about in the time to drain, an alarm names the symbol."""
+
+    async def body(engine: ExecutionEngine, _venue: MockExchange, _clock: VirtualClock) -> None:
+        await engine.submit(buy())
+        await engine.stop(drain=0.5)
+        assert [a.symbol for a in engine.book.alarms if a.code == "STOPPED_UNPROTECTED"] == [BTC]
+
+    play(
+        body,
+        Fault(on="place", kind="not_sent", only=lambda request: request.type is OrderType.STOP),
+    )
+
+
+def test_hanging_subscriber_does_not_hold_up_the_stop() -> None:
+    """An observer that never returns is cut off after the time to drain."""
+
+    async def body(engine: ExecutionEngine, _venue: MockExchange, _clock: VirtualClock) -> None:
+        async def never(_event: Event) -> None:
+            await asyncio.Event().wait()
+
+        engine.events.subscribe(OrderFilled, never)
+        await engine.submit(buy())
+        began = asyncio.get_running_loop().time()
+        await engine.stop(drain=2)
+        assert asyncio.get_running_loop().time() - began < 5
+
+    play(body)
+
+
+def test_resting_limit_exit_is_held_as_the_target() -> None:
+    """A limit exit above the market never takes the stop's place; the touch closes the position."""
+
+    async def body(engine: ExecutionEngine, venue: MockExchange, _clock: VirtualClock) -> None:
+        await engine.submit(buy())
+        await engine.desk.keeper.idle()
+        result = await engine.submit(sell(limit_price=D(42_300)))
+        assert result.outcome is Outcome.WORKING
+        assert "held as the target at 42300" in result.reason
+        stop = engine.book.working_stop(BTC)
+        assert stop is not None
+        assert stop.quantity == engine.positions[BTC].quantity
+        part = await engine.submit(sell(limit_price=D(42_300), quantity=D("0.1")))
+        assert part.denial is not None
+        assert part.denial.code is DenialCode.ORDER_TYPE_UNSUPPORTED
+        venue.set_price(BTC, D(42_300))
+        await asyncio.sleep(1)
+        await engine.desk.keeper.idle()
+        assert engine.positions == {}
+        assert await venue.open_orders() == []
+
+    play(body)
+
+
+def test_strategy_preset_asks_for_strength() -> None:
+    """`RiskLimits.strategy()` denies what is weaker than 70, whatever validation lets pass."""
+
+    async def body(engine: ExecutionEngine, _venue: MockExchange, _clock: VirtualClock) -> None:
+        weak = await engine.submit(buy(strength=69, take_profit=D(43_100)))
+        assert weak.denial is not None
+        assert str(weak.denial) == "SIGNAL_TOO_WEAK: strength=69, limit=70"
+        strong = await engine.submit(buy(strength=70, take_profit=D(43_100)))
+        assert strong.outcome is Outcome.FILLED
+
+    play(body, pipeline=chain(RiskLimits.strategy()))
+
+
 def test_blind_start_is_refused() -> None:
     """An engine that cannot read the venue does not start."""
 

@@ -107,7 +107,7 @@ class PaperExchange(SimulatedExchange):
         for symbol, price in self._prices.items():
             if symbol not in core.books:
                 core.set_price(symbol, price)
-        log.info(
+        log.debug(
             "paper.ledger_resumed",
             path=str(path),
             inputs=len(steps),

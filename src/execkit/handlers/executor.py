@@ -26,6 +26,7 @@ from execkit.errors import (
     RateLimitError,
 )
 from execkit.handlers.desk import Desk
+from execkit.handlers.holding import hold_as_target
 from execkit.model.denial import Denial, DenialCode
 from execkit.model.order import OrderRole, OrderState, OrderType, Side, TimeInForce
 from execkit.model.result import ExecutionResult, Outcome
@@ -113,6 +114,9 @@ class OrderExecutorHandler:
     async def __call__(self, ticket: OrderTicket, call_next: Next, /) -> ExecutionResult:
         """Send the ticket's order; go on with it, or say why there is none."""
         if ticket.is_reduction:
+            held = hold_as_target(self.desk, ticket)
+            if held is not None:
+                return held
             await self._stop_entering(ticket)
         try:
             ticket, sent = await self._execute(ticket)

@@ -151,6 +151,13 @@ class RiskManagementHandler:
     def _approve(self, ticket: OrderTicket, desk: Desk) -> OrderTicket | Denial:
         """Check everything and reserve, without waiting in between."""
         instrument, currency = ticket.instrument, ticket.account.currency
+        strength = ticket.signal.strength
+        if strength < self.limits.min_signal_strength:
+            return Denial.of(
+                DenialCode.SIGNAL_TOO_WEAK,
+                strength=strength,
+                limit=self.limits.min_signal_strength,
+            )
         if instrument.quote != currency:
             return Denial.of(DenialCode.CURRENCY_MISMATCH, quote=instrument.quote, account=currency)
         denial = (

@@ -27,7 +27,7 @@ from execkit.ids import random_id
 from execkit.journal.base import MemoryJournal
 from execkit.journal.fold import fold
 from execkit.model.denial import DenialCode
-from execkit.model.order import OrderEvent, OrderRole, OrderState, Side
+from execkit.model.order import OrderEvent, OrderRole, OrderState, OrderType, Side
 from execkit.model.records import OrderChanged, TradingState
 from execkit.model.result import ExecutionResult
 from execkit.model.signal import TradingSignal
@@ -249,11 +249,14 @@ class PipelineMachine(Machine):
             return
         if self.engine.trading_state is TradingState.HALTED:
             return  # a person was called
-        # An exit that rests at a limit holds what a stop would have to hold, so it counts in its place.
-        guards = (OrderRole.STOP, OrderRole.EXIT, OrderRole.FLATTEN)
-        covered = sum((o.remaining for o in self._orders() if o.role in guards), ZERO)
+        # What closes at the market holds what a stop would have to hold; an exit that rests does not.
+        covered = sum((o.remaining for o in self._orders() if _guards(o)), ZERO)
         lot = self.exchange.core.instrument(self.symbol).lot_size
         assert abs(held) - covered < lot, f"of {held} only {covered} is protected"
+
+
+def _guards(order: ManagedOrder) -> bool:
+    return order.role.is_reduction and order.type in (OrderType.STOP, OrderType.MARKET)
 
 
 def _may_add(order: ManagedOrder) -> bool:
