@@ -32,6 +32,8 @@ class Intake:
         """Fetches executions that the venue counts and we do not know."""
         self.foreign_hook: Callable[[], None] = lambda: None
         """Called when the stream has told of an order that is not ours."""
+        self._doubts: dict[str, str] = {}
+        """What was wrong with the last report on an order, so that a person is told of each thing once."""
         self._missing: dict[str, Decimal] = {}
         """How much the venue had filled when a person was told that executions are missing, by order."""
 
@@ -45,14 +47,12 @@ class Intake:
             return None
         problem = problem_with(order, report)
         if problem is not None:
-            self.recorder.alarm(
-                "REPORT_DOUBTFUL",
-                f"a report on {order.client_order_id} {problem}",
-                symbol=order.symbol,
-                client_order_id=order.client_order_id,
-            )
+            if self._doubts.get(order.client_order_id) != problem:
+                self._doubts[order.client_order_id] = problem
+                self._alarm_on(order, "REPORT_DOUBTFUL", f"a report on it {problem}")
             self.recorder.anomaly_hook(order.symbol, order.client_order_id)
             return order
+        self._doubts.pop(order.client_order_id, None)
         late = order.state is OrderState.PRESUMED_ABSENT
         reading = read_report(order, report, source)
         for change in reading.before:
@@ -65,12 +65,7 @@ class Intake:
             if not order.is_closed:
                 self.recorder.record(change)
         if late and order.state is not OrderState.PRESUMED_ABSENT:
-            self.recorder.alarm(
-                "LATE_SIGHT",
-                f"{order.client_order_id} was presumed absent and is {order.state}",
-                symbol=order.symbol,
-                client_order_id=order.client_order_id,
-            )
+            self._alarm_on(order, "LATE_SIGHT", f"was presumed absent and is {order.state}")
         return order
 
     def _is_malformed(self, problem: str | None) -> bool:
@@ -127,6 +122,8 @@ class Intake:
             if order.symbol not in self.book.blocked:
                 cause = f"{order.client_order_id}: {text}"
                 self.recorder.record(SymbolBlocked(symbol=order.symbol, blocked=True, cause=cause))
+        elif was is OrderState.PRESUMED_ABSENT:
+            self._alarm_on(order, "LATE_SIGHT", f"was presumed absent and is {order.state}")
         elif was.is_closed or fill.replaces is not None:
             self._alarm_on(order, "LATE_FILL", f"filled {plain(fill.quantity)} when it was {was}")
         return True

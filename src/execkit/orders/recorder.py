@@ -62,6 +62,7 @@ class Recorder:
         self.bus = bus
         self._listeners: list[Listener] = []
         self._pending: deque[tuple[int, Event]] = deque()
+        self._has_failed = False
         self.anomaly_hook: Callable[[str, str], None] = _ignore
 
     def listen(self, listener: Listener) -> None:
@@ -103,10 +104,28 @@ class Recorder:
 
         Raises `JournalCommitError` when it cannot be made durable; the observers are told nothing then.
         """
-        await self.journal.commit()
+        try:
+            await self.journal.commit()
+        except JournalCommitError as error:
+            self._tell_alarms(str(error))
+            raise
         pending = self._pending
         while pending and pending[0][0] <= self.journal.committed_seq:
             self.bus.publish(pending.popleft()[1])
+
+    def _tell_alarms(self, reason: str) -> None:
+        """Tell a person what cannot be made durable any more: for an alarm that is no reason to wait."""
+        if not self._has_failed:
+            self._has_failed = True
+            log.error("journal.unavailable", error=reason)
+            self.bus.publish(
+                SystemError(at=self.clock.now(), code="JOURNAL_UNAVAILABLE", text=reason)
+            )
+        kept = [(seq, event) for seq, event in self._pending if not isinstance(event, SystemError)]
+        for _, event in self._pending:
+            if isinstance(event, SystemError):
+                self.bus.publish(event)
+        self._pending = deque(kept)
 
     async def try_settle(self) -> bool:
         """Do as `settle`, where what was done stands anyway; return False when it is not durable."""
@@ -173,12 +192,15 @@ class Recorder:
             self._queue(seq, TradingStateSet(at=at, state=record.state.value, cause=record.cause))
 
     def _queue(self, seq: int, event: Event) -> None:
-        self._pending.append((seq, event))
+        if self.journal.is_healthy:
+            self._pending.append((seq, event))
+        elif isinstance(event, SystemError):
+            self.bus.publish(event)
 
     def announce(self, event: Event) -> None:
         """Announce an event that no record makes by itself, after what was recorded before it is durable."""
         if self.bus.is_used:
-            self._pending.append((self.journal.last_seq, event))
+            self._queue(self.journal.last_seq, event)
 
     def _queue_position(
         self, record: Filled, before: Position | None, at: datetime, seq: int

@@ -46,6 +46,9 @@ _QUIET: Final = timedelta(seconds=2)
 """A symbol whose orders moved within this time is not compared: the venue's books may lag behind its fills."""
 
 
+_LONGEST_WAIT: Final = 15.0
+"""Seconds between two passes of which each gives reason for the next."""
+
 _UNANSWERED: Final = frozenset({OrderState.NEW, OrderState.SUBMITTED, OrderState.PENDING_AMEND})
 _UNSETTLED: Final = frozenset({OrderState.NEW, OrderState.SUBMITTED, OrderState.IN_DOUBT})
 _RESTING: Final = frozenset(
@@ -80,6 +83,7 @@ class Reconciler:
         self._lock = asyncio.Lock()
         self._verifying: asyncio.Task[None] | None = None
         self._suspects: set[str] = set()
+        self._suspicions = 0
         self._stopped = False
         self._unexplained: dict[str, Decimal] = {}
         """Differences of positions that the last pass found, by symbol."""
@@ -345,15 +349,19 @@ class Reconciler:
         if self._stopped:
             return
         self._suspects.add(symbol)
+        self._suspicions += 1
         if self._verifying is None or self._verifying.done():
             self._verifying = asyncio.get_running_loop().create_task(self._verify())
 
     async def _verify(self) -> None:
+        # Long enough for the venue's books to catch up with its fills; longer while a pass only raises suspicion anew.
+        at_first = wait = _QUIET.total_seconds() + 0.1
         while self._suspects:
             self._suspects.clear()
-            # Long enough for the venue's books to catch up with its fills.
-            await asyncio.sleep(_QUIET.total_seconds() + 0.1)
+            await asyncio.sleep(wait)
+            before = self._suspicions
             await self.try_run()
+            wait = at_first if self._suspicions == before else min(wait * 2, _LONGEST_WAIT)
 
     async def try_run(self) -> bool:
         """Make a pass; return False, and log why, when the venue cannot be read."""

@@ -46,8 +46,12 @@ async def test_a_report_that_cannot_be_true_is_an_alarm_and_a_question(make):
     assert order.state is OrderState.ACCEPTED
     (alarm,) = bench.journal.records(Alarm)
     assert (alarm.code, alarm.client_order_id) == ("REPORT_DOUBTFUL", "o1")
-    assert alarm.text == "a report on o1 has quantity 2 instead of 1"
+    assert alarm.text == "o1: a report on it has quantity 2 instead of 1"
     assert asked == [(BTC, "o1")]
+    for told in (lie, report(order, OrderState.FILLED, quantity=D(3)), report(order), lie):
+        await bench.gateway.absorb(told, Source.STREAM)
+    assert bench.alarms == ["REPORT_DOUBTFUL"] * 3, "each thing once, until there is a good report"
+    assert len(asked) == 4
 
 
 @virtual
@@ -125,7 +129,24 @@ async def test_a_late_sight_is_an_alarm(make):
     bench, order, _ = known(make, OrderState.PRESUMED_ABSENT)
     await bench.gateway.absorb(report(order, OrderState.REJECTED, venue_order_id=""), "stream")
     assert order.state is OrderState.REJECTED
-    assert bench.book.alarms[0].text == "o1 was presumed absent and is rejected"
+    assert bench.book.alarms[0].text == "o1: was presumed absent and is rejected"
+
+
+@pytest.mark.parametrize("by", ["fill", "report"])
+@virtual
+async def test_a_late_sight_by_a_fill_is_an_alarm(make, by):
+    """The position is there, and somebody is told once."""
+    bench, order, _ = known(make, OrderState.PRESUMED_ABSENT)
+    done = fill("a", quantity="0.4", venue_id="v1")
+    if by == "fill":
+        assert bench.take(done)
+    else:
+        told = report(
+            order, OrderState.PARTIALLY_FILLED, venue_order_id="v1", fills=(done,), filled=D("0.4")
+        )
+        await bench.gateway.absorb(told, Source.STREAM)
+    assert order.state is OrderState.PARTIALLY_FILLED
+    assert bench.alarms == ["LATE_SIGHT"]
 
 
 # -- fills ---------------------------------------------------------------------------------------------

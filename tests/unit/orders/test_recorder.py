@@ -116,11 +116,11 @@ async def test_observers_hear_only_what_is_durable(make):
         await bench.recorder.settle()
     assert not await bench.recorder.try_settle()
     await bench.quiet()
-    assert bench.events == []
+    assert [event.code for event in bench.events] == ["JOURNAL_UNAVAILABLE"]
     bench.journal.fails = False
     assert await bench.recorder.try_settle()
     await bench.quiet()
-    (placed,) = bench.events
+    placed = bench.events[1]
     assert isinstance(placed, OrderPlaced)
     assert (placed.client_order_id, placed.venue_order_id, placed.symbol) == ("o1", "v", BTC)
 
@@ -285,6 +285,24 @@ async def test_alarms_and_states_are_announced(make):
     assert isinstance(events[0], SystemError)
     assert isinstance(events[1], TradingStateSet)
     assert (events[1].state, events[1].cause) == ("reducing", "loss")
+
+
+@virtual
+async def test_alarms_are_told_though_they_cannot_be_kept(make):
+    """When the journal is gone a person hears so, and hears every alarm; nothing else is told, and nothing piles up."""
+    bench = make()
+    bench.recorder.record(intent())
+    bench.recorder.alarm("FIRST", "before the failure was known")
+    bench.recorder.record(changed("accept"))
+    bench.journal.fails = True
+    for _ in range(2):
+        assert not await bench.recorder.try_settle()
+    bench.recorder.alarm("SECOND", "after it")
+    bench.recorder.record(changed("cancel"))
+    await bench.quiet()
+    assert [event.code for event in bench.events] == ["JOURNAL_UNAVAILABLE", "FIRST", "SECOND"]
+    assert bench.events[0].text == "the disk is full"
+    assert len(bench.recorder._pending) == 1
 
 
 @virtual

@@ -298,7 +298,7 @@ async def test_a_difference_that_changes_is_looked_at_again(make):
     bench.venue.held = D(3)
     await bench.quiet(2.5)
     assert bench.book.positions.quantity(BTC) == 0
-    await bench.quiet(2.5)
+    await bench.quiet(4.5)
     assert bench.book.positions.quantity(BTC) == 3
 
 
@@ -660,6 +660,24 @@ async def test_suspicions_share_one_pass(make):
     await asyncio.sleep(30)
     assert bench.reconciler.passes == 3, "the one that came while the first was waited for"
     assert now() > began
+
+
+@virtual
+async def test_a_suspicion_that_each_pass_renews_is_looked_at_less_and_less_often(make):
+    """A venue that goes on telling nonsense is asked at growing intervals, and at once when it has stopped."""
+    bench = await started(make())
+    order = (await bench.gateway.send(entry())).order
+    bench.venue.always("open_orders", lambda _symbol: [report(order, quantity=D(7))])
+    await bench.reconciler.run()
+    await bench.quiet(120)
+    assert 9 <= bench.reconciler.passes <= 12
+    assert bench.alarms == ["REPORT_DOUBTFUL"]
+    bench.venue.always("open_orders")
+    await bench.quiet(60)
+    passes = bench.reconciler.passes
+    bench.reconciler.verify_soon(BTC)
+    await bench.quiet(2.2)
+    assert bench.reconciler.passes == passes + 1
 
 
 @virtual
