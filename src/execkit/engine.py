@@ -225,6 +225,10 @@ class ExecutionEngine:
     async def _from_orders(self, signal: TradingSignal, signal_id: str) -> ExecutionResult | None:
         """Return what became of a signal whose process ended before its caller was told; None: send it."""
         orders = self.orders.revisions(signal_id)
+        roles = (OrderRole.ENTRY, OrderRole.EXIT)
+        if not orders and any(self.book.next_revision(signal_id, role) for role in roles):
+            # It had an order that is no longer in memory.
+            return self._denied(signal, Denial.of(DenialCode.DUPLICATE_SIGNAL, signal_id=signal_id))
         if orders and orders[-1].state is OrderState.IN_DOUBT:
             await self.desk.resolver.settled(orders[-1], _DOUBT_SECONDS)
         if not orders or orders[-1].state in (OrderState.FAILED, OrderState.PRESUMED_ABSENT):
@@ -305,16 +309,7 @@ class ExecutionEngine:
         """Run a signal that waited for its market."""
         if queued.signal_id in self._in_flight:
             return  # the chain that put it in the queue has not ended yet
-        recorder = self.desk.recorder
-        recorder.record(
-            SignalQueued(
-                signal_id=queued.signal_id,
-                signal_digest=queued.signal_digest,
-                symbol=queued.symbol,
-                signal=queued.signal,
-                queued=False,
-            )
-        )
+        # It leaves the queue with its new intent or its result, so nothing between can lose it.
         signal = self.parts.decode_signal(queued)
         await self._run(signal, queued.signal_id, queued.signal_digest, queued=True)
 

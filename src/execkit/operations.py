@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+from msgspec.structs import replace
+
 from execkit.handlers.desk import Desk
 from execkit.model.order import OrderRole
 from execkit.model.records import SymbolBlocked, TradingState, TradingStateChanged
+from execkit.model.result import Outcome
 from execkit.orders.book import Book
 from execkit.orders.manager import ManagedOrder
 
@@ -32,6 +35,7 @@ async def cancel_all(
     desk: Desk, symbol: str | None, *, include_protection: bool
 ) -> list[ManagedOrder]:
     """Cancel open orders of ours all at once; return those that were asked to end."""
+    take_from_queue(desk, symbol, "cancel-all")
     orders = [
         order
         for order in list(desk.book.orders.active.values())
@@ -47,6 +51,7 @@ async def cancel_all(
 
 async def flatten(desk: Desk, symbol: str | None) -> bool:
     """Cancel entries, then close positions at the market; return whether every closing order is out."""
+    take_from_queue(desk, symbol, "flatten")
     entries = [
         order
         for order in list(desk.book.orders.active.values())
@@ -62,6 +67,16 @@ async def flatten(desk: Desk, symbol: str | None) -> bool:
     )
     await desk.recorder.settle()
     return all(answer is True for answer in done)
+
+
+def take_from_queue(desk: Desk, symbol: str | None, reason: str) -> None:
+    """End the signals that wait for their market to open; who asks again is told that they were cancelled."""
+    for queued in [q for q in desk.book.queued.values() if symbol in (None, q.symbol)]:
+        told = desk.book.signals[queued.signal_id].result
+        if told is None:
+            desk.recorder.record(replace(queued, queued=False))
+        else:
+            desk.recorder.record(replace(told, outcome=Outcome.CANCELLED, reason=reason))
 
 
 async def resume(desk: Desk, *, actor: str, symbol: str | None) -> None:

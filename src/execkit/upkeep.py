@@ -148,7 +148,8 @@ class Upkeep:
                 log.warning("market.status_failed", symbol=queued.symbol, error=repr(error))
                 continue
             if status.is_open:
-                await self._resubmit(queued)
+                # In a task of its own: a chain may take long, and the period must not wait for it.
+                self.spawn(self._resubmit(queued), "queued signal")
 
     # -- time-outs -------------------------------------------------------------------------------------
 

@@ -40,13 +40,14 @@ from execkit.model.events import (
 from execkit.model.market import Quote
 from execkit.model.order import OrderRole, OrderState, OrderType, Side, TimeInForce
 from execkit.model.records import SignalQueued, TradingState
-from execkit.model.result import Outcome
+from execkit.model.result import ExecutionResult, Outcome
 from execkit.model.signal import TradingSignal
-from execkit.pipeline import ExecutionPipeline
+from execkit.model.ticket import OrderTicket
+from execkit.pipeline import ExecutionPipeline, Next, handler
 from execkit.risk.limits import RiskLimits
 from execkit.risk.sizing import FixedQuantity
 from execkit.testing import Fault, FaultScript, MockExchange
-from execkit.virtual_time import VirtualClock, run_virtual
+from execkit.virtual_time import DEFAULT_START, VirtualClock, run_virtual
 
 BTC = "BTC/USDT"
 D = Decimal
@@ -348,6 +349,73 @@ def test_closed_market_queues_the_signal_until_it_opens() -> None:
         assert told.outcome is Outcome.FILLED
 
     play(body, Fault(on="place", kind="error", nth=1, error=MarketClosedError("closed")))
+
+
+def test_queued_signal_survives_a_stop_while_it_is_being_sent_again() -> None:
+    """A signal told QUEUED leaves the queue with its intent or result only: a stop in between loses nothing."""
+
+    @handler
+    async def slow(ticket: OrderTicket, call_next: Next) -> ExecutionResult:
+        if ticket.created_at > DEFAULT_START + timedelta(seconds=30):
+            await asyncio.sleep(30)
+        return await call_next(ticket)
+
+    pipeline = chain().insert(slow, before=OrderExecutorHandler)
+
+    async def body(engine: ExecutionEngine, _venue: MockExchange, _clock: VirtualClock) -> None:
+        assert (await engine.submit(buy(signal_id="q"))).outcome is Outcome.QUEUED
+        await asyncio.sleep(65)
+        await engine.stop(drain=5)
+        assert list(engine.book.queued) == ["q"]
+
+    fault = Fault(on="place", kind="error", nth=1, error=MarketClosedError("closed"))
+    play(body, fault, pipeline=pipeline)
+
+
+def test_cancel_all_empties_the_queue() -> None:
+    """What waits for the open is cancelled too, and who asks again is told so."""
+
+    async def body(engine: ExecutionEngine, venue: MockExchange, _clock: VirtualClock) -> None:
+        await engine.submit(buy(signal_id="q"))
+        await engine.cancel_all()
+        assert engine.book.queued == {}
+        await asyncio.sleep(120)
+        assert len(venue.received) == 1
+        assert (await engine.submit(buy(signal_id="q"))).outcome is Outcome.CANCELLED
+
+    play(body, Fault(on="place", kind="error", nth=1, error=MarketClosedError("closed")))
+
+
+def test_signal_whose_order_has_left_memory_is_not_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Closed orders are forgotten after a while; that an order existed is not."""
+    monkeypatch.setattr("execkit.orders.manager.KEEP_CLOSED", 2)
+
+    async def body(engine: ExecutionEngine, venue: MockExchange, _clock: VirtualClock) -> None:
+        tell = engine._tell
+
+        async def interrupted(_result: ExecutionResult, _digest: str) -> ExecutionResult:
+            raise asyncio.CancelledError
+
+        engine._tell = interrupted  # type: ignore[method-assign]
+        with pytest.raises(asyncio.CancelledError):
+            await engine.submit(buy(signal_id="one"))
+        engine._tell = tell  # type: ignore[method-assign]
+        await engine.flatten()
+        await engine.desk.keeper.idle()
+        for _ in range(2):
+            await engine.submit(buy())
+            await engine.flatten()
+            await engine.desk.keeper.idle()
+        assert engine.orders.revisions("one") == []
+        entries = [r for r in venue.received if r.request.side is Side.BUY]
+        again = await engine.submit(buy(signal_id="one"))
+        assert again.denial is not None
+        assert again.denial.code is DenialCode.DUPLICATE_SIGNAL
+        assert len([r for r in venue.received if r.request.side is Side.BUY]) == len(entries) == 3
+
+    play(body)
 
 
 def test_resting_limit_order_returns_working_and_times_out() -> None:

@@ -37,6 +37,7 @@ from execkit.model.records import (
     TradingState,
     TradingStateChanged,
 )
+from execkit.model.result import Outcome
 from execkit.numbers import MONEY, ZERO
 from execkit.orders.manager import ManagedOrder, OrderManager
 from execkit.orders.positions import Origin, PositionBook, PositionExport, net_effect, split_symbol
@@ -117,8 +118,6 @@ class Book:
         self.foreign: dict[str, OrderReport] = {}
         """Open venue orders that are not ours, by venue order id; not journalled."""
         self._results: deque[str] = deque()
-
-    # -- reading ---------------------------------------------------------------------------------------
 
     @property
     def trading_state(self) -> TradingState:
@@ -270,6 +269,7 @@ class Book:
         key = f"{record.parent}/{record.role}"
         self.revisions[key] = max(self.revisions.get(key, 0), record.revision + 1)
         if record.signal_id is not None and record.signal_digest is not None:
+            self.queued.pop(record.signal_id, None)
             self._signal(record.signal_id, record.signal_digest)
 
     def _signal(self, signal_id: str, digest: str) -> SignalEntry:
@@ -286,6 +286,8 @@ class Book:
     def _result(self, record: SignalResult) -> None:
         # Not before: a kill between intent and send leaves an order that nobody would send.
         self.owed.pop(record.signal_id, None)
+        if record.outcome is not Outcome.QUEUED:
+            self.queued.pop(record.signal_id, None)
         entry = self._signal(record.signal_id, record.signal_digest)
         if entry.result is None:
             self._results.append(record.signal_id)
@@ -339,8 +341,6 @@ class Book:
         # A bar that began before the position may have its extreme from then.
         if position is not None and began >= position.opened_at:
             self.positions.see_bar(record.symbol, record.high, record.low)
-
-    # -- snapshot --------------------------------------------------------------------------------------
 
     def snapshot(self) -> bytes:
         """Return the whole state, so that a start need not read the whole history."""
