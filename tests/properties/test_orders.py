@@ -5,12 +5,12 @@ from decimal import Decimal
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.orders import AT, BTC, changed, fill, filled, intent, order
+from tests.support.orders import AT, BTC, ask, changed, fill, filled, intent, order
 
 from execkit.errors import InvalidTransitionError
 from execkit.model.instrument import Instrument
 from execkit.model.order import OrderEvent, OrderRole, OrderState, Side
-from execkit.model.records import Filled
+from execkit.model.records import CommandSent, Filled
 from execkit.orders.book import Book
 from execkit.orders.commands import Reduction
 from execkit.orders.proofs import fit_reduction, reducible, reduction_intent
@@ -21,10 +21,8 @@ events = st.sampled_from(
 )
 parts = st.integers(1, 30).map(lambda n: fill(f"t{n}", quantity=Decimal(n) / 10))
 amounts = st.integers(1, 60).map(lambda n: Decimal(n) / 10)
-changes = st.builds(
-    lambda event, size: changed(event, quantity=size),
-    st.sampled_from([OrderEvent.ASK_AMEND, OrderEvent.AMEND]),
-    amounts,
+changes = amounts.map(lambda size: changed(OrderEvent.AMEND, quantity=size)) | amounts.map(
+    lambda size: CommandSent(client_order_id="o1", command="amend", quantity=size)
 )
 
 
@@ -39,6 +37,9 @@ def test_only_edges_of_the_table_are_taken(steps):
                 continue
             subject.execute(step, AT)
             assert subject.state in set(TRANSITIONS[state].values())
+        elif isinstance(step, CommandSent):
+            subject.change(step, AT)
+            assert subject.state is state
         elif step.event in TRANSITIONS[state]:
             subject.change(step, AT)
             reached = {
@@ -122,6 +123,6 @@ def _let_happen(book, key, fate, share):
     if fate == "grow":
         room = reducible(book, BTC, subject.side, replaces=(key,))
         book.apply(changed("accept", key), AT)
-        book.apply(changed("ask_amend", key, quantity=room), AT)
+        ask(subject, quantity=room)
     elif fate not in ("submit", "replace"):
         book.apply(changed(fate, key), AT)

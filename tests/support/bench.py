@@ -102,10 +102,17 @@ class Bench:
         await self.resolver.stop()
 
     async def restart(self, **options):
-        """End this process between two steps, and return the next one on the same journal and venue."""
+        """End this process between two steps, and return the next one on the same journal and venue.
+
+        Where the journal could not commit, what it lost is lost, and what was kept beside it is taken over.
+        """
         await self.stop()
         journal = SlowJournal()
         journal.entries = list(self.journal.entries)
+        if self.journal.fails:
+            del journal.entries[self.journal.committed :]
+            for entry_ in self.journal.emergencies:
+                journal.append(entry_.record, entry_.at)
         keeper = {"keeper": True} if self.keeper else {}
         book = fold(journal.entries)
         made = Bench(self.clock, self.venue, journal=journal, book=book, **keeper, **options)

@@ -84,7 +84,7 @@ def _event(draw, book, number, at):
     if not possible:
         return None
     event = draw(st.sampled_from(possible))
-    grows = event in (OrderEvent.ASK_AMEND, OrderEvent.AMEND)
+    grows = event is OrderEvent.AMEND
     return changed(
         event,
         order.client_order_id,
@@ -92,6 +92,19 @@ def _event(draw, book, number, at):
         reason=draw(st.sampled_from(["", "because"])),
         quantity=draw(_lots) if grows else None,
         stop_price=draw(st.none() | _prices) if grows else None,
+    )
+
+
+def _command(draw, book, number, at):
+    order = _some_order(draw, book)
+    if order is None:
+        return None
+    is_amend = draw(st.booleans())
+    return CommandSent(
+        client_order_id=order.client_order_id,
+        command="amend" if is_amend else "cancel",
+        quantity=draw(st.none() | _lots) if is_amend else None,
+        stop_price=draw(st.none() | _prices) if is_amend else None,
     )
 
 
@@ -187,7 +200,6 @@ def _rest(draw, book, number, at):
                 SymbolBlocked(symbol="BTC/USDT", blocked=False, cause="x"),
                 PlanChanged(plan=f"p{number % 3}", status="awaiting_entry"),
                 Alarm(code="X", text=f"n{number}"),
-                CommandSent(client_order_id="o1", command="cancel"),
                 RegistryChanged(name="f", action="registered", actor="a"),
             ]
         )
@@ -200,6 +212,7 @@ _MAKERS = [
     _event,
     _event,
     _event,
+    _command,
     _fill,
     _fill,
     _fill,

@@ -14,7 +14,7 @@ from execkit.model.order import (
     Side,
     TimeInForce,
 )
-from execkit.model.records import Filled, Intent, OrderChanged, Source
+from execkit.model.records import CommandSent, Filled, Intent, OrderChanged, Source
 from execkit.orders.manager import ManagedOrder
 
 AT = datetime(2024, 1, 1, tzinfo=UTC)
@@ -79,6 +79,14 @@ def changed(event, order_id="o1", **details):
         source=details.pop("source", Source.STREAM),
         **details,
     )
+
+
+def ask(order, **wanted):
+    """Ask for a change of an order, as the gateway does."""
+    values = {name: Decimal(value) for name, value in wanted.items()}
+    key = order.client_order_id
+    order.change(CommandSent(client_order_id=key, command="amend", **values), AT)
+    order.change(changed("ask_amend", key), AT)
 
 
 def fill(

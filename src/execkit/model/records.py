@@ -229,12 +229,19 @@ class RegistryChanged(_Record, frozen=True, kw_only=True, tag="registry"):
 
 
 class CommandSent(_Record, frozen=True, kw_only=True, tag="command"):
-    """A cancel or amend is about to be sent; committed before the send."""
+    """A cancel or amend is about to be sent; committed before the send.
+
+    It says all that is asked, because it may be all that is left: in the emergency file, when the journal has failed.
+    """
 
     client_order_id: str
     command: str
     reason: str = ""
     command_hash: str = ""
+    quantity: Decimal | None = None
+    """New quantity that an amend asks for; None leaves it."""
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
 
 
 Record = (

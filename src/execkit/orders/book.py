@@ -23,6 +23,7 @@ from execkit.model.records import (
     Alarm,
     BalancesSeen,
     BarClosed,
+    CommandSent,
     EquityMarked,
     ExternalChange,
     Filled,
@@ -221,7 +222,7 @@ class Book:
         match record:
             case Filled():
                 self._fill(record, at)
-            case OrderChanged():
+            case OrderChanged() | CommandSent():
                 self.orders.apply(record, at)
             case Intent():
                 self._intend(record, at)
@@ -259,7 +260,7 @@ class Book:
             case Alarm():
                 self.alarms.append(record)
             case _:
-                pass  # commands and registrations are evidence only
+                pass  # registrations are evidence only
 
     def _intend(self, record: Intent, at: datetime) -> None:
         known = self.orders.get(record.request.client_order_id)

@@ -13,7 +13,6 @@ from decimal import Decimal
 from typing import Final
 
 import structlog
-from msgspec.structs import replace
 
 from execkit.errors import (
     AuthenticationError,
@@ -73,6 +72,7 @@ class OrderChanger:
         if order.is_closed:
             return order
         asked = order.record_of(OrderEvent.ASK_CANCEL, Source.CHAIN, reason)
+        command = _command(order, "cancel", reason)
         if order.state in _NOT_YET:
             self.recorder.record(asked)
             if order.state is OrderState.NEW:
@@ -81,7 +81,7 @@ class OrderChanger:
             await self.recorder.try_settle()
             return order
         try:
-            if not await self._announce("cancel", order, asked):
+            if not await self._announce(command, order, asked):
                 return order
             async with asyncio.timeout(self._timeout):
                 report = await self.adapter.cancel_order(
@@ -122,14 +122,10 @@ class OrderChanger:
             )
         if order.state not in _AMENDABLE:
             return False
-        asked = replace(
-            order.record_of(OrderEvent.ASK_AMEND, Source.CHAIN, reason),
-            quantity=quantity,
-            limit_price=limit_price,
-            stop_price=stop_price,
-        )
+        asked = order.record_of(OrderEvent.ASK_AMEND, Source.CHAIN, reason)
+        command = _command(order, "amend", reason, quantity, limit_price, stop_price)
         try:
-            if not await self._announce("amend", order, asked):
+            if not await self._announce(command, order, asked):
                 return False
             async with asyncio.timeout(self._timeout):
                 report = await self.adapter.amend_order(
@@ -157,30 +153,19 @@ class OrderChanger:
                 self._doubt(order)
         return order.asked is None and order.state in _AMENDABLE
 
-    async def _announce(self, command: str, order: ManagedOrder, asked: OrderChanged) -> bool:
+    async def _announce(
+        self, command: CommandSent, order: ManagedOrder, asked: OrderChanged
+    ) -> bool:
         """Make a command durable, somewhere, and wait for the venue's pause to end; return whether it may leave."""
         recorder = self.recorder
         if not recorder.journal.is_current:
             return False
-        record = CommandSent(
-            client_order_id=order.client_order_id,
-            command=command,
-            reason=asked.reason,
-            command_hash=content_digest(
-                command,
-                order.client_order_id,
-                order.venue_order_id,
-                asked.quantity,
-                asked.limit_price,
-                asked.stop_price,
-            ),
-        )
-        recorder.record(record)
+        recorder.record(command)
         recorder.record(asked)
         try:
             await recorder.settle()
         except JournalCommitError as error:
-            if not recorder.keep_apart(record):
+            if not recorder.keep_apart(command):
                 self._refuse(order, error)
                 return False
         await self.pace.turn()
@@ -214,6 +199,27 @@ class OrderChanger:
             self.pace.note(error)
         elif isinstance(error, AuthenticationError):
             self._halt(f"the venue refused our key: {error}")
+
+
+def _command(
+    order: ManagedOrder,
+    command: str,
+    reason: str,
+    quantity: Decimal | None = None,
+    limit_price: Decimal | None = None,
+    stop_price: Decimal | None = None,
+) -> CommandSent:
+    """Return the record of a command, with everything that it asks for."""
+    key, venue_id = order.client_order_id, order.venue_order_id
+    return CommandSent(
+        client_order_id=key,
+        command=command,
+        reason=reason,
+        command_hash=content_digest(command, key, venue_id, quantity, limit_price, stop_price),
+        quantity=quantity,
+        limit_price=limit_price,
+        stop_price=stop_price,
+    )
 
 
 def _is_definite(error: ExchangeError) -> bool:

@@ -20,7 +20,7 @@ from execkit.model.order import (
     OrderType,
     Side,
 )
-from execkit.model.records import Filled, Intent, OrderChanged, Source
+from execkit.model.records import CommandSent, Filled, Intent, OrderChanged, Source
 from execkit.numbers import MONEY, ZERO, plain
 from execkit.orders.states import next_state
 
@@ -57,7 +57,7 @@ class ManagedOrder(msgspec.Struct, eq=False, omit_defaults=True):
     """Last 20 failures."""
     cancel_asked: bool = False
     """Somebody wants it gone; the wish stays until it is."""
-    asked: OrderChanged | None = None
+    asked: CommandSent | None = None
     """The change that was asked for last and is not yet answered."""
     sent_at: datetime | None = None
     accepted_at: datetime | None = None
@@ -190,8 +190,13 @@ class ManagedOrder(msgspec.Struct, eq=False, omit_defaults=True):
             client_order_id=key, event=event, source=source, reason=reason, code=code
         )
 
-    def change(self, record: OrderChanged, at: datetime) -> None:
-        """Apply an event; raise `InvalidTransitionError` and change nothing when it cannot happen."""
+    def change(self, record: OrderChanged | CommandSent, at: datetime) -> None:
+        """Apply an event or a command; raise `InvalidTransitionError`, changing nothing, when it cannot happen."""
+        if isinstance(record, CommandSent):
+            # What is asked of the venue; whether it is done, the venue will show.
+            self.asked = record if record.command == "amend" else self.asked
+            self.cancel_asked = self.cancel_asked or record.command == "cancel"
+            return
         event = record.event
         after = next_state(self.state, event, filled_part=self.filled > ZERO)
         self._enter(after, at)
@@ -208,8 +213,6 @@ class ManagedOrder(msgspec.Struct, eq=False, omit_defaults=True):
             self.accepted_at = at
         elif event is OrderEvent.ASK_CANCEL:
             self.cancel_asked = True
-        elif event is OrderEvent.ASK_AMEND:
-            self.asked = record
         elif event is OrderEvent.AMEND:
             self.quantity = record.quantity or self.quantity
             self.limit_price = record.limit_price or self.limit_price
@@ -308,7 +311,9 @@ class OrderManager(Mapping[str, ManagedOrder]):
         row = self._reductions.get(symbol)
         return [order for order in row.values() if order.state.may_be_live] if row else []
 
-    def apply(self, record: Intent | OrderChanged | Filled, at: datetime) -> ManagedOrder | None:
+    def apply(
+        self, record: Intent | OrderChanged | CommandSent | Filled, at: datetime
+    ) -> ManagedOrder | None:
         """Apply one record and return its order, or None when the order is not in memory.
 
         Raises `InvalidTransitionError` for an impossible event; nothing is changed then.

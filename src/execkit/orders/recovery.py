@@ -361,7 +361,9 @@ class Reconciler:
             await asyncio.sleep(wait)
             before = self._suspicions
             await self.try_run()
-            wait = at_first if self._suspicions == before else min(wait * 2, _LONGEST_WAIT)
+            # Without a stream nobody else would tell of a stop that is gone, so there the pace stays.
+            is_renewed = self.stream_is_live and self._suspicions != before
+            wait = min(wait * 2, _LONGEST_WAIT) if is_renewed else at_first
 
     async def try_run(self) -> bool:
         """Make a pass; return False, and log why, when the venue cannot be read."""

@@ -537,6 +537,43 @@ async def test_no_amendment_leaves_without_a_record(make):
     assert bench.venue.calls["amend_order"] == 1
 
 
+@pytest.mark.parametrize("intent_too", [False, True])
+@virtual
+async def test_what_was_asked_survives_a_journal_that_failed(make, intent_too):
+    """G11 C10: all that is left is the emergency record; it says enough to know the changed order again."""
+    bench = make(ScriptedVenue(absence_window=timedelta(0)))
+    await bench.open("2")
+    await bench.recorder.settle()
+    bench.journal.fails = intent_too
+    sent = await bench.gateway.send(reduction("1", role=OrderRole.STOP, stop="95", parent="p"))
+    assert sent.order.state is OrderState.ACCEPTED
+    await bench.recorder.try_settle()
+    bench.journal.fails = True
+    assert await bench.gateway.amend(sent.order, quantity=D(2))
+    again = await bench.restart()
+    await again.reconciler.start()
+    await again.quiet(1)
+    order = again.book.orders[sent.order.client_order_id]
+    assert (order.state, order.quantity, order.asked) == (OrderState.ACCEPTED, D(2), None)
+    assert again.alarms == []
+    bench.journal.fails = False
+
+
+@virtual
+async def test_a_wish_to_cancel_survives_a_journal_that_failed(make):
+    """The emergency record is enough to carry it through."""
+    bench = make()
+    order = await resting(bench)
+    await bench.recorder.settle()
+    bench.journal.fails = True
+    bench.venue.script("cancel_order", TimeoutError())
+    await bench.gateway.cancel(order, "test")
+    again = await bench.restart()
+    await again.reconciler.start()
+    await again.quiet(1)
+    assert again.order().state is OrderState.CANCELLED
+
+
 @virtual
 async def test_an_order_filled_while_its_amendment_is_refused_ends(make):
     """C6: "too late" because it is executed whole."""

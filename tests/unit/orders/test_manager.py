@@ -6,10 +6,11 @@ from decimal import Decimal
 import msgspec
 import pytest
 from tests.support import orders as make
-from tests.support.orders import AT, changed, fill, filled, intent, later
+from tests.support.orders import AT, ask, changed, fill, filled, intent, later
 
 from execkit.errors import InvalidTransitionError
 from execkit.model.order import OrderRole, OrderState, OrderType, Side
+from execkit.model.records import CommandSent
 from execkit.orders import manager
 from execkit.orders.manager import OrderManager
 
@@ -173,21 +174,33 @@ def test_the_wish_to_cancel_stays_until_the_end():
     assert (order.state, order.cancel_asked) == (OrderState.ACCEPTED, True)
 
 
+def test_a_command_is_a_wish_until_the_venue_shows_it():
+    """It changes no state: after a crash it may be all that is known, and it may never have left."""
+    orders = managed(
+        intent(),
+        CommandSent(client_order_id="o1", command="amend", quantity=Decimal(2)),
+        CommandSent(client_order_id="o1", command="cancel"),
+        CommandSent(client_order_id="gone", command="cancel"),
+    )
+    order = orders["o1"]
+    assert (order.state, order.cancel_asked) == (OrderState.NEW, True)
+    assert (order.quantity, order.quantity_at_most) == (1, 2)
+
+
 def test_a_change_counts_once_it_is_confirmed():
     """Until then the order is what it was, and at worst the larger of the two."""
     order = make.order("submit", "accept", quantity="1", stop="90")
-    asked = changed("ask_amend", quantity=Decimal(3), stop_price=Decimal(95))
-    order.change(asked, AT)
+    ask(order, quantity=3, stop_price=95)
     assert (order.quantity, order.stop_price) == (Decimal(1), Decimal(90))
     assert (order.quantity_at_most, order.remaining_at_most) == (Decimal(3), Decimal(3))
     order.change(changed("amend", quantity=Decimal(3), stop_price=Decimal(95)), AT)
     assert (order.quantity, order.stop_price, order.limit_price) == (Decimal(3), Decimal(95), None)
     assert (order.state, order.asked) == (OrderState.ACCEPTED, None)
-    order.change(changed("ask_amend", quantity=Decimal(2)), AT)
+    ask(order, quantity=2)
     assert order.quantity_at_most == Decimal(3)
     order.change(changed("refuse_amend"), AT)
     assert (order.quantity, order.asked, order.quantity_at_most) == (Decimal(3), None, Decimal(3))
-    order.change(changed("ask_amend", limit_price=Decimal(80)), AT)
+    ask(order, limit_price=80)
     assert order.quantity_at_most == Decimal(3)
     order.change(changed("amend", limit_price=Decimal(80)), AT)
     assert (order.quantity, order.limit_price) == (Decimal(3), Decimal(80))
@@ -196,7 +209,7 @@ def test_a_change_counts_once_it_is_confirmed():
 def test_an_order_executed_while_its_change_is_asked_for_ends_when_the_change_is_refused():
     """It may have grown, so the fills do not end it; the refusal tells that they do."""
     order = make.order("submit", "accept", quantity="1", stop="90")
-    order.change(changed("ask_amend", quantity=Decimal(2)), AT)
+    ask(order, quantity=2)
     order.execute(fill(quantity="1"), AT)
     assert (order.state, order.remaining, order.remaining_at_most) == (
         OrderState.PENDING_AMEND,

@@ -189,7 +189,7 @@ def test_a_short_is_reduced_by_buying():
 def test_a_change_under_way_counts_at_its_worst():
     """A stop that was asked to grow may have grown."""
     book = book_of(*long("5"), sell("b", "1"), changed("accept", "b"))
-    book.apply(changed("ask_amend", "b", quantity=D(3)), AT)
+    make.ask(book.orders["b"], quantity=3)
     assert reducible(book, BTC, Side.SELL) == 2
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 from tests.support.bench import virtual
-from tests.support.orders import PATHS, order, report
+from tests.support.orders import AT, PATHS, ask, changed, order, report
 from tests.support.tickets import entry
 from tests.support.venue import ScriptedVenue, never
 
@@ -441,9 +441,12 @@ async def test_what_needs_proof(make, state):
         assert needs_proof(order(*steps, "ask_cancel"))
     if state is OrderState.ACCEPTED:
         assert needs_proof(order(*steps, "ask_cancel", "refuse_cancel"))
-        changed_ = order(*steps, "ask_amend", "lose", "accept")
-        assert changed_.state is OrderState.ACCEPTED
-        assert needs_proof(changed_)
+        amended = order(*steps)
+        ask(amended, quantity=2)
+        for event in ("lose", "accept"):
+            amended.change(changed(event), AT)
+        assert amended.state is OrderState.ACCEPTED
+        assert needs_proof(amended)
 
 
 @virtual

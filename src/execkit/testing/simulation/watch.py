@@ -56,7 +56,7 @@ class Watch:
     time: float = 0.0
     intents: dict[str, tuple[int, Intent]] = attrs.field(factory=dict)
     """Journalled intents and their sequence numbers, by client order id."""
-    commands: dict[str, int] = attrs.field(factory=dict)
+    commands: dict[str, list[int]] = attrs.field(factory=dict)
     states: dict[str, OrderState] = attrs.field(factory=dict)
     answers: dict[str, str] = attrs.field(factory=dict)
     sends: Counter[str] = attrs.field(factory=Counter)
@@ -110,7 +110,7 @@ class Watch:
         elif isinstance(record, Filled):
             self._filled(record)
         elif isinstance(record, CommandSent):
-            self.commands[record.client_order_id] = seq
+            self.commands.setdefault(record.client_order_id, []).append(seq)
         elif isinstance(record, Alarm):
             self.sources[f"alarm:{record.code}"] += 1
             self.need("I29", record.code not in _NEVER, f"{record.code}: {record.text}")
@@ -177,8 +177,8 @@ class Watch:
         )
         self.need("I31", is_ours(key), f"{kind} of the foreign order {key}")
         if request is None:
-            seq = self.commands.get(key)
-            safe = seq is not None and seq <= process.journal.committed_seq
+            # Two cancels of one order may be under way, the second still in line for its commit.
+            safe = any(seq <= process.journal.committed_seq for seq in self.commands.get(key, ()))
             self.need(
                 "I3", safe or self._is_emergency(process, key), f"{kind} {key} is not journalled"
             )
@@ -307,7 +307,9 @@ class Watch:
     def resume(self, kept: int, book: Book) -> None:
         """Go on from what a new process finds in the journal."""
         self.intents = {k: row for k, row in self.intents.items() if row[0] <= kept}
-        self.commands = {k: seq for k, seq in self.commands.items() if seq <= kept}
+        self.commands = {
+            key: [seq for seq in seqs if seq <= kept] for key, seqs in self.commands.items()
+        }
         self.states = {key: order.state for key, order in book.orders.items()}
 
     # -- standing checks -------------------------------------------------------------------------------
