@@ -1,7 +1,7 @@
 """Defects, planted one at a time into the running code: each must be found by the simulation.
 
 Each is a small patch as a hurried change might make it. `CAUGHT_BY` names a seed that is known to find it;
-`python tests/simulation/bugs.py` searches such seeds anew.
+`python tests/support/simulation_bugs.py` searches such seeds anew.
 """
 
 from __future__ import annotations
@@ -374,13 +374,13 @@ CAUGHT_BY = {
     "nobody_asks_about_doubts": 1,
     "recovery_skips_what_was_in_flight": 25,
     "halts_are_forgotten": 0,
-    "pauses_are_ignored": 1,
-    "queries_do_not_wait": 1,
+    "pauses_are_ignored": 3,
+    "queries_do_not_wait": 3,
     "a_replaced_process_goes_on": 4,
     "positions_are_not_protected": 0,
     "an_orphaned_stop_stays": 1,
     "limits_are_off": 1,
-    "a_forged_ticket_passes": 10,
+    "a_forged_ticket_passes": 3,
     "results_are_told_before_they_are_durable": 0,
     "other_content_is_not_noticed": 0,
     "a_foreign_order_is_cancelled": 0,
