@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, Self
@@ -194,6 +194,11 @@ class ExecutionEngine:
                 return from_record(known.result, self.book, self.desk.clock.now())
             return self._denied(signal, Denial.of(DenialCode.DUPLICATE_SIGNAL, signal_id=signal_id))
         return await self._run(signal, signal_id, digest)
+
+    async def follow(self, signals: AsyncIterable[TradingSignal]) -> None:
+        """Submit each signal of a stream as it comes, without waiting for the one before; one that fails is alarmed."""
+        async for signal in signals:
+            self.parts.upkeep.spawn(self.submit(signal), "signal")
 
     async def _run(
         self, signal: TradingSignal, signal_id: str, digest: str, *, queued: bool = False

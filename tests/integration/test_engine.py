@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -685,6 +685,23 @@ def test_strategy_preset_asks_for_strength() -> None:
         assert strong.outcome is Outcome.FILLED
 
     play(body, pipeline=chain(RiskLimits.strategy()))
+
+
+def test_stream_of_signals_is_followed() -> None:
+    """Each signal of a stream is submitted; one in conflict raises an alarm and stops nothing."""
+
+    async def stream() -> AsyncIterator[TradingSignal]:
+        yield buy(signal_id="a")
+        yield buy(signal_id="a", strength=81)
+        yield buy(symbol="ETH/USDT", signal_id="b", stop_loss=D(1_990), take_profit=D(2_100))
+
+    async def body(engine: ExecutionEngine, _venue: MockExchange, _clock: VirtualClock) -> None:
+        await engine.follow(stream())
+        await asyncio.sleep(1)
+        assert set(engine.positions) == {BTC, "ETH/USDT"}
+        assert [alarm.code for alarm in engine.book.alarms] == ["TASK_FAILED"]
+
+    play(body, prices={BTC: D(42_000), "ETH/USDT": D(2_000)})
 
 
 def test_blind_start_is_refused() -> None:
