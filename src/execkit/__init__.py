@@ -33,6 +33,7 @@ from execkit.errors import (
     OrderRejectedError,
     OrderStatusUnknownError,
     PipelineError,
+    QuantityTooLargeError,
     RateLimitError,
     RegistrationError,
     SignalConflictError,
@@ -40,8 +41,9 @@ from execkit.errors import (
     VirtualTimeError,
 )
 from execkit.events import EventBus, Subscription
-from execkit.exchanges.base import ExchangeAdapter, MarketStatus
+from execkit.exchanges.base import ExchangeAdapter, MarketPhase, MarketStatus
 from execkit.exchanges.factory import ExchangeFactory
+from execkit.exchanges.factory import built_in_class as _built_in_class
 from execkit.exchanges.paper import PaperExchange
 from execkit.functions.base import (
     ConfidenceLevel,
@@ -86,6 +88,8 @@ from execkit.model.instrument import Instrument
 from execkit.model.market import BarData, Quote, Timeframe, Trade
 from execkit.model.order import (
     Fill,
+    ListKind,
+    OrderList,
     OrderReport,
     OrderRequest,
     OrderRole,
@@ -165,12 +169,14 @@ __all__ = [
     "JournalError",
     "JournalLockedError",
     "JournalVersionError",
+    "ListKind",
     "ManagedOrder",
     "ManualClock",
     "MarketClosedError",
     "MarketData",
     "MarketDataCache",
     "MarketOrderRefusedError",
+    "MarketPhase",
     "MarketStatus",
     "MemoryJournal",
     "Next",
@@ -180,6 +186,7 @@ __all__ = [
     "OrderFailed",
     "OrderFilled",
     "OrderInDoubt",
+    "OrderList",
     "OrderManager",
     "OrderNotFoundError",
     "OrderPartiallyFilled",
@@ -204,6 +211,7 @@ __all__ = [
     "PositionState",
     "ProtectionFailed",
     "ProtectionPlaced",
+    "QuantityTooLargeError",
     "Quote",
     "RateLimitError",
     "ReconcileMismatch",
@@ -247,3 +255,11 @@ __all__ = [
     "run_virtual",
     "standard_registry",
 ]
+
+
+def __getattr__(name: str) -> type[ExchangeAdapter]:
+    """Import the adapter of a venue when it is asked for, so that nobody needs the clients of other venues."""
+    found = _built_in_class(name)
+    if found is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return found

@@ -20,6 +20,7 @@ ExecKitError
     OrderRejectedError
       InsufficientBalanceError
       InvalidOrderError
+        QuantityTooLargeError
       DuplicateClientOrderIdError
       MarketClosedError
       MarketOrderRefusedError
@@ -165,6 +166,22 @@ class InsufficientBalanceError(OrderRejectedError):
 
 class InvalidOrderError(OrderRejectedError):
     """The venue does not take such an order (filter, parameter, symbol)."""
+
+
+class QuantityTooLargeError(InvalidOrderError):
+    """More than the venue takes in one order; *allowed* is what it would take, where it says so."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        allowed: Decimal | None = None,
+        venue: str = "",
+        code: str | None = None,
+        raw: str | None = None,
+    ) -> None:
+        super().__init__(message, venue=venue, code=code, raw=raw)
+        self.allowed = allowed
 
 
 class DuplicateClientOrderIdError(OrderRejectedError):

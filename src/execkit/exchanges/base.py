@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
@@ -16,16 +17,39 @@ from execkit.ids import is_ours
 from execkit.model.account import Balance, VenuePosition
 from execkit.model.capabilities import Capabilities
 from execkit.model.instrument import Instrument
-from execkit.model.market import Quote
-from execkit.model.order import Fill, OrderReport, OrderRequest, OrderUpdate
+from execkit.model.market import BarData, Quote, Timeframe, Trade
+from execkit.model.order import Fill, OrderList, OrderReport, OrderRequest, OrderUpdate
+
+
+class MarketPhase(StrEnum):
+    """Part of a market's day."""
+
+    REGULAR = "regular"
+    PRE = "pre"
+    """Before the regular session; takes orders that allow extended hours."""
+    AFTER = "after"
+    """After the regular session; takes orders that allow extended hours."""
+    CLOSED = "closed"
+    HALTED = "halted"
 
 
 class MarketStatus(msgspec.Struct, frozen=True):
-    """Whether a market takes orders now, and when it opens next if not."""
+    """Whether a market takes orders now, and when it opens next if not.
+
+    *is_open* speaks of the regular session; *phase* is refined to match when it is not given.
+    """
 
     is_open: bool
     next_open: datetime | None = None
     reason: str = ""
+    phase: MarketPhase | None = None
+    next_close: datetime | None = None
+    """End of the regular session that is open now, or of the next one."""
+
+    def __post_init__(self) -> None:
+        if self.phase is None:
+            phase = MarketPhase.REGULAR if self.is_open else MarketPhase.CLOSED
+            msgspec.structs.force_setattr(self, "phase", phase)
 
 
 class ExchangeAdapter(ABC):
@@ -45,8 +69,12 @@ class ExchangeAdapter(ABC):
     `instrument`            yes       `InvalidOrderError` for an unknown symbol
     `capabilities`          yes       -
     `amend_order`           no        `UnsupportedFeatureError`
+    `place_list`            no        like `place_order`; *only* the gateway calls it
     `order_updates`         no        end or raise: the engine reconnects and resyncs
     `watch_quotes`          no        end or raise: the engine falls back to `ticker`
+    `watch_trades`          no        end or raise
+    `watch_bars`            no        end or raise
+    `bars`                  no        raise; an error is never an empty list
     `market_status`         no        default: open
     `connect`, `close`      no        default: nothing
     ======================  ========  ==========================================================
@@ -117,6 +145,14 @@ class ExchangeAdapter(ABC):
             f"{self.name} cannot amend orders; cancel and place a new one"
         )
 
+    async def place_list(self, orders: OrderList) -> Sequence[OrderReport]:
+        """Send several orders as one that the venue keeps together, once; one report each, in their order.
+
+        It raises only when none of them was taken for certain (see `place_order`) or nothing is known of any;
+        otherwise each leg's report says what is known of it, IN_DOUBT included.
+        """
+        raise UnsupportedFeatureError(f"{self.name} has no lists of orders")
+
     @abstractmethod
     async def get_order(
         self, symbol: str, *, client_order_id: str, venue_order_id: str | None = None
@@ -169,6 +205,23 @@ class ExchangeAdapter(ABC):
     def watch_quotes(self, symbols: Sequence[str]) -> AsyncIterator[Quote]:
         """Yield quotes of the symbols as they change."""
         raise UnsupportedFeatureError(f"{self.name} has no quote stream")
+
+    def watch_trades(self, symbols: Sequence[str]) -> AsyncIterator[Trade]:
+        """Yield public trades of the symbols as they happen."""
+        raise UnsupportedFeatureError(f"{self.name} has no trade stream")
+
+    def watch_bars(self, symbols: Sequence[str], timeframe: Timeframe) -> AsyncIterator[BarData]:
+        """Yield bars of the symbols when they are finished, never before; each names its end, exclusive.
+
+        A bar that comes a second time is a late correction.
+        """
+        raise UnsupportedFeatureError(f"{self.name} has no bar stream")
+
+    async def bars(
+        self, symbol: str, timeframe: Timeframe, *, since: datetime, until: datetime | None = None
+    ) -> Sequence[BarData]:
+        """Return the finished bars that close after *since* and not after *until*, oldest first."""
+        raise UnsupportedFeatureError(f"{self.name} has no history of bars")
 
     async def __aenter__(self) -> Self:
         await self.connect()

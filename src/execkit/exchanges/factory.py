@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import attrs
 import structlog
@@ -134,6 +134,17 @@ class ExchangeFactory:
 
     def __repr__(self) -> str:
         return f"ExchangeFactory({', '.join(self.names)}; {len(self._instances)} made)"
+
+
+def built_in_class(attribute: str) -> type[ExchangeAdapter] | None:
+    """Return the class of that name among the built-in exchanges, or None when there is none.
+
+    Raises `ConfigurationError` when the client library of that venue is not installed.
+    """
+    for name, built_in in _BUILT_IN.items():
+        if isinstance(built_in.target, str) and built_in.target.endswith(f":{attribute}"):
+            return cast("type[ExchangeAdapter]", _load(name, built_in.target, built_in.extra))
+    return None
 
 
 def _load(name: str, target: str, extra: str | None) -> Callable[..., ExchangeAdapter]:

@@ -23,6 +23,7 @@ from execkit.errors import (
     MarketClosedError,
     MarketOrderRefusedError,
     NotSentError,
+    QuantityTooLargeError,
     RateLimitError,
 )
 from execkit.handlers.desk import Desk
@@ -39,6 +40,7 @@ from execkit.pipeline import Next, outcome_of
 log = structlog.get_logger("execkit")
 
 _MAX_SHRINKS = 3
+_TOO_MUCH = (InsufficientBalanceError, QuantityTooLargeError)
 _THROUGH_TOUCH = Decimal("0.002")
 """How far through the touch a refused market order becomes a limit order."""
 
@@ -165,7 +167,7 @@ class OrderExecutorHandler:
             sent = await self._with_retries(ticket)
             if sent.order is not None and not _was_refused(sent.order):
                 return ticket, sent
-            if isinstance(sent.error, InsufficientBalanceError) and shrinks < _MAX_SHRINKS:
+            if isinstance(sent.error, _TOO_MUCH) and shrinks < _MAX_SHRINKS:
                 smaller = await self._shrink(ticket, sent.error)
                 shrinks += 1
             elif (
@@ -337,13 +339,17 @@ class OrderExecutorHandler:
     # -- adjustments -----------------------------------------------------------------------------------
 
     async def _shrink(
-        self, ticket: OrderTicket, error: InsufficientBalanceError
+        self, ticket: OrderTicket, error: InsufficientBalanceError | QuantityTooLargeError
     ) -> OrderTicket | None:
         """Return the ticket with what the venue allows, or None when that is below its minimum."""
         assert ticket.quantity is not None, "it was sent"
         price = ticket.reference_price
-        allowed = error.available
-        if allowed is None:
+        if isinstance(error, QuantityTooLargeError):
+            # Half of it where the venue does not say what would pass; so three tries come down to an eighth.
+            allowed = ticket.quantity / 2 if error.allowed is None else error.allowed
+        elif error.available is not None:
+            allowed = error.available
+        else:
             allowed = await self._affordable(ticket, price)
         quantity = ticket.instrument.round_quantity(
             min(allowed, ticket.quantity - ticket.instrument.lot_size)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from string import ascii_letters, digits
 
 import attrs
 
 from execkit.errors import ConfigurationError
-from execkit.model.order import OrderRequest, OrderType, TimeInForce
+from execkit.model.order import ListKind, OrderRequest, OrderType, TimeInForce
 
 
 @attrs.frozen(kw_only=True)
 class Capabilities:
     """Abilities of one adapter instance."""
 
-    order_types: frozenset[OrderType] = frozenset(OrderType)
+    order_types: frozenset[OrderType] = frozenset(OrderType) - {OrderType.TRAILING_STOP}
     times_in_force: frozenset[TimeInForce] = frozenset(
         {TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK, TimeInForce.DAY}
     )
@@ -22,18 +23,33 @@ class Capabilities:
     reduce_only: bool = False
     """The venue itself refuses to let such an order flip or grow a position."""
     amend: bool = False
-    native_oco: bool = False
+    lists: frozenset[ListKind] = frozenset()
+    """Lists of orders that the venue itself keeps together; `place_list` sends them."""
+    extended_hours: bool = False
+    """Orders may be let into the time before and after the regular session."""
     lookup_by_client_id: bool = True
+    lookup_lasts: timedelta | None = None
+    """How long after its end an order can still be looked up; None: for ever."""
     order_stream: bool = True
     quote_stream: bool = False
+    trade_stream: bool = False
+    bar_stream: bool = False
+    bar_history: bool = False
     always_open: bool = True
     """No sessions: the market never closes."""
     absence_window: timedelta | None = timedelta(seconds=60)
     """How long after the last possible send the venue may still not show an order that it has; absence
     counts as proven only by queries after it. Zero: its answer is final at once. None: never provable."""
     client_id_length: int = 36
+    client_id_alphabet: str = ascii_letters + digits + "-_"
+    """Characters that a client order id may have."""
     fractional: bool = True
     max_open_orders: int | None = None
+
+    @property
+    def native_oco(self) -> bool:
+        """Tell whether the venue itself keeps a stop and a target together."""
+        return ListKind.OCO in self.lists
 
     @property
     def never_flips(self) -> bool:
@@ -53,6 +69,8 @@ class Capabilities:
             return f"order type {request.type} (it has {', '.join(sorted(self.order_types))})"
         if request.time_in_force not in self.times_in_force:
             return f"time in force {request.time_in_force} (it has {', '.join(sorted(self.times_in_force))})"
+        if request.extended_hours and not self.extended_hours:
+            return "orders outside the regular session"
         return None
 
     def __attrs_post_init__(self) -> None:

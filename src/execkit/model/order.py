@@ -39,6 +39,8 @@ class OrderType(StrEnum):
     """A market order once *stop_price* trades."""
     STOP_LIMIT = "stop_limit"
     """A limit order once *stop_price* trades."""
+    TRAILING_STOP = "trailing_stop"
+    """A market order once the price has turned by *trail_amount* or *trail_percent* from its best."""
 
 
 class TimeInForce(StrEnum):
@@ -147,7 +149,9 @@ class OrderEvent(Enum):
 _encoder: Final = msgspec.json.Encoder()
 
 
-class OrderRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OrderRequest(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """One order as it is sent to a venue. Quantities are in base units."""
 
     client_order_id: str
@@ -161,6 +165,12 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     reduce_only: bool = False
     post_only: bool = False
     expire_at: datetime | None = None
+    trail_amount: Decimal | None = None
+    """Distance of a trailing stop from the best price, in quote units."""
+    trail_percent: Decimal | None = None
+    """The same in per cent of the best price; either this or *trail_amount*."""
+    extended_hours: bool = False
+    """May also execute before and after the regular session, where the venue has one."""
 
     @property
     def payload_hash(self) -> str:
@@ -174,6 +184,26 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             TimeInForce.IOC,
             TimeInForce.FOK,
         )
+
+
+class ListKind(StrEnum):
+    """How the orders of a list depend on each other; the venue itself keeps the promise."""
+
+    OCO = "oco"
+    """Two reductions, stop first and target second: the execution of one ends the other."""
+    OTO = "oto"
+    """An entry and one reduction that goes live when the entry is executed whole."""
+    BRACKET = "bracket"
+    """An entry, its stop and its target: the last two go live as an OCO when the entry is executed whole."""
+
+
+class OrderList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Several orders that are sent as one, in the order that *kind* states."""
+
+    list_id: str
+    """Names the list at the venue; legal wherever a client order id is."""
+    kind: ListKind
+    orders: tuple[OrderRequest, ...]
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
