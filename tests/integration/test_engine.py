@@ -19,6 +19,7 @@ from execkit.errors import (
     InsufficientBalanceError,
     MarketClosedError,
     MarketOrderRefusedError,
+    QuantityTooLargeError,
     SignalConflictError,
 )
 from execkit.handlers.executor import OrderExecutorHandler
@@ -318,6 +319,19 @@ def test_insufficient_funds_shrink_the_order() -> None:
             error=InsufficientBalanceError("no money", available=D("0.25")),
         ),
     )
+
+
+@pytest.mark.parametrize(("allowed", "sent"), [("0.3", "0.3"), (None, "0.2"), ("0.9", "0.39999")])
+def test_a_quantity_that_is_too_large_shrinks(allowed: str | None, sent: str) -> None:
+    """To what the venue takes in one order, else to half; and always by a lot at least."""
+
+    async def body(engine: ExecutionEngine, _venue: MockExchange, _clock: VirtualClock) -> None:
+        result = await engine.submit(buy(quantity=D("0.4")))
+        assert result.outcome is Outcome.FILLED
+        assert result.filled == D(sent)
+
+    error = QuantityTooLargeError("LOT_SIZE", allowed=None if allowed is None else D(allowed))
+    play(body, Fault(on="place", kind="error", nth=1, error=error))
 
 
 def test_refused_market_order_becomes_a_limit_through_the_touch() -> None:

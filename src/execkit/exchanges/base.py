@@ -77,6 +77,7 @@ class ExchangeAdapter(ABC):
     `bars`                  no        raise; an error is never an empty list
     `market_status`         no        default: open
     `connect`, `close`      no        default: nothing
+    `connect_data`          no        default: `connect`
     ======================  ========  ==========================================================
 
     What `place_order` raises decides whether money is at risk, so it must be exact:
@@ -106,6 +107,13 @@ class ExchangeAdapter(ABC):
 
     async def connect(self) -> None:
         """Open connections and load instruments. Called once, before anything else."""
+
+    async def connect_data(self) -> None:
+        """Open only what public market data needs, without a key: instruments, quotes, trades and bars.
+
+        Called instead of `connect` where the venue merely tells prices, as in paper trading.
+        """
+        await self.connect()
 
     async def close(self) -> None:
         """Close everything; safe to call twice."""

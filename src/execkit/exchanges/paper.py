@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+import attrs
 import msgspec
 import structlog
 
 from execkit.clock import Clock
-from execkit.errors import ConfigurationError, JournalCorruptedError
-from execkit.exchanges.inputs import Input, replay
+from execkit.errors import (
+    ConfigurationError,
+    ExchangeError,
+    JournalCorruptedError,
+    NotSentError,
+    UnsupportedFeatureError,
+)
+from execkit.exchanges.base import ExchangeAdapter, MarketStatus
+from execkit.exchanges.factory import ExchangeFactory
+from execkit.exchanges.inputs import Input, ListSymbol, replay
 from execkit.exchanges.matching import MatchingCore
+from execkit.exchanges.paper_feed import PaperFeed
 from execkit.exchanges.paper_ledger import Durability, PaperLedger
 from execkit.exchanges.simulated import FEE, SimulatedExchange
 from execkit.exchanges.snapshots import restore, snapshot
+from execkit.model.capabilities import Capabilities
 from execkit.model.instrument import Instrument
+from execkit.model.market import BarData, Quote, Timeframe, Trade
+from execkit.model.order import OrderReport, OrderRequest
 from execkit.numbers import ZERO, plain
 
 log = structlog.get_logger("execkit")
@@ -31,6 +46,9 @@ class PaperExchange(SimulatedExchange):
     With *storage* (or the path that the engine offers) the account is kept in a file of its own, mode 0600, and is
     loaded by `connect`: what the file says wins over *balances*, and *prices* only fill in what has no price yet.
     *durability* `process` survives kill -9, `power` syncs the disk with each order and each price.
+
+    With *feed*, the adapter of a real venue or its name (and then *feed_options*), prices, rules, bars and the market's
+    hours are those of that venue, live. Only its public data is used: nothing is ordered there and no key is needed.
     """
 
     def __init__(
@@ -48,6 +66,8 @@ class PaperExchange(SimulatedExchange):
         account: str | None = None,
         storage: Path | str | None = None,
         durability: Durability = "process",
+        feed: ExchangeAdapter | str | None = None,
+        feed_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(
             balances=balances,
@@ -66,6 +86,34 @@ class PaperExchange(SimulatedExchange):
         self._storage = None if storage is None else Path(storage)
         self._durability: Durability = durability
         self._ledger: PaperLedger | None = None
+        self._feed: PaperFeed | None = None
+        if isinstance(feed, str):
+            feed = ExchangeFactory().create(feed, **(feed_options or {}))
+        elif feed_options:
+            raise ConfigurationError(
+                "feed_options: they belong to a feed that is given by its name"
+            )
+        if feed is not None:
+            if not isinstance(feed, ExchangeAdapter):
+                raise ConfigurationError(
+                    f"feed: {feed!r} is neither an ExchangeAdapter nor the name of one"
+                )
+            self._feed = PaperFeed(feed, self.feed_quote, self.clock)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the matching core can, and the market data of the feed."""
+        if self._feed is None:
+            return self._capabilities
+        of_feed = self._feed.source.capabilities
+        return attrs.evolve(
+            self._capabilities,
+            trade_stream=of_feed.trade_stream,
+            bar_stream=of_feed.bar_stream,
+            bar_history=of_feed.bar_history,
+            always_open=of_feed.always_open,
+            extended_hours=False,
+        )
 
     def use_storage(self, path: Path) -> None:
         """Keep the account in *path*, unless the constructor named a file."""
@@ -76,8 +124,17 @@ class PaperExchange(SimulatedExchange):
         self._storage = self._storage or path
 
     async def connect(self) -> None:
-        """Load the account from its file and take the sole right to write it."""
+        """Load the account from its file, take the sole right to write it, and open the feed."""
         await super().connect()
+        self._load()
+        if self._feed is not None:
+            await self._feed.start()
+            for symbol in dict.fromkeys(
+                (*self.core.open, *(p.symbol for p in self.core.positions()))
+            ):
+                await self._list(self._feed, symbol)
+
+    def _load(self) -> None:
         if self._storage is None or self._ledger is not None:
             return
         ledger = PaperLedger(self._storage, account=self.account, durability=self._durability)
@@ -116,7 +173,9 @@ class PaperExchange(SimulatedExchange):
         return core
 
     async def close(self) -> None:
-        """End all streams and give up the file."""
+        """End all streams, the feed too, and give up the file."""
+        if self._feed is not None:
+            await self._feed.stop()
         await super().close()
         if self._ledger is not None:
             self._ledger.close()
@@ -137,3 +196,66 @@ class PaperExchange(SimulatedExchange):
             except OSError as error:
                 # The old file stands and goes on growing; nothing is lost but room.
                 log.warning("paper.compacting_failed", path=str(self._storage), error=str(error))
+
+    # --- live prices ------------------------------------------------------------------------------
+
+    async def instrument(self, symbol: str) -> Instrument:
+        """Return the rules of a symbol; those of the feed's venue where there is one."""
+        if self._feed is not None:
+            await self._list(self._feed, symbol)
+        return await super().instrument(symbol)
+
+    async def _list(self, feed: PaperFeed, symbol: str) -> None:
+        if symbol not in feed.symbols:
+            rules = await feed.source.instrument(symbol)
+            if not rules.maker_fee and not rules.taker_fee:
+                # A venue that does not tell its fees is not one without fees.
+                rules = attrs.evolve(rules, maker_fee=self._maker_fee, taker_fee=self._taker_fee)
+            if self.core.instruments.get(symbol) != rules:
+                self._do(ListSymbol(rules))
+            await feed.follow(symbol)
+
+    async def place_order(self, request: OrderRequest) -> OrderReport:
+        """Take one order; what a live price allows is executed before the answer."""
+        if self._feed is not None:
+            try:
+                await self._list(self._feed, request.symbol)
+                await self._feed.fresh(request.symbol)
+            except (ExchangeError, TimeoutError, OSError) as error:
+                raise NotSentError(f"{request.symbol} has no live price: {error}") from error
+        return await super().place_order(request)
+
+    async def ticker(self, symbol: str) -> Quote:
+        """Return the current quote; of a feed's with the time it has there."""
+        if self._feed is None:
+            return await super().ticker(symbol)
+        return await self._feed.fresh(symbol)
+
+    async def market_status(self, symbol: str) -> MarketStatus:
+        """Tell whether the market takes orders, here and at the feed's venue."""
+        status = await super().market_status(symbol)
+        if self._feed is None or not status.is_open:
+            return status
+        return await self._feed.source.market_status(symbol)
+
+    def watch_trades(self, symbols: Sequence[str]) -> AsyncIterator[Trade]:
+        """Yield public trades of the feed's venue."""
+        return self._data.watch_trades(symbols)
+
+    def watch_bars(self, symbols: Sequence[str], timeframe: Timeframe) -> AsyncIterator[BarData]:
+        """Yield finished bars of the feed's venue."""
+        return self._data.watch_bars(symbols, timeframe)
+
+    async def bars(
+        self, symbol: str, timeframe: Timeframe, *, since: datetime, until: datetime | None = None
+    ) -> Sequence[BarData]:
+        """Return finished bars of the feed's venue."""
+        return await self._data.bars(symbol, timeframe, since=since, until=until)
+
+    @property
+    def _data(self) -> ExchangeAdapter:
+        if self._feed is None:
+            raise UnsupportedFeatureError(
+                f"{self.name} has no market data of its own; give it a feed"
+            )
+        return self._feed.source

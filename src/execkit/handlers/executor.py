@@ -9,7 +9,6 @@ order, byte for byte, go out again - never a marketable one where that proof can
 from __future__ import annotations
 
 from datetime import timedelta
-from decimal import Decimal
 from typing import Any, ClassVar
 
 import msgspec
@@ -18,21 +17,19 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 
 from execkit.errors import (
     ConfigurationError,
-    ExchangeError,
-    InsufficientBalanceError,
     MarketClosedError,
     MarketOrderRefusedError,
     NotSentError,
-    QuantityTooLargeError,
     RateLimitError,
 )
+from execkit.handlers.adjusting import TOO_MUCH, marketable_limit, shrunk
 from execkit.handlers.desk import Desk
 from execkit.handlers.holding import hold_as_target
 from execkit.model.denial import Denial, DenialCode
-from execkit.model.order import OrderRole, OrderState, OrderType, Side, TimeInForce
+from execkit.model.order import OrderRole, OrderState, OrderType
 from execkit.model.result import ExecutionResult, Outcome
 from execkit.model.ticket import OrderTicket
-from execkit.numbers import ONE, ZERO, non_negative, plain
+from execkit.numbers import ZERO, non_negative
 from execkit.orders.commands import Entry, Reduction, Sent
 from execkit.orders.manager import ManagedOrder
 from execkit.pipeline import Next, outcome_of
@@ -40,9 +37,6 @@ from execkit.pipeline import Next, outcome_of
 log = structlog.get_logger("execkit")
 
 _MAX_SHRINKS = 3
-_TOO_MUCH = (InsufficientBalanceError, QuantityTooLargeError)
-_THROUGH_TOUCH = Decimal("0.002")
-"""How far through the touch a refused market order becomes a limit order."""
 
 
 class _TryAgain(Exception):  # noqa: N818 - a signal to tenacity, not an error
@@ -167,13 +161,13 @@ class OrderExecutorHandler:
             sent = await self._with_retries(ticket)
             if sent.order is not None and not _was_refused(sent.order):
                 return ticket, sent
-            if isinstance(sent.error, _TOO_MUCH) and shrinks < _MAX_SHRINKS:
-                smaller = await self._shrink(ticket, sent.error)
+            if isinstance(sent.error, TOO_MUCH) and shrinks < _MAX_SHRINKS:
+                smaller = await shrunk(ticket, sent.error, self.desk)
                 shrinks += 1
             elif (
                 isinstance(sent.error, MarketOrderRefusedError) and ticket.type is OrderType.MARKET
             ):
-                smaller = self._marketable_limit(ticket)
+                smaller = marketable_limit(ticket)
             else:
                 return ticket, sent
             if smaller is None:
@@ -335,56 +329,6 @@ class OrderExecutorHandler:
         if self.order_timeout is None or explicit or ticket.type is OrderType.MARKET:
             return None
         return self.desk.clock.now() + self.order_timeout
-
-    # -- adjustments -----------------------------------------------------------------------------------
-
-    async def _shrink(
-        self, ticket: OrderTicket, error: InsufficientBalanceError | QuantityTooLargeError
-    ) -> OrderTicket | None:
-        """Return the ticket with what the venue allows, or None when that is below its minimum."""
-        assert ticket.quantity is not None, "it was sent"
-        price = ticket.reference_price
-        if isinstance(error, QuantityTooLargeError):
-            # Half of it where the venue does not say what would pass; so three tries come down to an eighth.
-            allowed = ticket.quantity / 2 if error.allowed is None else error.allowed
-        elif error.available is not None:
-            allowed = error.available
-        else:
-            allowed = await self._affordable(ticket, price)
-        quantity = ticket.instrument.round_quantity(
-            min(allowed, ticket.quantity - ticket.instrument.lot_size)
-        )
-        if quantity < ticket.instrument.smallest_quantity(price):
-            return None
-        return ticket.evolve(quantity=quantity).note(
-            f"shrunk {plain(ticket.quantity)} -> {plain(quantity)}: {error}"
-        )
-
-    async def _affordable(self, ticket: OrderTicket, price: Decimal) -> Decimal:
-        """Return the quantity that the venue's free balance pays for, fee included."""
-        instrument = ticket.instrument
-        try:
-            balances = await self.desk.gateway.pace.ask(
-                self.desk.adapter.balances, self.desk.gateway.send_timeout
-            )
-        except (ExchangeError, TimeoutError):
-            return (ticket.quantity or ZERO) / 2
-        asset = instrument.quote if ticket.side is Side.BUY else instrument.base
-        free = balances[asset].free if asset in balances else ZERO
-        if ticket.side is Side.SELL:
-            return free
-        return free / (price * (ONE + max(instrument.taker_fee, ZERO)))
-
-    def _marketable_limit(self, ticket: OrderTicket) -> OrderTicket:
-        """Return the ticket as a limit order 0.2 % through the touch, immediate or cancel."""
-        instrument, quote = ticket.instrument, ticket.quote
-        if ticket.side is Side.BUY:
-            price = instrument.round_price_down(quote.ask * (ONE + _THROUGH_TOUCH))
-        else:
-            price = instrument.round_price_up(quote.bid * (ONE - _THROUGH_TOUCH))
-        return ticket.evolve(
-            type=OrderType.LIMIT, limit_price=price, time_in_force=TimeInForce.IOC
-        ).note(f"the venue refused a market order; limit {plain(price)} IOC instead")
 
 
 def _took_effect(order: ManagedOrder) -> bool:

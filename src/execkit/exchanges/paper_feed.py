@@ -1,0 +1,112 @@
+"""Live prices for paper trading: public market data of a real venue, for which no key is needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from execkit.clock import Clock
+from execkit.exchanges.base import ExchangeAdapter
+from execkit.model.market import Quote
+
+log = structlog.get_logger("execkit")
+
+MAX_AGE: Final = timedelta(seconds=5)
+"""A quote older than this executes nothing; a new one is fetched first."""
+
+_QUERY_SECONDS: Final = 5.0
+_LONGEST_WAIT: Final = 30.0
+
+
+class PaperFeed:
+    """Follows the quotes of the symbols that are asked for, by stream where the venue has one, else by asking.
+
+    Args:
+        source: The venue whose public data is used; nothing is ever ordered there.
+        take: Gets each quote.
+        clock: Tells how old a quote is.
+        poll: Pause between two questions where there is no stream.
+    """
+
+    def __init__(
+        self,
+        source: ExchangeAdapter,
+        take: Callable[[Quote], None],
+        clock: Clock,
+        *,
+        poll: timedelta = timedelta(seconds=1),
+    ) -> None:
+        self.source = source
+        self._take = take
+        self._clock = clock
+        self._poll = poll.total_seconds()
+        self._last: dict[str, Quote] = {}
+        self.symbols: set[str] = set()
+        """What is followed."""
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Connect to the venue's public data."""
+        await self.source.connect_data()
+
+    async def stop(self) -> None:
+        """End the stream and the connection."""
+        await self._end_task()
+        await self.source.close()
+
+    async def follow(self, symbol: str) -> None:
+        """Follow one more symbol, and have a first price of it."""
+        if symbol in self.symbols:
+            return
+        await self.fetch(symbol)
+        self.symbols.add(symbol)
+        await self._end_task()
+        self._task = asyncio.get_running_loop().create_task(self._run(sorted(self.symbols)))
+
+    async def fetch(self, symbol: str) -> Quote:
+        """Ask for a quote now; raise what the venue's client raises."""
+        async with asyncio.timeout(_QUERY_SECONDS):
+            quote = await self.source.ticker(symbol)
+        self._see(quote)
+        return quote
+
+    async def fresh(self, symbol: str) -> Quote:
+        """Return the last quote, or a new one when that is too old."""
+        last = self._last.get(symbol)
+        if last is not None and self._clock.now() - last.at <= MAX_AGE:
+            return last
+        return await self.fetch(symbol)
+
+    def _see(self, quote: Quote) -> None:
+        last = self._last.get(quote.symbol)
+        if last is None or quote.at >= last.at:
+            self._last[quote.symbol] = quote
+            self._take(quote)
+
+    async def _end_task(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self, symbols: list[str]) -> None:
+        has_stream = self.source.capabilities.quote_stream
+        wait = 0.5
+        while True:
+            try:
+                if has_stream:
+                    async for quote in self.source.watch_quotes(symbols):
+                        self._see(quote)
+                        wait = 0.5
+                else:
+                    for symbol in symbols:
+                        await self.fetch(symbol)
+                    wait = self._poll
+            except Exception as error:  # noqa: BLE001 - prices stand still, so orders ask for a new one
+                log.warning("paper.feed_broken", venue=self.source.name, error=repr(error))
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LONGEST_WAIT)
