@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-import attrs
 import msgspec
 import structlog
 
@@ -17,9 +15,10 @@ from execkit.bars.cache import MarketDataCache
 from execkit.bars.runner import BarRunner
 from execkit.clock import Clock, SystemClock
 from execkit.config import Config
-from execkit.errors import ConfigurationError, JournalCommitError
+from execkit.control.commands import obey
+from execkit.control.server import ControlServer
+from execkit.errors import ConfigurationError
 from execkit.events import EventBus
-from execkit.exchanges.base import ExchangeAdapter
 from execkit.exchanges.factory import ExchangeFactory
 from execkit.functions.builtin import register_builtins
 from execkit.functions.registry import ExecutionFunctionRegistry
@@ -32,7 +31,7 @@ from execkit.journal.base import Journal, MemoryJournal
 from execkit.journal.file import FileJournal
 from execkit.journal.fold import fold
 from execkit.model.instrument import Instrument
-from execkit.model.market import BarData, Timeframe
+from execkit.model.market import Timeframe
 from execkit.model.order import OrderRole
 from execkit.model.records import (
     Filled,
@@ -45,15 +44,14 @@ from execkit.model.records import (
 from execkit.model.result import ExecutionResult
 from execkit.model.signal import TradingSignal
 from execkit.model.ticket import OrderTicket
-from execkit.operations import unprotected
 from execkit.orders.book import Book
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.recorder import Recorder
 from execkit.orders.recovery import Reconciler
 from execkit.orders.resolver import Resolver
+from execkit.parts import Parts, Settings
 from execkit.pipeline import ExecutionPipeline
-from execkit.plans import TradePlan
 from execkit.protection.keeper import ProtectionKeeper
 from execkit.quotes import QuoteBook
 from execkit.risk.ledger import RiskLedger
@@ -68,23 +66,6 @@ log = structlog.get_logger("execkit")
 _PACKAGE = "execkit"
 """Who registers the built-in functions."""
 CURRENCIES = ("USDT", "USD", "USDC", "EUR")
-
-
-@attrs.frozen(kw_only=True)
-class Settings:
-    """What an engine was asked to be; see `ExecutionEngine`."""
-
-    exchange: ExchangeAdapter
-    journal: str | Path | Journal | None
-    durability: str = "power"
-    pipeline: ExecutionPipeline | None = None
-    functions: ExecutionFunctionRegistry | None = None
-    plans: tuple[TradePlan, ...] = ()
-    currency: str | None = None
-    clock: Clock | None = None
-    rng: random.Random | None = None
-    reconcile_every: timedelta = timedelta(seconds=60)
-    store: bool = True
 
 
 def options_of(config: Config | str | Path, exchanges: ExchangeFactory) -> dict[str, Any]:
@@ -115,75 +96,6 @@ def standard_pipeline() -> ExecutionPipeline:
             ReconciliationHandler(),
         ]
     )
-
-
-@attrs.define(kw_only=True, eq=False)
-class Parts:
-    """The parts of a running engine."""
-
-    adapter: ExchangeAdapter
-    journal: Journal
-    recorder: Recorder
-    pipeline: ExecutionPipeline
-    desk: Desk
-    upkeep: Upkeep
-    currency: str
-    runner: BarRunner | None
-    store: StoreFeed | None
-    unaudit: Callable[[], None]
-    """Ends the audit of the registry."""
-
-    async def on_bar(self, bar: BarData) -> None:
-        """Use a finished bar: its price range for targets, its close for the plans' functions and the equity."""
-        desk = self.desk
-        desk.book.marks[bar.symbol] = bar.close
-        await desk.keeper.on_price(bar.symbol, bar.low, bar.high)
-        if self.runner is not None:
-            await self.runner.on_bar(bar)
-        self.upkeep.mark_equity()
-        await desk.recorder.settle()
-
-    async def settle_owed(self) -> None:
-        """Hand over the signals that the last process had decided on and not brought to an end."""
-        if self.runner is not None:
-            await self.runner.settle()
-
-    @staticmethod
-    def decode_signal(queued: SignalQueued) -> TradingSignal:
-        """Return the signal that was queued."""
-        return msgspec.json.decode(queued.signal, type=TradingSignal)
-
-    async def drain(self, under_way: list[asyncio.Future[ExecutionResult]], seconds: float) -> None:
-        """Give signals under way, and then what protects their fills, time to end."""
-        if under_way:
-            await asyncio.wait(under_way, timeout=seconds)
-        try:
-            async with asyncio.timeout(seconds):
-                await self.desk.keeper.idle()
-        except TimeoutError:
-            for symbol in unprotected(self.desk.book):
-                self.recorder.alarm(
-                    "STOPPED_UNPROTECTED", f"{symbol} has no stop while nothing runs", symbol=symbol
-                )
-
-    async def close(self) -> None:
-        """End the tasks, make the journal durable and close the venue; each step is tried."""
-        self.unaudit()
-        await self.upkeep.stop()
-        await self.desk.reconciler.stop()
-        await self.desk.keeper.stop()
-        await self.desk.resolver.stop()
-        try:
-            await self.recorder.settle()
-        except JournalCommitError as error:
-            log.warning("journal.unavailable", error=str(error))
-        await self.journal.close()
-        await self.adapter.close()
-        if self.store is not None:
-            if isinstance(asyncio.get_running_loop(), VirtualTimeLoop):
-                self.store.stop()
-            else:
-                await asyncio.to_thread(self.store.stop)
 
 
 async def assemble(
@@ -301,6 +213,9 @@ def _wire(
     )
     pipeline.bind(desk)
     upkeep = Upkeep(desk, currency, reconcile_every=settings.reconcile_every, resubmit=resubmit)
+    control = None
+    if settings.control and isinstance(journal, FileJournal) and not _is_virtual():
+        control = ControlServer(journal.path, lambda request: obey(desk, request), clock)
     return Parts(
         adapter=adapter,
         journal=journal,
@@ -312,7 +227,12 @@ def _wire(
         runner=_runner(settings, desk, currency, submit),
         store=_store(settings, journal),
         unaudit=_audit(settings.functions, recorder),
+        control=control,
     )
+
+
+def _is_virtual() -> bool:
+    return isinstance(asyncio.get_running_loop(), VirtualTimeLoop)
 
 
 def _feed(ledger: RiskLedger) -> Callable[[Record, ManagedOrder | None], None]:
@@ -388,6 +308,6 @@ def _store(settings: Settings, journal: Journal) -> StoreFeed | None:
     from execkit.store.feed import StoreFeed  # noqa: PLC0415
 
     store = StoreFeed(journal.path)
-    if not isinstance(asyncio.get_running_loop(), VirtualTimeLoop):
+    if not _is_virtual():
         store.start()
     return store

@@ -11,8 +11,8 @@ from typing import Final, Self
 
 import structlog
 
-from execkit import operations
-from execkit.assembly import Parts, Settings, assemble, options_of
+from execkit.assembly import assemble, options_of
+from execkit.by_hand import ByHand
 from execkit.clock import Clock
 from execkit.config import Config
 from execkit.errors import (
@@ -40,7 +40,7 @@ from execkit.model.records import SignalQueued, TradingState
 from execkit.model.result import ExecutionResult, Outcome
 from execkit.model.signal import TradingSignal
 from execkit.orders.book import Book
-from execkit.orders.manager import ManagedOrder, OrderManager
+from execkit.parts import Parts, Settings
 from execkit.pipeline import ExecutionPipeline, outcome_of
 from execkit.plans import TradePlan
 from execkit.signals import denied, from_orders, from_record, make_ticket, role_of, to_record
@@ -51,7 +51,7 @@ _DOUBT_SECONDS: Final = 10.0
 """How long a signal from before a restart waits for proof of what became of its order."""
 
 
-class ExecutionEngine:
+class ExecutionEngine(ByHand):
     """Turns signals into orders on one exchange account.
 
     Args:
@@ -65,6 +65,7 @@ class ExecutionEngine:
         clock, rng: Injected time and chance; one seed and one clock repeat a run exactly.
         reconcile_every: Period of the comparison with the venue.
         store: Whether to keep the SQLite projection beside the journal.
+        control: Whether to take commands from other processes, e.g. `execkit halt`, by a socket beside the journal.
 
     Use it as an async context manager, or call `start` and `stop`.
     """
@@ -83,6 +84,7 @@ class ExecutionEngine:
         rng: random.Random | None = None,
         reconcile_every: timedelta = timedelta(seconds=60),
         store: bool = True,
+        control: bool = True,
     ) -> None:
         if not isinstance(exchange, ExchangeAdapter):
             raise ConfigurationError(f"exchange: {exchange!r} is not an ExchangeAdapter")
@@ -98,6 +100,7 @@ class ExecutionEngine:
             rng=rng,
             reconcile_every=reconcile_every,
             store=store,
+            control=control,
         )
         self.events = EventBus()
         """Subscribe here: `engine.events.subscribe(OrderFilled, callback)`."""
@@ -140,6 +143,8 @@ class ExecutionEngine:
             self._running = True
             if prepare is None:
                 await self.parts.settle_owed()
+            if self.parts.control is not None:
+                self.parts.control.start()
         except BaseException:
             self._running = False
             await self.parts.close()
@@ -332,11 +337,6 @@ class ExecutionEngine:
         return self.desk.book
 
     @property
-    def orders(self) -> OrderManager:
-        """Orders by client order id."""
-        return self.book.orders
-
-    @property
     def positions(self) -> Mapping[str, Position]:
         """Open positions by symbol, and those whose entry waits for its first fill."""
         return self.book.open_positions()
@@ -359,39 +359,6 @@ class ExecutionEngine:
                 found = self._instruments[symbol] = await self.settings.exchange.instrument(symbol)
             self.desk.quotes.want(symbol)
         return found
-
-    def can_open(self, symbol: str) -> tuple[bool, str]:
-        """Tell whether an entry in *symbol* could be sent now, and if not, why."""
-        return operations.can_open(self.desk, symbol)
-
-    # -- by hand ---------------------------------------------------------------------------------------
-
-    async def cancel(self, order: ManagedOrder | str, reason: str = "by hand") -> ManagedOrder:
-        """Cancel an order, given itself or its client order id."""
-        found = self.orders[order] if isinstance(order, str) else order
-        return await self.desk.gateway.cancel(found, reason)
-
-    async def cancel_all(
-        self, symbol: str | None = None, *, include_protection: bool = False
-    ) -> list[ManagedOrder]:
-        """Cancel every open order of ours, at once and without waiting for handlers.
-
-        Protective stops stay unless *include_protection*; without them a position is naked until it is closed.
-        """
-        return await operations.cancel_all(self.desk, symbol, include_protection=include_protection)
-
-    async def flatten(self, symbol: str | None = None) -> bool:
-        """Cancel all entries, then close every position at the market; return whether all orders are out."""
-        return await operations.flatten(self.desk, symbol)
-
-    async def halt(self, cause: str, *, actor: str = "operator") -> None:
-        """Stop everything that adds exposure, until `resume`; it survives a restart."""
-        self.desk.gateway.halt(cause, actor=actor)
-        await self.desk.recorder.settle()
-
-    async def resume(self, *, actor: str = "operator", symbol: str | None = None) -> None:
-        """Release the trading state, and the blocked symbols (or one of them)."""
-        await operations.resume(self.desk, actor=actor, symbol=symbol)
 
     def __repr__(self) -> str:
         return f"ExecutionEngine({self.settings.exchange!r}, {'running' if self._running else 'stopped'})"

@@ -1,17 +1,33 @@
-"""What a person does to a running engine: cancel everything, flatten, resume. Reductions are never held up."""
+"""What a person does to a running engine: halt, cancel everything, flatten, settle. Reductions are never held up."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from msgspec.structs import replace
 
+from execkit.errors import ExecKitError, InvalidTransitionError
 from execkit.handlers.desk import Desk
-from execkit.model.order import OrderRole
-from execkit.model.records import SymbolBlocked, TradingState, TradingStateChanged
+from execkit.model.order import OrderEvent, OrderRole, OrderState
+from execkit.model.records import (
+    OperatorActed,
+    Source,
+    SymbolBlocked,
+    TradingState,
+    TradingStateChanged,
+)
 from execkit.model.result import Outcome
 from execkit.orders.book import Book
 from execkit.orders.manager import ManagedOrder
+
+VERDICTS: Final = {
+    OrderState.PRESUMED_ABSENT: OrderEvent.ABSENT,
+    OrderState.CANCELLED: OrderEvent.CANCEL,
+    OrderState.REJECTED: OrderEvent.REJECT,
+    OrderState.EXPIRED: OrderEvent.EXPIRE,
+}
+"""What a person may say became of an order; executions only the venue can prove."""
 
 
 def can_open(desk: Desk, symbol: str) -> tuple[bool, str]:
@@ -98,3 +114,39 @@ def unprotected(book: Book) -> list[str]:
         for symbol, position in book.positions.open.items()
         if position.stop_loss is not None and book.working_stop(symbol) is None
     ]
+
+
+async def close_position(desk: Desk, symbol: str, *, actor: str) -> bool:
+    """Close the position of one symbol; raise `ExecKitError` when there is none."""
+    if symbol not in desk.book.positions.open and not desk.book.orders.open_entries(symbol):
+        held = ", ".join(sorted(desk.book.positions.open)) or "none"
+        raise ExecKitError(f"symbol: there is nothing to close in {symbol!r}; open are {held}")
+    note(desk, "close", actor, symbol=symbol)
+    return await flatten(desk, symbol)
+
+
+async def resolve(desk: Desk, order: ManagedOrder, as_: OrderState, *, actor: str) -> ManagedOrder:
+    """Settle an order in doubt by hand; see `ByHand.resolve`."""
+    if as_ not in VERDICTS:
+        raise ExecKitError(f"as: {as_} cannot be said by hand; use {', '.join(VERDICTS)}")
+    key = order.client_order_id
+    if order.state not in (OrderState.IN_DOUBT, OrderState.PENDING_CANCEL):
+        raise ExecKitError(
+            f"order: {key} is {order.state}, not in doubt; there is nothing to settle"
+        )
+    await desk.resolver.look(order)
+    if order.state not in (OrderState.IN_DOUBT, OrderState.PENDING_CANCEL):
+        await desk.recorder.settle()
+        raise ExecKitError(f"order: the venue shows that {key} is {order.state}; that counts")
+    note(desk, "resolve", actor, order=key, as_=str(as_))
+    try:
+        desk.recorder.record(order.record_of(VERDICTS[as_], Source.OPERATOR, f"settled by {actor}"))
+    except InvalidTransitionError as error:
+        raise ExecKitError(f"as: {error}") from error
+    await desk.recorder.settle()
+    return order
+
+
+def note(desk: Desk, command: str, actor: str, **arguments: str | bool) -> None:
+    """Leave in the journal who asked for what."""
+    desk.recorder.record(OperatorActed(command=command, actor=actor, arguments=arguments))

@@ -18,7 +18,7 @@ from typing import Final, Protocol, runtime_checkable
 
 import attrs
 
-from execkit.assembly import Parts
+from execkit.parts import Parts
 from execkit.clock import Clock
 from execkit.engine import ExecutionEngine
 from execkit.errors import ConfigurationError

@@ -17,6 +17,15 @@ import structlog
 from execkit.errors import ExecKitError
 
 _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "cancel-all": ("execkit.cli.control:cancel_all", "Cancel every open order of ours."),
+    "close": ("execkit.cli.control:close", "Close one position at the market."),
+    "flatten": ("execkit.cli.control:flatten", "Close every position at the market."),
+    "halt": ("execkit.cli.control:halt", "Let nothing leave that adds exposure."),
+    "orders": ("execkit.cli.control:orders", "List the open orders of a running engine."),
+    "positions": ("execkit.cli.control:positions", "List positions with their protection."),
+    "resolve": ("execkit.cli.control:resolve", "Settle an order in doubt by hand."),
+    "resume": ("execkit.cli.control:resume", "Release a halt."),
+    "status": ("execkit.cli.control:status", "Tell how a running engine is."),
     "config": ("execkit.cli.config:config", "Check a configuration file."),
     "conformance": ("execkit.cli.conformance:conformance", "Put an adapter through its contract."),
     "demo": ("execkit.cli.demo:demo", "Trade one generated day offline."),

@@ -143,3 +143,15 @@ class WriteLock:
         """Give the right up, also in the name of forked children that inherited the file."""
         fcntl.flock(self._fd, fcntl.LOCK_UN)
         os.close(self._fd)
+
+
+def take_right_away(path: Path) -> bool:
+    """Take the right to write a journal from whoever holds it; return whether somebody could have held it.
+
+    *path* is that of the lock. Its holder sends nothing more as soon as this returns; what was on its way stays so.
+    """
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True

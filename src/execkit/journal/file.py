@@ -29,7 +29,7 @@ from execkit.errors import (
     JournalError,
 )
 from execkit.journal import lines
-from execkit.journal.disk import Disk, WriteLock, open_private
+from execkit.journal.disk import Disk, WriteLock, open_private, take_right_away
 from execkit.journal.emergency import EmergencyFile
 from execkit.journal.segments import SegmentReader, archived_segments
 from execkit.journal.writer import Step, Writer, put_segment, undo_rotation
@@ -335,6 +335,15 @@ class FileJournal:
         return (
             f"FileJournal({str(self.path)!r}, account={self.account!r}, records={self._last_seq})"
         )
+
+
+def take_over(path: Path) -> bool:
+    """Take the journal at *path* away from its writer, whatever that does; return whether there may have been one.
+
+    For emergencies: an engine that hangs keeps its lock. It notices before it sends or writes anything more; open
+    orders stay as they are, and the next opening recovers them.
+    """
+    return take_right_away(_companion(Path(path).absolute(), "lock"))
 
 
 def _companion(path: Path, kind: str) -> Path:

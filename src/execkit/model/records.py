@@ -244,6 +244,14 @@ class CommandSent(_Record, frozen=True, kw_only=True, tag="command"):
     stop_price: Decimal | None = None
 
 
+class OperatorActed(_Record, frozen=True, kw_only=True, tag="operator"):
+    """A person told the engine to do something; what came of it follows in records of its own."""
+
+    command: str
+    actor: str
+    arguments: dict[str, str | bool] = {}
+
+
 Record = (
     Intent
     | OrderChanged
@@ -261,6 +269,7 @@ Record = (
     | PlanChanged
     | RegistryChanged
     | CommandSent
+    | OperatorActed
 )
 
 

@@ -1,0 +1,68 @@
+"""What a person can do to a running engine from code; the same commands come from outside through `execkit.control`."""
+
+from __future__ import annotations
+
+from execkit import operations
+from execkit.handlers.desk import Desk
+from execkit.model.order import OrderState
+from execkit.orders.manager import ManagedOrder, OrderManager
+
+
+class ByHand:
+    """The part of `ExecutionEngine` that acts at once and past every handler. Reductions are never held up."""
+
+    desk: Desk
+
+    @property
+    def orders(self) -> OrderManager:
+        """Orders by client order id."""
+        return self.desk.book.orders
+
+    def can_open(self, symbol: str) -> tuple[bool, str]:
+        """Tell whether an entry in *symbol* could be sent now, and if not, why."""
+        return operations.can_open(self.desk, symbol)
+
+    async def cancel(self, order: ManagedOrder | str, reason: str = "by hand") -> ManagedOrder:
+        """Cancel an order, given itself or its client order id."""
+        found = self.orders[order] if isinstance(order, str) else order
+        return await self.desk.gateway.cancel(found, reason)
+
+    async def cancel_all(
+        self, symbol: str | None = None, *, include_protection: bool = False
+    ) -> list[ManagedOrder]:
+        """Cancel every open order of ours, at once and without waiting for handlers.
+
+        Protective stops stay unless *include_protection*; without them a position is naked until it is closed.
+        """
+        return await operations.cancel_all(self.desk, symbol, include_protection=include_protection)
+
+    async def flatten(self, symbol: str | None = None) -> bool:
+        """Cancel all entries, then close every position at the market; return whether all orders are out."""
+        return await operations.flatten(self.desk, symbol)
+
+    async def halt(self, cause: str, *, actor: str = "operator") -> None:
+        """Stop everything that adds exposure, until `resume`; it survives a restart."""
+        self.desk.gateway.halt(cause, actor=actor)
+        await self.desk.recorder.settle()
+
+    async def resume(self, *, actor: str = "operator", symbol: str | None = None) -> None:
+        """Release the trading state, and the blocked symbols (or one of them)."""
+        await operations.resume(self.desk, actor=actor, symbol=symbol)
+
+    async def close_position(self, symbol: str, *, actor: str = "operator") -> bool:
+        """Cancel what is under way in *symbol* and close its position at the market; return whether all orders are out.
+
+        Raises `ExecKitError` when there is nothing to close.
+        """
+        return await operations.close_position(self.desk, symbol, actor=actor)
+
+    async def resolve(
+        self, order: ManagedOrder | str, as_: OrderState, *, actor: str = "operator"
+    ) -> ManagedOrder:
+        """Settle an order in doubt by the word of a person who has looked at the venue.
+
+        *as_* is PRESUMED_ABSENT (it never arrived; it is still watched for a day), CANCELLED, REJECTED or EXPIRED. The
+        venue is asked once more first. Raises `ExecKitError` when the order is not in doubt, or the venue shows it.
+        """
+        found = self.orders[order] if isinstance(order, str) else order
+        return await operations.resolve(self.desk, found, as_, actor=actor)

@@ -1,0 +1,230 @@
+"""`execkit status`, `halt`, `cancel-all` and so on: what a person does to an engine that runs in another process."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+import click
+
+from execkit.config import Config
+from execkit.control.client import NoEngineError, ask
+from execkit.control.commands import obey
+from execkit.control.protocol import LIFE, Request
+from execkit.engine import ExecutionEngine
+from execkit.errors import ConfigurationError, ExecKitError
+from execkit.journal.file import take_over
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@attrs.frozen
+class Target:
+    """Which engine, and how the answer is printed."""
+
+    journal: Path
+    config: Path | None
+    as_json: bool
+    force: bool = False
+
+
+def _options(*, force: bool) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        options = [
+            click.option(
+                "--journal",
+                type=click.Path(path_type=Path),
+                help="The engine's journal; by default that of --config, else orders.db.",
+            ),
+            click.option(
+                "--config", type=click.Path(path_type=Path), help="The engine's configuration file."
+            ),
+            click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON."),
+        ]
+        if force:
+            options.append(
+                click.option(
+                    "--force",
+                    is_flag=True,
+                    help="Take the account away from an engine that hangs, and do it here; needs --config.",
+                )
+            )
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def _target(
+    journal: Path | None, config: Path | None, as_json: bool, force: bool = False
+) -> Target:
+    if journal is None:
+        journal = Path("orders.db") if config is None else Config.load(config).journal_path
+    if force and config is None:
+        raise ConfigurationError("--force: it needs --config, to know the venue and its settings")
+    return Target(journal, config, as_json, force)
+
+
+def _do(target: Target, command: str, **arguments: str | bool) -> Any:
+    """Have the engine do it; with --force do it here when no engine answers."""
+    given = {name: value for name, value in arguments.items() if value not in (None, "")}
+    try:
+        return ask(target.journal, command, given)
+    except NoEngineError as error:
+        if not target.force or target.config is None:
+            raise
+        click.echo(f"{error}", err=True)
+    return asyncio.run(_do_here(target.config, command, given))
+
+
+async def _do_here(config: Path, command: str, arguments: dict[str, str | bool]) -> Any:
+    """Take the account over, recover it, do one thing, and leave."""
+    settings = Config.load(config)
+    taken = take_over(settings.journal_path)
+    click.echo(
+        f"{'took over' if taken else 'opening'} {settings.journal_path}; recovering", err=True
+    )
+    engine = ExecutionEngine.from_config(settings)
+    engine.settings = attrs.evolve(engine.settings, plans=(), control=False)
+    async with engine:
+        request = Request(
+            command=command,
+            actor=f"{getpass.getuser()} --force",
+            nonce="",
+            expires=engine.desk.clock.now() + LIFE,
+            arguments=arguments,
+        )
+        return await obey(engine.desk, request)
+
+
+def _show(target: Target, answer: Any) -> None:
+    if target.as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
+    if isinstance(answer, dict) and isinstance(answer.get("orders"), list):
+        answer = answer["orders"]
+    if isinstance(answer, list):
+        _show_rows(answer)
+        return
+    for name, value in answer.items():
+        text = ", ".join(map(str, value)) or "none" if isinstance(value, list) else value
+        click.echo(f"{name.replace('_', ' ')}: {text if text not in ('', {}) else '-'}")
+
+
+def _show_rows(rows: list[dict[str, str]]) -> None:
+    """One line each, with what is known of it: a table of so many columns fits no terminal."""
+    for row in rows:
+        click.echo("  ".join(f"{name}={value}" for name, value in row.items() if value != ""))
+    if not rows:
+        click.echo("none")
+
+
+@click.command()
+@_options(force=False)
+def status(journal: Path | None, config: Path | None, as_json: bool) -> None:
+    """Tell how a running engine is: trading state, positions, orders, doubts, last alarms."""
+    target = _target(journal, config, as_json)
+    _show(target, _do(target, "status"))
+
+
+@click.command()
+@_options(force=False)
+def orders(journal: Path | None, config: Path | None, as_json: bool) -> None:
+    """List the open orders of a running engine."""
+    target = _target(journal, config, as_json)
+    _show(target, _do(target, "orders"))
+
+
+@click.command()
+@_options(force=False)
+def positions(journal: Path | None, config: Path | None, as_json: bool) -> None:
+    """List the positions of a running engine with their protection."""
+    target = _target(journal, config, as_json)
+    _show(target, _do(target, "positions"))
+
+
+@click.command()
+@click.argument("cause", default="by hand")
+@_options(force=True)
+def halt(cause: str, journal: Path | None, config: Path | None, as_json: bool, force: bool) -> None:
+    """Let nothing leave that adds exposure, because of CAUSE, until `execkit resume`; it survives a restart."""
+    target = _target(journal, config, as_json, force)
+    _show(target, _do(target, "halt", cause=cause))
+
+
+@click.command()
+@click.option("--symbol", default="", help="Release only this symbol.")
+@_options(force=False)
+def resume(symbol: str, journal: Path | None, config: Path | None, as_json: bool) -> None:
+    """Release a halt, and the blocked symbols."""
+    target = _target(journal, config, as_json)
+    _show(target, _do(target, "resume", symbol=symbol))
+
+
+@click.command("cancel-all")
+@click.option("--symbol", default="", help="Only this symbol.")
+@click.option(
+    "--include-protection", is_flag=True, help="Protective stops too; positions are naked then."
+)
+@_options(force=True)
+def cancel_all(
+    symbol: str,
+    include_protection: bool,
+    journal: Path | None,
+    config: Path | None,
+    as_json: bool,
+    force: bool,
+) -> None:
+    """Cancel every open order of ours at once. Protective stops stay."""
+    target = _target(journal, config, as_json, force)
+    answer = _do(target, "cancel-all", symbol=symbol, include_protection=include_protection)
+    _show(target, answer)
+
+
+@click.command()
+@click.option("--symbol", default="", help="Only this symbol.")
+@_options(force=True)
+def flatten(
+    symbol: str, journal: Path | None, config: Path | None, as_json: bool, force: bool
+) -> None:
+    """Cancel all entries and close every position at the market."""
+    target = _target(journal, config, as_json, force)
+    answer = _do(target, "flatten", symbol=symbol)
+    _show(target, answer)
+    if answer["still_open"] and not answer["all_sent"]:
+        raise ExecKitError(
+            f"not everything could be closed; look at {', '.join(answer['still_open'])}"
+        )
+
+
+@click.command()
+@click.argument("symbol")
+@_options(force=True)
+def close(
+    symbol: str, journal: Path | None, config: Path | None, as_json: bool, force: bool
+) -> None:
+    """Cancel what is under way in SYMBOL and close its position at the market."""
+    target = _target(journal, config, as_json, force)
+    _show(target, _do(target, "close", symbol=symbol))
+
+
+@click.command()
+@click.argument("order")
+@click.option(
+    "--as",
+    "as_",
+    required=True,
+    type=click.Choice(["presumed_absent", "cancelled", "rejected", "expired"]),
+    help="What you saw at the venue became of it.",
+)
+@_options(force=False)
+def resolve(order: str, as_: str, journal: Path | None, config: Path | None, as_json: bool) -> None:
+    """Settle ORDER (a client order id) that is in doubt, after you looked at the venue yourself."""
+    target = _target(journal, config, as_json)
+    _show(target, _do(target, "resolve", order=order, **{"as": as_}))

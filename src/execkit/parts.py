@@ -1,0 +1,129 @@
+"""What an engine was asked to be, and the parts it is made of while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import msgspec
+import structlog
+
+from execkit.bars.runner import BarRunner
+from execkit.clock import Clock
+from execkit.control.server import ControlServer
+from execkit.errors import JournalCommitError
+from execkit.exchanges.base import ExchangeAdapter
+from execkit.functions.registry import ExecutionFunctionRegistry
+from execkit.handlers.desk import Desk
+from execkit.journal.base import Journal
+from execkit.model.market import BarData
+from execkit.model.records import SignalQueued
+from execkit.model.result import ExecutionResult
+from execkit.model.signal import TradingSignal
+from execkit.operations import unprotected
+from execkit.orders.recorder import Recorder
+from execkit.pipeline import ExecutionPipeline
+from execkit.plans import TradePlan
+from execkit.upkeep import Upkeep
+from execkit.virtual_time import VirtualTimeLoop
+
+if TYPE_CHECKING:
+    from execkit.store.feed import StoreFeed
+
+log = structlog.get_logger("execkit")
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What an engine was asked to be; see `ExecutionEngine`."""
+
+    exchange: ExchangeAdapter
+    journal: str | Path | Journal | None
+    durability: str = "power"
+    pipeline: ExecutionPipeline | None = None
+    functions: ExecutionFunctionRegistry | None = None
+    plans: tuple[TradePlan, ...] = ()
+    currency: str | None = None
+    clock: Clock | None = None
+    rng: random.Random | None = None
+    reconcile_every: timedelta = timedelta(seconds=60)
+    store: bool = True
+    control: bool = True
+
+
+@attrs.define(kw_only=True, eq=False)
+class Parts:
+    """The parts of a running engine."""
+
+    adapter: ExchangeAdapter
+    journal: Journal
+    recorder: Recorder
+    pipeline: ExecutionPipeline
+    desk: Desk
+    upkeep: Upkeep
+    currency: str
+    runner: BarRunner | None
+    store: StoreFeed | None
+    unaudit: Callable[[], None]
+    """Ends the audit of the registry."""
+    control: ControlServer | None = None
+    """Takes commands from other processes."""
+
+    async def on_bar(self, bar: BarData) -> None:
+        """Use a finished bar: its price range for targets, its close for the plans' functions and the equity."""
+        desk = self.desk
+        desk.book.marks[bar.symbol] = bar.close
+        await desk.keeper.on_price(bar.symbol, bar.low, bar.high)
+        if self.runner is not None:
+            await self.runner.on_bar(bar)
+        self.upkeep.mark_equity()
+        await desk.recorder.settle()
+
+    async def settle_owed(self) -> None:
+        """Hand over the signals that the last process had decided on and not brought to an end."""
+        if self.runner is not None:
+            await self.runner.settle()
+
+    @staticmethod
+    def decode_signal(queued: SignalQueued) -> TradingSignal:
+        """Return the signal that was queued."""
+        return msgspec.json.decode(queued.signal, type=TradingSignal)
+
+    async def drain(self, under_way: list[asyncio.Future[ExecutionResult]], seconds: float) -> None:
+        """Give signals under way, and then what protects their fills, time to end."""
+        if under_way:
+            await asyncio.wait(under_way, timeout=seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                await self.desk.keeper.idle()
+        except TimeoutError:
+            for symbol in unprotected(self.desk.book):
+                self.recorder.alarm(
+                    "STOPPED_UNPROTECTED", f"{symbol} has no stop while nothing runs", symbol=symbol
+                )
+
+    async def close(self) -> None:
+        """End the tasks, make the journal durable and close the venue; each step is tried."""
+        if self.control is not None:
+            self.control.stop()
+        self.unaudit()
+        await self.upkeep.stop()
+        await self.desk.reconciler.stop()
+        await self.desk.keeper.stop()
+        await self.desk.resolver.stop()
+        try:
+            await self.recorder.settle()
+        except JournalCommitError as error:
+            log.warning("journal.unavailable", error=str(error))
+        await self.journal.close()
+        await self.adapter.close()
+        if self.store is not None:
+            if isinstance(asyncio.get_running_loop(), VirtualTimeLoop):
+                self.store.stop()
+            else:
+                await asyncio.to_thread(self.store.stop)
