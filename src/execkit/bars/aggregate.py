@@ -1,134 +1,206 @@
-"""Short bars into longer ones, on UTC boundaries; weeks begin on Monday."""
+"""Short bars into longer ones, each timeframe from the one below it: one minute, five of those, three of those."""
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
+from execkit.bars.sessions import AlwaysOpen, Hours, Window, is_aligned, window_open
 from execkit.errors import ConfigurationError
 from execkit.model.market import BarData, Timeframe
 from execkit.numbers import MONEY
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND: Final = timedelta(seconds=1)
-_MONDAY: Final = 4 * 86_400
-"""1970-01-05, the first Monday, in seconds of the epoch."""
+__all__ = ["BarAggregator", "is_aligned", "window_open"]
+
+_INSTANT: Final = timedelta(microseconds=1)
+_ADD: Final = MONEY.add
 
 
-def window_open(at: datetime, timeframe: Timeframe) -> datetime:
-    """Return the start of the window of *timeframe* that holds the moment *at*."""
-    return _EPOCH + timedelta(seconds=_Grid(timeframe).floor(_seconds(at)))
+class _Level:
+    """The growing bar of one timeframe, and the parts that it and the one before it are made of."""
 
-
-def is_aligned(close_time: datetime, timeframe: Timeframe) -> bool:
-    """Tell whether a bar of *timeframe* can close at this moment."""
-    return window_open(close_time, timeframe) == close_time
-
-
-def _seconds(at: datetime) -> int:
-    return (at - _EPOCH) // _SECOND
-
-
-class _Grid:
-    """The boundaries of a timeframe, in seconds of the epoch."""
-
-    __slots__ = ("offset", "step", "timeframe")
+    __slots__ = ("high", "last", "last_parts", "low", "parts", "timeframe", "volume", "window")
 
     def __init__(self, timeframe: Timeframe) -> None:
         self.timeframe = timeframe
-        self.step = timeframe.seconds
-        self.offset = _MONDAY if timeframe is Timeframe.W1 else 0
+        self.window: Window | None = None
+        self.parts: list[BarData] = []
+        self.last: Window | None = None
+        self.last_parts: list[BarData] = []
+        self.high = self.low = self.volume = Decimal(0)
 
-    def floor(self, seconds: int) -> int:
-        """Return the last boundary at or before a moment."""
-        return (seconds - self.offset) // self.step * self.step + self.offset
+    def take(self, part: BarData, hours: Hours) -> None:
+        """Grow by one part."""
+        if self.window is None:
+            self.window = hours.window(self.timeframe, part.close_time - _INSTANT)
+            self.parts = [part]
+            self.high, self.low, self.volume = part.high, part.low, part.volume
+            return
+        self.parts.append(part)
+        self.high = max(self.high, part.high)
+        self.low = min(self.low, part.low)
+        self.volume = _ADD(self.volume, part.volume)
+
+    def finish(self) -> tuple[BarData, datetime]:
+        """Return the bar as it is and when it began, and make room for the next."""
+        window, parts = self.window, self.parts
+        assert window is not None, "something has grown"
+        self.last, self.last_parts = window, parts
+        self.window = None
+        return self._bar(window, parts), window[0]
+
+    def correct(self, part: BarData) -> tuple[BarData, datetime] | None:
+        """Put a corrected or late part in its place; return the finished bar that it changes, and when that began."""
+        if _holds(self.window, part):
+            self.parts = _with(part, self.parts)
+            self._sum(self.parts)
+        elif _holds(self.last, part):
+            window, growing = self.last, (self.high, self.low, self.volume)
+            assert window is not None, "it holds the part"
+            self.last_parts = _with(part, self.last_parts)
+            self._sum(self.last_parts)
+            corrected = self._bar(window, self.last_parts)
+            self.high, self.low, self.volume = growing
+            return corrected, window[0]
+        return None
+
+    def _sum(self, parts: list[BarData]) -> None:
+        self.high = max(part.high for part in parts)
+        self.low = min(part.low for part in parts)
+        self.volume = parts[0].volume
+        for part in parts[1:]:
+            self.volume = _ADD(self.volume, part.volume)
+
+    def _bar(self, window: Window, parts: list[BarData]) -> BarData:
+        first = parts[0]
+        return BarData(
+            first.symbol,
+            self.timeframe,
+            window[1],
+            first.open,
+            self.high,
+            self.low,
+            parts[-1].close,
+            self.volume,
+        )
 
 
-class _Window:
-    """One longer bar as it grows. *whole* is False when its beginning was not seen."""
+def _holds(window: Window | None, part: BarData) -> bool:
+    return window is not None and window[0] < part.close_time <= window[1]
 
-    __slots__ = ("close", "closes_at", "high", "low", "open", "volume", "whole")
 
-    def __init__(self, closes_at: int, bar: BarData, *, whole: bool) -> None:
-        self.closes_at = closes_at
-        self.whole = whole
-        self.open = bar.open
-        self.high = bar.high
-        self.low = bar.low
-        self.close = bar.close
-        self.volume: Decimal = bar.volume
-
-    def add(self, bar: BarData) -> None:
-        self.high = max(self.high, bar.high)
-        self.low = min(self.low, bar.low)
-        self.close = bar.close
-        self.volume = MONEY.add(self.volume, bar.volume)
-
-    def finish(self, timeframe: Timeframe, symbol: str, finished: list[BarData]) -> None:
-        if self.whole:
-            closes_at = _EPOCH + timedelta(seconds=self.closes_at)
-            ohlc = (self.open, self.high, self.low, self.close)
-            finished.append(BarData(symbol, timeframe, closes_at, *ohlc, self.volume))
+def _with(part: BarData, parts: list[BarData]) -> list[BarData]:
+    kept = [each for each in parts if each.close_time != part.close_time]
+    insort(kept, part, key=lambda each: each.close_time)
+    return kept
 
 
 class BarAggregator:
     """Builds bars of several timeframes from the bars of one market in a shorter one.
 
-    A bar is given out once, when its last part has come, or, when that part is missing, with the first bar after it.
-    Parts missing inside are taken for minutes without trades. A first bar whose beginning was not seen is never given
-    out.
+    A bar is given out once, when its last part has come, or, when that part is missing, with the first bar after it
+    or when `advance` says that its time is over. Parts missing inside are taken for minutes without trades. A first
+    bar whose beginning was not seen is never given out. *hours* are those of the market; by default it never closes.
     """
 
-    def __init__(self, base: Timeframe, timeframes: Iterable[Timeframe]) -> None:
+    def __init__(
+        self, base: Timeframe, timeframes: Iterable[Timeframe], hours: Hours | None = None
+    ) -> None:
         self.base = base
         self.timeframes = tuple(sorted(set(timeframes) - {base}, key=lambda t: t.seconds))
         for timeframe in self.timeframes:
-            if timeframe.seconds < base.seconds or timeframe.seconds % base.seconds:
+            if timeframe.seconds < base.seconds:
                 raise ConfigurationError(
                     f"timeframe: {timeframe} cannot be built from {base} bars; use a multiple of {base}"
                 )
-        self._grid = _Grid(base)
-        self._grids = [_Grid(timeframe) for timeframe in self.timeframes]
-        self._windows: list[_Window | None] = [None] * len(self.timeframes)
-        self._last: int | None = None
+        self.hours = AlwaysOpen() if hours is None else hours
+        # Each timeframe is a multiple of the one before it, so none needs more than a handful of parts.
+        longest = self.timeframes[-1].seconds if self.timeframes else 0
+        self._levels = [_Level(t) for t in Timeframe if base.seconds < t.seconds <= longest]
+        self._wanted = frozenset(self.timeframes)
+        self._first: datetime | None = None
+        self._last: datetime | None = None
+
+    @property
+    def last(self) -> datetime | None:
+        """Up to when everything is in: the close of the last bar, or the last `advance`."""
+        return self._last
 
     def add(self, bar: BarData) -> list[BarData]:
         """Take the next short bar and return the longer ones that it finishes, in the order of their closes.
 
         A bar that is not newer than the last one changes nothing. Raises `ConfigurationError` for a bar of another
-        timeframe or one that closes off the grid.
+        timeframe and for one that the market's hours do not know.
         """
-        closed = _seconds(bar.close_time)
+        closed = bar.close_time
         if bar.timeframe is not self.base:
             raise ConfigurationError(f"timeframe: expected {self.base} bars, got {bar.timeframe}")
-        if self._grid.floor(closed) != closed or bar.close_time.microsecond:
+        window = self.hours.window(self.base, closed - _INSTANT)
+        if window is None or window[1] != closed:
             raise ConfigurationError(
-                f"close_time: {bar.close_time.isoformat()} is no boundary of {self.base} bars; "
-                "check time zone and label"
+                f"close_time: {closed.isoformat()} is no boundary of {self.base} bars; "
+                "check time zone, label and the market's hours"
             )
         if self._last is not None and closed <= self._last:
             return []
-        opened = closed - self._grid.step
+        if self._first is None:
+            self._first = window[0]
         finished: list[BarData] = []
-        for place, grid in enumerate(self._grids):
-            window = self._windows[place]
-            if window is not None and opened >= window.closes_at:
-                window.finish(grid.timeframe, bar.symbol, finished)
-                window = None
-            if window is None:
-                start = grid.floor(opened)
-                # What came before the very first bar is unknown; later, a hole is known to be one.
-                whole = start == opened or self._last is not None
-                window = _Window(start + grid.step, bar, whole=whole)
-            else:
-                window.add(bar)
-            if window.closes_at == closed:
-                window.finish(grid.timeframe, bar.symbol, finished)
-                window = None
-            self._windows[place] = window
+        if self._levels:
+            self._finish(window[0], finished)
+            self._levels[0].take(bar, self.hours)
+            self._finish(closed, finished)
         self._last = closed
         if len(finished) > 1:
             finished.sort(key=lambda done: done.close_time)
         return finished
+
+    def advance(self, to: datetime) -> list[BarData]:
+        """Return the longer bars whose time is over at *to*, though nothing was traded in their last part."""
+        if self._last is not None and to <= self._last:
+            return []
+        if self._first is None:
+            self._first = to
+        finished: list[BarData] = []
+        self._finish(to, finished)
+        self._last = to
+        finished.sort(key=lambda done: done.close_time)
+        return finished
+
+    def correct(self, bar: BarData) -> list[BarData]:
+        """Take in a short bar that comes again or late, and return the finished longer bars as they are with it.
+
+        It reaches the bars that still grow and the last finished one of each timeframe; older ones stand.
+        """
+        changed = []
+        part = bar
+        for level in self._levels:
+            corrected = level.correct(part)
+            if corrected is None:
+                break
+            part, began = corrected
+            if self._is_given(level, began):
+                changed.append(part)
+        return changed
+
+    def _finish(self, limit: datetime, finished: list[BarData]) -> None:
+        """Finish what ends at or before *limit*, from the shortest up, each a part of the next."""
+        levels = self._levels
+        for place, level in enumerate(levels):
+            if level.window is None:
+                continue
+            if level.window[1] > limit:
+                break  # all longer ones end later still
+            bar, began = level.finish()
+            if self._is_given(level, began):
+                finished.append(bar)
+            if place + 1 < len(levels):
+                levels[place + 1].take(bar, self.hours)
+
+    def _is_given(self, level: _Level, began: datetime) -> bool:
+        # What came before the very first bar is unknown; later, a hole is known to be one.
+        assert self._first is not None, "there was a first bar"
+        return level.timeframe in self._wanted and began >= self._first

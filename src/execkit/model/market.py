@@ -6,6 +6,7 @@ import re
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import cached_property
 from typing import Final, Self
 
 import msgspec
@@ -111,12 +112,13 @@ class Timeframe(Enum):
             f"timeframe: {text!r} is unknown; use one of {', '.join(m.value for m in cls)}"
         )
 
-    @property
+    # Kept once computed, because every boundary of every bar is counted with them.
+    @cached_property
     def seconds(self) -> int:
         """Length in seconds."""
         return int(self.value[:-1]) * _UNITS[self.value[-1]]
 
-    @property
+    @cached_property
     def duration(self) -> timedelta:
         """Length as a duration."""
         return timedelta(seconds=self.seconds)
@@ -125,7 +127,7 @@ class Timeframe(Enum):
         return str(self.value)
 
 
-class BarData(msgspec.Struct, frozen=True):
+class BarData(msgspec.Struct, frozen=True, gc=False):
     """One finished bar. *close_time* is the end of the bar, exclusive; *volume* is in base units."""
 
     symbol: str
