@@ -1,0 +1,1 @@
+"""Venues on loopback: servers that speak a real venue's protocol to an unmodified client, and fail on demand."""
