@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Final, overload
 
 import msgspec
@@ -72,13 +74,18 @@ class MarketData(msgspec.Struct, frozen=True):
 
 
 class MarketDataCache:
-    """The last bars of every symbol and timeframe, *keep* of each."""
+    """The last bars of every symbol and timeframe, *keep* of each.
+
+    Its memory is bounded: a series holds at most a quarter more than *keep* before it is cut, and `drop_stale` forgets
+    symbols of which nothing comes any more.
+    """
 
     def __init__(self, keep: int = KEEP) -> None:
         if keep < 1:
             raise ConfigurationError(f"keep: {keep} bars are none; keep at least 1")
         self.keep = keep
-        self._bars: dict[tuple[str, Timeframe], list[BarData]] = {}
+        self._room = keep + max(1, keep // 4)
+        self._bars: dict[str, dict[Timeframe, list[BarData]]] = {}
         # Views share these lists, so one only ever grows at its end; any other change puts a new list in its place.
 
     def append(self, bar: BarData) -> bool:
@@ -87,31 +94,72 @@ class MarketDataCache:
         A bar with a known close replaces the one it corrects; other old bars are ignored. Views that were handed
         out before never change.
         """
-        key = (bar.symbol, bar.timeframe)
-        bars = self._bars.get(key)
+        series = self._bars.get(bar.symbol)
+        if series is None:
+            series = self._bars[bar.symbol] = {}
+        bars = series.get(bar.timeframe)
         if bars is None:
-            self._bars[key] = [bar]
+            series[bar.timeframe] = [bar]
             return True
         if bar.close_time <= bars[-1].close_time:
-            self._bars[key] = [bar if old.close_time == bar.close_time else old for old in bars]
+            if bar is not bars[-1]:
+                fresh = [bar if old.close_time == bar.close_time else old for old in bars]
+                series[bar.timeframe] = fresh
             return False
-        if len(bars) >= 2 * self.keep:
-            bars = self._bars[key] = bars[-self.keep :]
+        if len(bars) >= self._room:
+            bars = series[bar.timeframe] = bars[1 - self.keep :] if self.keep > 1 else []
         bars.append(bar)
         return True
 
-    def history(self, symbol: str, timeframe: Timeframe) -> BarHistory:
-        """Return the bars that are kept of one market, oldest first."""
-        bars = self._bars.get((symbol, timeframe), [])
-        length = len(bars)
-        return BarHistory(bars, max(0, length - self.keep), length)
+    def at(self, symbol: str, timeframe: Timeframe, close_time: datetime) -> BarData | None:
+        """Return the bar that closed then, if it is kept."""
+        bars = self._series(symbol, timeframe)
+        if bars and bars[-1].close_time == close_time:
+            return bars[-1]
+        place = bisect_left(bars, close_time, key=_close_time)
+        if place < len(bars) and bars[place].close_time == close_time:
+            return bars[place]
+        return None
+
+    def history(
+        self, symbol: str, timeframe: Timeframe, until: datetime | None = None
+    ) -> BarHistory:
+        """Return the bars that are kept of one market, oldest first; with *until* none that closed after it."""
+        bars = self._series(symbol, timeframe)
+        stop = len(bars)
+        if until is not None and stop and bars[-1].close_time > until:
+            stop = bisect_right(bars, until, key=_close_time)
+        return BarHistory(bars, max(0, stop - self.keep), stop)
 
     def view(self, symbol: str, timeframe: Timeframe) -> MarketData:
         """Return everything that is known of one market in one timeframe."""
         return MarketData(symbol, timeframe, self.history(symbol, timeframe))
 
+    def drop_stale(self, before: datetime) -> list[str]:
+        """Forget every symbol whose newest bar, in whatever timeframe, closed before a moment; return their names."""
+        stale = [
+            symbol
+            for symbol, series in self._bars.items()
+            if max(bars[-1].close_time for bars in series.values()) < before
+        ]
+        for symbol in stale:
+            del self._bars[symbol]
+        return stale
+
+    def _series(self, symbol: str, timeframe: Timeframe) -> Sequence[BarData]:
+        series = self._bars.get(symbol)
+        return () if series is None else series.get(timeframe, ())
+
     def __len__(self) -> int:
-        return sum(min(len(bars), self.keep) for bars in self._bars.values())
+        return sum(min(len(bars), self.keep) for bars in self._all())
+
+    def _all(self) -> Iterator[list[BarData]]:
+        for series in self._bars.values():
+            yield from series.values()
 
     def __repr__(self) -> str:
-        return f"MarketDataCache({len(self._bars)} series, {len(self)} bars)"
+        return f"MarketDataCache({sum(1 for _ in self._all())} series, {len(self)} bars)"
+
+
+def _close_time(bar: BarData) -> datetime:
+    return bar.close_time
