@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, Generic, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar, get_args, get_origin
 
 import attrs
 import msgspec
+from pydantic import Field
 
 from execkit.bars.cache import BarHistory
 from execkit.errors import ConfigurationError
 from execkit.model.account import AccountView
-from execkit.model.fields import Section
+from execkit.model.fields import Name, Section
+from execkit.model.fields import Path as KeyPath
 from execkit.model.market import BarData, Timeframe
 from execkit.model.order import Side
 from execkit.model.position import Position
@@ -145,6 +147,13 @@ class FunctionParams(Section):
     """
 
 
+class Part(Section):
+    """A function and its parameters, inside those of a function that asks it."""
+
+    function: Name
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
 P = TypeVar("P", bound=FunctionParams)
 
 
@@ -152,10 +161,13 @@ class ExecutionFunctionBase(ABC, Generic[P]):
     """A decision at a bar close.
 
     `class Breakout(ExecutionFunctionBase[BreakoutParams])` takes its parameters as `BreakoutParams`. One instance
-    serves one rule of one plan and may keep state between bars; after a restart that state starts anew.
+    serves one rule of one plan and may keep state between bars; after a restart that state starts anew. A class
+    whose answers follow from the context alone sets `shared = True`.
     """
 
     params_model: ClassVar[type[FunctionParams]] = FunctionParams
+    shared: ClassVar[bool] = False
+    """Whether it keeps nothing between bars; one instance then serves all rules with equal parameters."""
     required_lookback: int = 1
     """Bars of history without which it is not asked."""
 
@@ -169,6 +181,16 @@ class ExecutionFunctionBase(ABC, Generic[P]):
                 (model,) = get_args(base)
                 if isinstance(model, type):
                     cls.params_model = model
+
+    @classmethod
+    def parts_of(cls, params: P) -> Iterable[tuple[KeyPath, Part]]:  # noqa: ARG003 - a contract
+        """Return the functions that it asks in turn, each with its place in *params*; most ask none."""
+        return ()
+
+    @classmethod
+    def build(cls, params: P, parts: Sequence[ExecutionFunctionBase[Any]]) -> Self:  # noqa: ARG003
+        """Return an instance; *parts* are instances of what `parts_of` names, in its order."""
+        return cls(params)
 
     @abstractmethod
     async def evaluate(self, context: ExecutionContext) -> ExecutionSignal:

@@ -1,15 +1,12 @@
-"""The execution functions that come with the package: `close_above`, `close_below` and `trailing_stop`."""
+"""`close_above`, `close_below` and `trailing_stop`, and the registry of all that comes with the package."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
-from itertools import pairwise
 from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from execkit.bars.cache import BarHistory
 from execkit.clock import Clock
 from execkit.functions.base import (
     ExecutionAction,
@@ -18,61 +15,13 @@ from execkit.functions.base import (
     ExecutionSignal,
     FunctionParams,
 )
+from execkit.functions.combine import register_combinators
+from execkit.functions.library import register_library
+from execkit.functions.measures import best_price, breakout_confidence
 from execkit.functions.registry import ExecutionFunctionRegistry
 from execkit.model.fields import NonNegative, Number, Positive
 from execkit.model.position import Position
 from execkit.numbers import HUNDRED, MONEY, ONE, ZERO, plain
-
-VOLUME_BARS: Final = 20
-ATR_BARS: Final = 14
-
-_HALF: Final = Decimal("0.5")
-_QUARTER: Final = Decimal("0.25")
-_FOUR_PLACES: Final = Decimal("0.0001")
-
-
-def mean_volume(history: BarHistory, bars: int = VOLUME_BARS) -> Decimal:
-    """Return the mean volume of up to *bars* bars before the last one; zero without any."""
-    before = history[-bars - 1 : -1]
-    if not before:
-        return ZERO
-    return MONEY.divide(sum((bar.volume for bar in before), ZERO), Decimal(len(before)))
-
-
-def average_true_range(history: BarHistory, bars: int = ATR_BARS) -> Decimal:
-    """Return the plain mean of the true ranges of up to *bars* last bars; zero without any.
-
-    True range = max(high, previous close) - min(low, previous close) (Wilder 1978); the first bar of all has no
-    previous close and counts with its range.
-    """
-    window = history[-bars - 1 :]
-    ranges = [
-        max(bar.high, before.close) - min(bar.low, before.close) for before, bar in pairwise(window)
-    ]
-    if len(ranges) < bars and window:
-        ranges.append(window[0].range)
-    return MONEY.divide(sum(ranges, ZERO), Decimal(len(ranges))) if ranges else ZERO
-
-
-def breakout_confidence(history: BarHistory, distance: Decimal) -> Decimal:
-    """Return how much a close *distance* beyond a threshold is worth, 0.5 to 1, rounded to four places.
-
-    0.5 + 0.25 * clamp(V / M - 1) + 0.25 * clamp(distance / A), where clamp limits to 0..1, V is the last bar's volume,
-    M the mean volume of the 20 bars before it and A the ATR(14) up to it. While the history is shorter, M and A are
-    of what there is. A part whose divisor is zero counts nothing.
-    """
-    confidence = _HALF
-    mean = mean_volume(history)
-    if mean:
-        confidence += _QUARTER * _clamp(MONEY.divide(history[-1].volume, mean) - ONE)
-    atr = average_true_range(history)
-    if atr:
-        confidence += _QUARTER * _clamp(MONEY.divide(distance, atr))
-    return confidence.quantize(_FOUR_PLACES)
-
-
-def _clamp(value: Decimal) -> Decimal:
-    return min(ONE, max(ZERO, value))
 
 
 class CloseParams(FunctionParams):
@@ -89,6 +38,7 @@ class _CloseBeyond(ExecutionFunctionBase[CloseParams]):
     """What `close_above` and `close_below` share."""
 
     params_model = CloseParams
+    shared = True
     word: ClassVar[str]
     sign: ClassVar[int]
     entry: ClassVar[ExecutionAction]
@@ -168,6 +118,8 @@ class TrailingStop(ExecutionFunctionBase[TrailingStopParams]):
     history that began after the entry, whichever is best. The confidence is always 1.
     """
 
+    shared = True
+
     async def evaluate(self, context: ExecutionContext) -> ExecutionSignal:
         """Compare the close with the stop that follows the best price."""
         position, close = context.position, context.bar.close
@@ -189,26 +141,12 @@ class TrailingStop(ExecutionFunctionBase[TrailingStopParams]):
         )
 
 
-def best_price(position: Position, history: BarHistory) -> Decimal:
-    """Return the most favourable price since entry, as far as position and bars tell."""
-    prices = [position.average_price]
-    if position.best_price is not None:
-        prices.append(position.best_price)
-    for bar in reversed(history):
-        if bar.open_time < position.opened_at:
-            break
-        prices.append(bar.high if position.is_long else bar.low)
-        if position.best_price is not None:
-            break  # the bars before this one are in the position's own best price
-    return max(prices) if position.is_long else min(prices)
-
-
 MAX_INSTANCES: Final[Mapping[str, int]] = {"close_above": 10, "close_below": 10, "trailing_stop": 5}
 """Instances of each that may live at once, unless the registry's own limits say otherwise."""
 
 
 def register_builtins(registry: ExecutionFunctionRegistry) -> ExecutionFunctionRegistry:
-    """Register the three in *registry*, where they are not in it yet, and return it."""
+    """Register all that comes with the package in *registry*, where it is not in it yet, and return it."""
     for name, function in (
         ("close_above", CloseAbove),
         ("close_below", CloseBelow),
@@ -216,6 +154,8 @@ def register_builtins(registry: ExecutionFunctionRegistry) -> ExecutionFunctionR
     ):
         if name not in registry:
             registry.register(name, max_instances=MAX_INSTANCES[name], actor="execkit")(function)
+    register_library(registry)
+    register_combinators(registry)
     return registry
 
 

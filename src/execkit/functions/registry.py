@@ -11,7 +11,7 @@ from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from weakref import ref
+from weakref import WeakValueDictionary, ref
 
 import msgspec
 
@@ -22,9 +22,10 @@ from execkit.functions.base import (
     ExecutionFunctionBase,
     ExecutionSignal,
     FunctionParams,
+    Part,
 )
 from execkit.model.fields import Path as KeyPath
-from execkit.model.fields import check_name, checked
+from execkit.model.fields import check_name, checked, path_text
 from execkit.model.market import Timeframe
 from execkit.model.records import RegistryChanged
 
@@ -47,7 +48,7 @@ class RegistryEntry(msgspec.Struct, frozen=True):
 class _Registered:
     """What is known of one name."""
 
-    __slots__ = ("enabled", "function", "instances", "max_instances", "timeframes")
+    __slots__ = ("enabled", "function", "instances", "max_instances", "shared", "timeframes")
 
     def __init__(
         self,
@@ -60,6 +61,8 @@ class _Registered:
         self.max_instances = max_instances
         self.enabled = True
         self.instances: list[ref[ExecutionFunctionBase[Any]]] = []
+        self.shared: WeakValueDictionary[str, ExecutionFunctionBase[Any]] = WeakValueDictionary()
+        """Living instances that may serve another rule, by their parameters."""
 
     def is_full(self, limit: int) -> bool:
         """Tell whether *limit* instances are alive."""
@@ -197,20 +200,38 @@ class ExecutionFunctionRegistry:
         *,
         timeframe: Timeframe | None = None,
     ) -> ExecutionFunctionBase[Any]:
-        """Return a new instance with validated parameters; a disabled function can be made, but is not asked.
+        """Return an instance with validated parameters; a disabled function can be made, but is not asked.
 
-        Raises as `check` does, and `RegistrationError` when as many instances live as may.
+        It is new, unless the function's class is `shared` and one with equal parameters lives. Raises as `check`
+        does, and `RegistrationError` when as many instances live as may.
         """
         found = self._find(name)
-        checked_parameters = self.check(name, parameters, timeframe=timeframe)
+        params = self.check(name, parameters, timeframe=timeframe)
+        key = repr(params)
+        known = found.shared.get(key)
+        if known is not None:
+            return known
         limit = self._limits.get(name, found.max_instances)
         if limit is not None and found.is_full(limit):
             raise RegistrationError(
                 f"function {name!r} has {limit} instances, as many as max_instances allows; raise it or use fewer"
             )
-        instance = found.function(checked_parameters)
+        parts = [
+            self.create(part.function, part.parameters, timeframe=timeframe)
+            for _, part in found.function.parts_of(params)
+        ]
+        instance = found.function.build(params, parts)
         found.instances.append(ref(instance))
+        if instance.shared:
+            found.shared[key] = instance
         return instance
+
+    def names_in(self, name: str, params: FunctionParams) -> frozenset[str]:
+        """Return the name and those of all functions that it asks with these parameters, directly or in turn."""
+        names = {name}
+        for _, part in self._find(name).function.parts_of(params):
+            names |= self.names_in(part.function, self.check(part.function, part.parameters))
+        return frozenset(names)
 
     def check(
         self,
@@ -223,20 +244,44 @@ class ExecutionFunctionRegistry:
         """Return the parameters as the function's model.
 
         Raises `RegistrationError` for an unknown name or a timeframe it is not made for, and `ConfigurationError`
-        naming a wrong parameter; *where* says where that stands, for the message.
+        naming a wrong parameter, also of a function that it asks in turn; *where* says where that stands, for the
+        message.
         """
+        where = where or (lambda _path: f"{name}: ")
         found = self._find(name)
         if timeframe is not None and found.timeframes and timeframe not in found.timeframes:
             made_for = ", ".join(map(str, sorted(found.timeframes, key=lambda t: t.seconds)))
             raise RegistrationError(f"function {name!r} is made for {made_for}, not {timeframe}")
         model = found.function.params_model
-        if isinstance(parameters, FunctionParams):
-            if type(parameters) is model:
-                return parameters
+        if not isinstance(parameters, FunctionParams):
+            params = checked(model, dict(parameters or {}), where=where)
+        elif type(parameters) is model:
+            params = parameters
+        else:
             raise ConfigurationError(
                 f"{name}: parameters are {type(parameters).__name__}, expected {model.__name__}"
             )
-        return checked(model, dict(parameters or {}), where=where or (lambda _path: f"{name}: "))
+        for path, part in found.function.parts_of(params):
+            self._check_part(path, part, timeframe, where)
+        return params
+
+    def _check_part(
+        self,
+        path: KeyPath,
+        part: Part,
+        timeframe: Timeframe | None,
+        where: Callable[[KeyPath], str],
+    ) -> None:
+        inside = (*path, "parameters")
+        try:
+            self.check(
+                part.function,
+                part.parameters,
+                timeframe=timeframe,
+                where=lambda inner: f"{where(inside + inner)}{path_text(inside)}.",
+            )
+        except RegistrationError as error:
+            raise ConfigurationError(f"{where(path)}{path_text(path)}: {error}") from None
 
     def _find(self, name: str) -> _Registered:
         found = self._functions.get(name)
@@ -321,6 +366,7 @@ def _as_class(name: str, target: Any, params: type[FunctionParams]) -> FunctionC
 
     class Plain(ExecutionFunctionBase[FunctionParams]):
         params_model = params
+        shared = True
 
         async def evaluate(self, context: ExecutionContext) -> ExecutionSignal:
             answer: ExecutionSignal = await target(context)

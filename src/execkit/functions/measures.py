@@ -1,0 +1,82 @@
+"""What the functions that come with the package measure on bars; exact numbers in, exact numbers out."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from itertools import pairwise
+from typing import Final
+
+from execkit.bars.cache import BarHistory
+from execkit.model.position import Position
+from execkit.numbers import MONEY, ONE, ZERO
+
+VOLUME_BARS: Final = 20
+ATR_BARS: Final = 14
+
+_HALF: Final = Decimal("0.5")
+_QUARTER: Final = Decimal("0.25")
+_FOUR_PLACES: Final = Decimal("0.0001")
+
+
+def mean_volume(history: BarHistory, bars: int = VOLUME_BARS) -> Decimal:
+    """Return the mean volume of up to *bars* bars before the last one; zero without any."""
+    before = history[-bars - 1 : -1]
+    if not before:
+        return ZERO
+    return MONEY.divide(sum((bar.volume for bar in before), ZERO), Decimal(len(before)))
+
+
+def mean_close(history: BarHistory, bars: int, *, before: int = 0) -> Decimal:
+    """Return the plain mean of the closes of *bars* bars, the last of them *before* bars ago."""
+    window = history[len(history) - before - bars : len(history) - before]
+    return MONEY.divide(sum((bar.close for bar in window), ZERO), Decimal(bars))
+
+
+def average_true_range(history: BarHistory, bars: int = ATR_BARS) -> Decimal:
+    """Return the plain mean of the true ranges of up to *bars* last bars; zero without any.
+
+    True range = max(high, previous close) - min(low, previous close) (Wilder 1978); the first bar of all has no
+    previous close and counts with its range.
+    """
+    window = history[-bars - 1 :]
+    ranges = [
+        max(bar.high, before.close) - min(bar.low, before.close) for before, bar in pairwise(window)
+    ]
+    if len(ranges) < bars and window:
+        ranges.append(window[0].range)
+    return MONEY.divide(sum(ranges, ZERO), Decimal(len(ranges))) if ranges else ZERO
+
+
+def breakout_confidence(history: BarHistory, distance: Decimal) -> Decimal:
+    """Return how much a close *distance* beyond a threshold is worth, 0.5 to 1, rounded to four places.
+
+    0.5 + 0.25 * clamp(V / M - 1) + 0.25 * clamp(distance / A), where clamp limits to 0..1, V is the last bar's volume,
+    M the mean volume of the 20 bars before it and A the ATR(14) up to it. While the history is shorter, M and A are
+    of what there is. A part whose divisor is zero counts nothing.
+    """
+    confidence = _HALF
+    mean = mean_volume(history)
+    if mean:
+        confidence += _QUARTER * _clamp(MONEY.divide(history[-1].volume, mean) - ONE)
+    atr = average_true_range(history)
+    if atr:
+        confidence += _QUARTER * _clamp(MONEY.divide(distance, atr))
+    return confidence.quantize(_FOUR_PLACES)
+
+
+def _clamp(value: Decimal) -> Decimal:
+    return min(ONE, max(ZERO, value))
+
+
+def best_price(position: Position, history: BarHistory) -> Decimal:
+    """Return the most favourable price since entry, as far as position and bars tell."""
+    prices = [position.average_price]
+    if position.best_price is not None:
+        prices.append(position.best_price)
+    for bar in reversed(history):
+        if bar.open_time < position.opened_at:
+            break
+        prices.append(bar.high if position.is_long else bar.low)
+        if position.best_price is not None:
+            break  # the bars before this one are in the position's own best price
+    return max(prices) if position.is_long else min(prices)
