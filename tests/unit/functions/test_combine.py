@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from execkit.bars.cache import BarHistory
 from execkit.errors import ConfigurationError, RegistrationError
-from execkit.functions import combine
+from execkit.functions import compose
 from execkit.functions.base import (
     ExecutionAction,
     ExecutionContext,
@@ -22,7 +22,8 @@ from execkit.functions.base import (
     Part,
 )
 from execkit.functions.builtin import standard_registry
-from execkit.functions.combine import COMBINATORS, use
+from execkit.functions.combine import COMBINATORS
+from execkit.functions.compose import use
 from execkit.model.account import AccountView
 from execkit.model.market import BarData, Timeframe
 from execkit.numbers import ZERO
@@ -307,8 +308,8 @@ def test_the_longest_lookback_counts():
 def test_names_of_all_that_is_asked():
     """What is disabled anywhere inside is known from outside."""
     made = registry()
-    part = combine.all_of(
-        use("breakout", bars=3), combine.not_(use("time_exit", bars=1), action="exit")
+    part = compose.all_of(
+        use("breakout", bars=3), compose.not_(use("time_exit", bars=1), action="exit")
     )
     params = made.check(part.function, part.parameters)
     assert made.names_in(part.function, params) == {"all_of", "breakout", "not_", "time_exit"}
@@ -398,12 +399,12 @@ def test_timeframes_of_parts_are_checked():
 def test_code_builds_what_files_say():
     """The helpers give plain data, equal to what a plan file holds."""
     above = use("close_above", threshold_price=42_000)
-    built = combine.k_of_n(
+    built = compose.k_of_n(
         2,
-        combine.confirm(above, bars=3),
-        combine.any_of(above, use("breakout", bars=20)),
-        combine.only_in_session(
-            combine.cooldown(above, bars=5), start="09:30", end="16:00", timezone="UTC"
+        compose.confirm(above, bars=3),
+        compose.any_of(above, use("breakout", bars=20)),
+        compose.only_in_session(
+            compose.cooldown(above, bars=5), start="09:30", end="16:00", timezone="UTC"
         ),
     )
     plain = {"function": "close_above", "parameters": {"threshold_price": 42_000}}
@@ -436,5 +437,5 @@ def test_code_builds_what_files_say():
 
 def test_each_has_a_helper_and_the_examples_run():
     """No combinator is for files only, and the docstrings tell the truth."""
-    assert all(callable(getattr(combine, name)) for name in COMBINATORS)
-    assert doctest.testmod(combine).failed == 0
+    assert all(callable(getattr(compose, name)) for name in COMBINATORS)
+    assert doctest.testmod(compose).failed == 0
