@@ -27,7 +27,7 @@ _SEED: pytest.StashKey[int] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--execkit-seed`."""
+    """Add `--execkit-seed` and `--execkit-frames`."""
     group = parser.getgroup("execkit")
     group.addoption(
         "--execkit-seed",
@@ -35,6 +35,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         metavar="N",
         help="seed of execkit_rng and execkit_seed; the default is a new one for each run",
+    )
+    group.addoption(
+        "--execkit-frames",
+        type=int,
+        default=20_000,
+        metavar="N",
+        help="how many mutated frames a fuzz test feeds to a decoder",
     )
 
 
@@ -146,6 +153,12 @@ def execkit_seed(request: pytest.FixtureRequest) -> int:
 def execkit_rng(request: pytest.FixtureRequest, execkit_seed: int) -> random.Random:
     """Return a generator whose chance depends on the seed and the test's name, not on the order of tests."""
     return random.Random(f"{execkit_seed} {request.node.nodeid}")  # noqa: S311 - simulations
+
+
+@pytest.fixture
+def execkit_frames(request: pytest.FixtureRequest) -> int:
+    """Return how many mutated frames a fuzz test should feed: 20,000, or what the command line says."""
+    return int(request.config.getoption("--execkit-frames"))
 
 
 # -- parts ---------------------------------------------------------------------------------------------

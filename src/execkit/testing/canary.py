@@ -20,6 +20,9 @@ from urllib.parse import quote, quote_plus
 import structlog
 
 from execkit.exchanges.base import ExchangeAdapter
+from execkit.testing.contract import AdapterContract, run_contract
+from execkit.testing.control import VenueControl
+from execkit.testing.rules import Case
 
 NAMES: Final = (
     "api_key",
@@ -37,21 +40,7 @@ NAMES: Final = (
 )
 """The twelve kinds of secrets that are planted."""
 
-_CALLS: Final = (
-    "connect",
-    "instrument",
-    "place_order",
-    "cancel_order",
-    "amend_order",
-    "get_order",
-    "open_orders",
-    "fills_since",
-    "balances",
-    "positions",
-    "ticker",
-    "market_status",
-    "close",
-)
+_STREAMS: Final = ("order_updates", "watch_quotes", "watch_trades", "watch_bars")
 _LETTERS: Final = string.ascii_letters + string.digits
 
 
@@ -95,24 +84,43 @@ class SecretsCanary:
                 self.look(f"file {path.name}", path.read_bytes())
 
     def tap(self, adapter: ExchangeAdapter) -> None:
-        """See every answer and every error of an adapter from now on."""
-        for name in _CALLS:
+        """See every answer, every error and everything streamed by an adapter from now on."""
+        self.see("the adapter", adapter)
+        for name, function in inspect.getmembers(type(adapter), inspect.isroutine):
+            if name.startswith("_"):
+                continue
             method = getattr(adapter, name)
             if inspect.iscoroutinefunction(method):
                 setattr(adapter, name, self._tapped(method))
+            elif name in _STREAMS or inspect.isasyncgenfunction(function):
+                setattr(adapter, name, self._tapped_stream(method))
 
     def _tapped(self, method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
         async def call(*args: Any, **kwargs: Any) -> Any:
-            try:
+            with self._errors(method.__name__):
                 answer = await method(*args, **kwargs)
-            except BaseException as error:
-                self.see(f"error of {method.__name__}", error)
-                raise
             self.see(f"answer of {method.__name__}", answer)
             return answer
 
         return call
+
+    def _tapped_stream(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self._errors(method.__name__):
+                updates = method(*args, **kwargs)
+            return _TappedStream(self, method.__name__, updates)
+
+        return call
+
+    @contextlib.contextmanager
+    def _errors(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            self.see(f"error of {name}", error)
+            raise
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
@@ -149,6 +157,66 @@ class SecretsCanary:
 
     def __repr__(self) -> str:
         return f"SecretsCanary({len(self.secrets)} secrets, {len(self.leaks)} leaks)"
+
+
+def run_under_canary(
+    contract: AdapterContract,
+    rng: random.Random,
+    *,
+    only: Callable[[Case], bool] = lambda _case: True,
+) -> SecretsCanary:
+    """Run an adapter's conformance cases, and so its error paths, with planted secrets; call `check` on what returns.
+
+    The contract's `make_adapter` makes the adapter with `self.secrets`, e.g. `self.secrets.get("api_key", "key")`, and
+    its venue repeats in errors what real ones repeat. A case that fails is the contract's affair, not the canary's.
+    """
+    canary = SecretsCanary(rng)
+    make_adapter, make_control = contract.make_adapter, contract.make_control
+
+    async def tapped() -> ExchangeAdapter:
+        adapter = await make_adapter()
+        canary.tap(adapter)
+        return adapter
+
+    def knowing(adapter: ExchangeAdapter) -> VenueControl:
+        control = make_control(adapter)
+        control.secrets = tuple(canary.secrets.values())
+        return control
+
+    contract.secrets = canary.secrets
+    contract.make_adapter = tapped  # type: ignore[method-assign]
+    contract.make_control = knowing  # type: ignore[method-assign]
+    with canary.watch():
+        for result in run_contract(contract, only=only):
+            canary.see(result.case.name, result.detail)
+    return canary
+
+
+class _TappedStream:
+    """An adapter's stream whose items and errors are seen."""
+
+    def __init__(self, canary: SecretsCanary, name: str, updates: Any) -> None:
+        self._canary = canary
+        self._name = name
+        self._updates = updates
+        self._iterator = aiter(updates)
+
+    def __aiter__(self) -> _TappedStream:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            update = await anext(self._iterator)
+        except StopAsyncIteration:
+            raise
+        except BaseException as error:
+            self._canary.see(f"error of {self._name}", error)
+            raise
+        self._canary.see(f"item of {self._name}", update)
+        return update
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._updates, name)
 
 
 class _Handler(logging.Handler):

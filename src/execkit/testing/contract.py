@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import attrs
@@ -53,6 +54,8 @@ class AdapterContract:
     """True for adapters without sockets and threads: waiting costs nothing then."""
     clock: Clock = SystemClock()
     """Wall clock of the adapter; the virtual one while a case runs under virtual time."""
+    secrets: Mapping[str, str] = MappingProxyType({})
+    """Made-up credentials to make the adapter with, by the names of `canary.NAMES`; empty unless a canary runs it."""
     seed: int | None = None
     """Seed of the client order ids; None takes fresh ones, as a real venue needs."""
 

@@ -1,14 +1,17 @@
 """Hostile answers: mutates frames and values of a venue, and demands that none of them becomes success or an error.
 
-`fuzz_decoder` is for an adapter's own parser, from bytes to reports. `fuzz_gateway` is for what stands behind every
-adapter: whatever `place_order`, a look-up or the stream returns, an order must end accepted, refused or in doubt.
+`fuzz_decoder` is for an adapter's own parser, from bytes to reports, or for the whole adapter over a transport that
+answers with the frame. `fuzz_gateway` is for what stands behind every adapter: whatever `place_order`, a look-up or
+the stream returns, an order must end accepted, refused or in doubt.
 """
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -17,6 +20,9 @@ import attrs
 import msgspec
 
 from execkit.errors import ExchangeError
+from execkit.model.account import Balance, VenuePosition
+from execkit.model.instrument import Instrument
+from execkit.model.market import BarData, Quote, Trade
 from execkit.model.order import Fill, OrderReport, OrderState, StreamGap
 from execkit.orders.reconcile import is_plausible
 from execkit.testing.rules import faults_in
@@ -85,6 +91,10 @@ NASTY_VALUES: Final[tuple[Any, ...]] = (
     object(),
 )
 """Values in the place of a report's fields."""
+
+
+_NO_ORDERS: Final = (Balance, VenuePosition, Instrument, Quote, Trade, BarData)
+"""What an adapter decodes beside orders and fills."""
 
 
 @attrs.define
@@ -160,7 +170,15 @@ def _replace_value(frame: bytes, rng: random.Random) -> bytes:
     if not spans:
         return _flip(frame, rng)
     start, stop = rng.choice(spans)
-    return frame[:start] + rng.choice(NASTY_JSON).encode() + frame[stop:]
+    nasty = rng.choice(NASTY_JSON)
+    return frame[:start] + (_unquoted(nasty) if b"\0" in frame else nasty.encode()) + frame[stop:]
+
+
+def _unquoted(nasty: str) -> bytes:
+    """Return a value as a field of plain text has it."""
+    if not nasty.startswith('"'):
+        return nasty.encode()
+    return str(msgspec.json.decode(nasty.replace("\\ud800", "\ufffd"))).encode()
 
 
 def _swap_values(frame: bytes, rng: random.Random) -> bytes:
@@ -184,7 +202,16 @@ def _rename_key(frame: bytes, rng: random.Random) -> bytes:
 
 
 def _values(frame: bytes) -> Iterator[tuple[int, int]]:
-    """Find the places of plain values after a colon; good enough for JSON as venues write it."""
+    """Find the places of plain values: fields that end with NUL where there are any, else what follows a colon.
+
+    Good enough for JSON as venues write it, and for fields of text as TWS writes them.
+    """
+    if b"\0" in frame:
+        start = 0
+        while (stop := frame.find(b"\0", start)) != -1:
+            yield start, stop
+            start = stop + 1
+        return
     at = frame.find(b":")
     while at != -1:
         start = at + 1
@@ -223,33 +250,39 @@ def fuzz_decoder(
     count: int = 20_000,
     allowed: tuple[type[Exception], ...] = (ExchangeError,),
 ) -> FuzzResult:
-    """Feed mutated *frames* to an adapter's decoder.
+    """Feed mutated *frames*, JSON or text fields that end with NUL, to an adapter's decoder, outside of any loop.
 
-    The decoder returns an `OrderReport`, `Fill` or `StreamGap`, several of them, or None, or raises one of *allowed*.
-    Any other error is a violation, and so is a report that claims success without an id, a value that is no
-    finite decimal or aware time, and an impossible fill.
+    The decoder returns values of the model, e.g. an `OrderReport`, `Fill` or `Balance`, several of them, or None, or
+    raises one of *allowed*. It may be async; all calls then run on one loop. Any other error is a violation, and so
+    is a report that claims success without an id, a value that is no finite decimal or aware time, and an impossible
+    fill.
     """
     result = FuzzResult()
-    for _ in range(count):
-        frame = mutated_frame(rng.choice(frames), rng)
-        result.mutations += 1
-        try:
-            answer = decode(frame)
-        except allowed:
-            result.outcomes["refused"] += 1
-            continue
-        except Exception as error:  # noqa: BLE001 - that is what is looked for
-            result.blame(f"{type(error).__name__}: {error}", frame)
-            continue
-        problem = next(filter(None, map(problem_with_answer, _each(answer))), None)
-        if problem is not None:
-            result.blame(problem, frame)
-        else:
-            result.outcomes["nothing" if answer is None else "decoded"] += 1
+    with asyncio.Runner() as runner:
+        for _ in range(count):
+            frame = mutated_frame(rng.choice(frames), rng)
+            result.mutations += 1
+            try:
+                answer = decode(frame)
+                if inspect.iscoroutine(answer):
+                    answer = runner.run(answer)
+            except allowed:
+                result.outcomes["refused"] += 1
+                continue
+            except Exception as error:  # noqa: BLE001 - that is what is looked for
+                result.blame(f"{type(error).__name__}: {error}", frame)
+                continue
+            problem = next(filter(None, map(problem_with_answer, _each(answer))), None)
+            if problem is not None:
+                result.blame(problem, frame)
+            else:
+                result.outcomes["nothing" if answer is None else "decoded"] += 1
     return result
 
 
 def _each(answer: object) -> Iterable[object]:
+    if isinstance(answer, Mapping):
+        return answer.values()
     return answer if isinstance(answer, (list, tuple)) else (answer,)
 
 
@@ -262,6 +295,8 @@ def problem_with_answer(answer: object) -> str | None:
         return faults[0]
     if isinstance(answer, Fill):
         return None if is_plausible(answer) else "an impossible fill"
+    if isinstance(answer, _NO_ORDERS):
+        return None
     if not isinstance(answer, OrderReport):
         return f"{type(answer).__name__} is no report"
     doubtful = (OrderState.IN_DOUBT, OrderState.REJECTED)

@@ -1,5 +1,6 @@
 """Wrong answers never become success, and never an error that nobody handles."""
 
+import asyncio
 import json
 import random
 from datetime import UTC, datetime
@@ -117,6 +118,27 @@ def test_a_careless_decoder_is_caught():
     text = "\n".join(result.violations)
     assert "without a venue order id" in text
     assert "Error: " in text
+
+
+def test_a_decoder_may_be_a_whole_adapter(execkit_frames):
+    """An async decoder, e.g. an adapter over a transport that answers with the frame, is fuzzed on a loop."""
+
+    async def decode(frame):
+        await asyncio.sleep(0)
+        return {"BTC": careful(frame)}
+
+    result = fuzz_decoder(decode, FRAMES, rng=random.Random(1), count=200)
+    result.check()
+    assert result.outcomes["decoded"] > 5
+    assert execkit_frames == 20_000  # unless the command line wants more
+
+
+def test_fields_of_text_are_replaced_one_by_one():
+    """Frames in the way of TWS, fields that end with NUL, keep their form while single fields go wrong."""
+    frame = b"3\x0042\x00Filled\x000.5\x00"
+    seen = [mutated_frame(frame, random.Random(seed)).split(b"\0") for seed in range(3_000)]
+    assert [b"3", b"42", b"NaN", b"0.5", b""] in seen
+    assert [b"3", b"42", b"0.5", b"Filled", b""] in seen
 
 
 def test_mutations_repeat_with_the_seed():
