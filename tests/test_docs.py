@@ -84,6 +84,8 @@ def tables(text):
 
 
 def shown(value):
+    if value is inspect.Parameter.empty:
+        return "required"
     return f"{value.total_seconds():g} s" if isinstance(value, timedelta) else str(value)
 
 

@@ -55,12 +55,17 @@ from execkit.functions.base import (
 )
 from execkit.functions.builtin import standard_registry
 from execkit.functions.registry import ExecutionFunctionRegistry, default_registry, register
+from execkit.handlers.breaker import CircuitBreakerHandler
+from execkit.handlers.confirmation import ConfirmationHandler, TerminalPrompt
 from execkit.handlers.executor import OrderExecutorHandler
+from execkit.handlers.market_hours import MarketHoursHandler
 from execkit.handlers.reconciliation import ReconciliationHandler
 from execkit.handlers.risk import RiskManagementHandler
+from execkit.handlers.throttle import RateLimitHandler
 from execkit.handlers.validation import ValidationHandler
 from execkit.journal.base import Journal, MemoryJournal
 from execkit.journal.file import FileJournal
+from execkit.market import MarketHours
 from execkit.model.account import AccountView, Balance, VenuePosition
 from execkit.model.capabilities import Capabilities
 from execkit.model.denial import Denial, DenialCode
@@ -129,10 +134,12 @@ __all__ = [
     "BarFileSpec",
     "BarHistory",
     "Capabilities",
+    "CircuitBreakerHandler",
     "Clock",
     "ConfidenceLevel",
     "Config",
     "ConfigurationError",
+    "ConfirmationHandler",
     "Denial",
     "DenialCode",
     "DuplicateClientOrderIdError",
@@ -175,6 +182,8 @@ __all__ = [
     "MarketClosedError",
     "MarketData",
     "MarketDataCache",
+    "MarketHours",
+    "MarketHoursHandler",
     "MarketOrderRefusedError",
     "MarketPhase",
     "MarketStatus",
@@ -214,6 +223,7 @@ __all__ = [
     "QuantityTooLargeError",
     "Quote",
     "RateLimitError",
+    "RateLimitHandler",
     "ReconcileMismatch",
     "ReconciliationHandler",
     "RegistrationError",
@@ -232,6 +242,7 @@ __all__ = [
     "Subscription",
     "SystemClock",
     "SystemError",
+    "TerminalPrompt",
     "TimeInForce",
     "Timeframe",
     "Trade",

@@ -30,6 +30,7 @@ from execkit.handlers.validation import ValidationHandler
 from execkit.journal.base import Journal, MemoryJournal
 from execkit.journal.file import FileJournal
 from execkit.journal.fold import fold
+from execkit.market import MarketHours
 from execkit.model.instrument import Instrument
 from execkit.model.market import Timeframe
 from execkit.model.order import OrderRole
@@ -204,6 +205,7 @@ def _wire(
         book=book,
         ledger=ledger,
         quotes=quotes,
+        market=MarketHours(adapter, clock, settings.calendar),
         gateway=gateway,
         resolver=resolver,
         keeper=keeper,

@@ -29,6 +29,7 @@ from execkit.exchanges.factory import ExchangeFactory
 from execkit.functions.registry import ExecutionFunctionRegistry
 from execkit.ids import random_id
 from execkit.journal.base import Journal
+from execkit.market import Calendar, MarketHours
 from execkit.model.account import AccountView
 from execkit.model.denial import Denial, DenialCode
 from execkit.model.events import SignalDenied, TradingSignalGenerated
@@ -61,10 +62,11 @@ class ExecutionEngine(ByHand):
         pipeline: The chain; the standard one when None.
         functions: Registry of candle-close functions, for *plans*.
         plans: Trade plans to run on the bars given to `on_bar`.
-        currency: Asset in which equity and limits are counted; by default USDT, USD or USDC, the first that is held.
+        currency: Asset in which limits are counted; by default USDT, USD, USDC or EUR, the first that is held.
         clock, rng: Injected time and chance; one seed and one clock repeat a run exactly.
         reconcile_every: Period of the comparison with the venue.
         store: Whether to keep the SQLite projection beside the journal.
+        calendar: What a market's hours are while the venue does not tell; see `MarketHours`.
         control: Whether to take commands from other processes, e.g. `execkit halt`, by a socket beside the journal.
 
     Use it as an async context manager, or call `start` and `stop`.
@@ -85,6 +87,7 @@ class ExecutionEngine(ByHand):
         reconcile_every: timedelta = timedelta(seconds=60),
         store: bool = True,
         control: bool = True,
+        calendar: Calendar | None = None,
     ) -> None:
         if not isinstance(exchange, ExchangeAdapter):
             raise ConfigurationError(f"exchange: {exchange!r} is not an ExchangeAdapter")
@@ -101,6 +104,7 @@ class ExecutionEngine(ByHand):
             reconcile_every=reconcile_every,
             store=store,
             control=control,
+            calendar=calendar,
         )
         self.events = EventBus()
         """Subscribe here: `engine.events.subscribe(OrderFilled, callback)`."""
@@ -350,6 +354,11 @@ class ExecutionEngine(ByHand):
     def trading_state(self) -> TradingState:
         """What may be sent at all: active, reducing or halted."""
         return self.book.trading_state
+
+    @property
+    def market(self) -> MarketHours:
+        """Market states by symbol: `await engine.market.next_open("AAPL")`."""
+        return self.desk.market
 
     async def instrument(self, symbol: str) -> Instrument:
         """Return a symbol's rules; they are fetched once."""

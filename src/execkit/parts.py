@@ -21,6 +21,7 @@ from execkit.exchanges.base import ExchangeAdapter
 from execkit.functions.registry import ExecutionFunctionRegistry
 from execkit.handlers.desk import Desk
 from execkit.journal.base import Journal
+from execkit.market import Calendar
 from execkit.model.market import BarData
 from execkit.model.records import SignalQueued
 from execkit.model.result import ExecutionResult
@@ -54,6 +55,7 @@ class Settings:
     reconcile_every: timedelta = timedelta(seconds=60)
     store: bool = True
     control: bool = True
+    calendar: Calendar | None = None
 
 
 @attrs.define(kw_only=True, eq=False)

@@ -56,6 +56,7 @@ def make_ticket(
         time_in_force=signal.time_in_force or TimeInForce.GTC,
         stop_loss=signal.stop_loss,
         take_profit=signal.take_profit,
+        extended_hours=signal.extended_hours,
         created_at=now,
     )
 

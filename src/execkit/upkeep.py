@@ -85,6 +85,10 @@ class Upkeep:
         wait = 0.1
         while True:
             try:
+                if updates is None:
+                    updates = self.desk.adapter.order_updates()
+                    # What happened while nobody listened is fetched; only then does the stream count again.
+                    reconciler.stream_is_live = await reconciler.try_run()
                 async for update in updates:
                     wait = 0.1
                     await self._take(update)
@@ -95,12 +99,9 @@ class Upkeep:
             except Exception as error:  # noqa: BLE001 - open it again
                 log.warning("stream.broken", error=repr(error))
             reconciler.stream_is_live = False
+            updates = None
             await asyncio.sleep(wait)
             wait = min(wait * 2, 30.0)
-            updates = self.desk.adapter.order_updates()
-            # What happened while nobody listened is fetched; only then does the stream count again.
-            if await reconciler.try_run():
-                reconciler.stream_is_live = True
 
     async def _take(self, update: OrderUpdate) -> None:
         """Take in one update; one that cannot be handled must not silence the rest."""
@@ -142,12 +143,8 @@ class Upkeep:
     async def _drain_queue(self) -> None:
         """Send queued signals whose market has opened."""
         for queued in list(self.desk.book.queued.values()):
-            try:
-                status = await self.desk.adapter.market_status(queued.symbol)
-            except Exception as error:  # noqa: BLE001 - asked again next time
-                log.warning("market.status_failed", symbol=queued.symbol, error=repr(error))
-                continue
-            if status.is_open:
+            status = await self.desk.market.status(queued.symbol)
+            if status is not None and status.is_open:
                 # In a task of its own: a chain may take long, and the period must not wait for it.
                 self.spawn(self._resubmit(queued), "queued signal")
 

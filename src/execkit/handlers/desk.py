@@ -9,6 +9,7 @@ import attrs
 
 from execkit.clock import Clock
 from execkit.exchanges.base import ExchangeAdapter
+from execkit.market import MarketHours
 from execkit.model.ticket import OrderTicket
 from execkit.orders.book import Book
 from execkit.orders.gateway import OrderGateway
@@ -31,6 +32,7 @@ class Desk:
     book: Book
     ledger: RiskLedger
     quotes: QuoteBook
+    market: MarketHours
     gateway: OrderGateway
     resolver: Resolver
     keeper: ProtectionKeeper

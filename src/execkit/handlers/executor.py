@@ -8,8 +8,8 @@ order, byte for byte, go out again - never a marketable one where that proof can
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any, ClassVar
+from datetime import datetime, timedelta
+from typing import ClassVar
 
 import msgspec
 import structlog
@@ -324,11 +324,12 @@ class OrderExecutorHandler:
             expected_price=ticket.quote.mid,
         )
 
-    def _timeout_at(self, ticket: OrderTicket) -> Any:
+    def _timeout_at(self, ticket: OrderTicket) -> datetime | None:
         explicit = ticket.signal.time_in_force is not None
         if self.order_timeout is None or explicit or ticket.type is OrderType.MARKET:
-            return None
-        return self.desk.clock.now() + self.order_timeout
+            return ticket.cancel_at
+        rested = self.desk.clock.now() + self.order_timeout
+        return rested if ticket.cancel_at is None else min(rested, ticket.cancel_at)
 
 
 def _took_effect(order: ManagedOrder) -> bool:

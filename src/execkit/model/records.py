@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
+from execkit.model.account import AccountView
 from execkit.model.denial import Denial
 from execkit.model.order import Fill, OrderEvent, OrderRequest, OrderRole, Side
 from execkit.model.result import Outcome
@@ -194,17 +195,48 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     confidence: Decimal
     reasoning: str = ""
     skipped: bool = False
+    """Nothing was done about it: it was not asked, failed, or its answer could not be followed."""
+    failed: bool = False
+    """It was asked, and gave no answer that counts."""
+    parameters: str = ""
+    """Its parameters as JSON, when it was asked."""
+    bars: int = 0
+    """Bars of history that it could see."""
+    duration_us: int = 0
+    """Microseconds that it took by the loop's clock, so zero or exact where time is virtual."""
+    signal_id: str = ""
+    """The signal that was made of it; results and orders have the same."""
+    new_stop: Decimal | None = None
+    metadata: str = ""
+    """What the function added to its answer, as JSON."""
+
+
+class PositionSeen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What functions saw of the open position at a close."""
+
+    position_id: str
+    quantity: Decimal
+    average_price: Decimal
+    best_price: Decimal | None = None
+    stop_loss: Decimal | None = None
 
 
 class BarClosed(_Record, frozen=True, kw_only=True, tag="bar"):
-    """A bar was final and its functions were asked; makes "fired once" survive a restart."""
+    """A bar was final and its functions were asked; makes "fired once" survive a restart.
+
+    With the bars of the same market recorded before it, it holds all that the functions were given.
+    """
 
     symbol: str
     timeframe: str
     close_time: datetime
+    open: Decimal | None = None
     high: Decimal
     low: Decimal
     close: Decimal
+    volume: Decimal | None = None
+    position: PositionSeen | None = None
+    account: AccountView | None = None
     decisions: tuple[Decision, ...] = ()
     signals: dict[str, str] = {}
     """What is to be submitted, by signal id, as JSON: owed until it has a result, also across a restart."""

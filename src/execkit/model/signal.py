@@ -71,6 +71,10 @@ class TradingSignal:
     """Refuse the signal when it is older than this."""
     source: str = ""
     """Who made it, for the record."""
+    extended_hours: bool = False
+    """May also execute before and after the regular session, where the venue has one."""
+    confirmation_required: bool | None = None
+    """Whether `ConfirmationHandler` asks a person about it; None leaves that to the handler."""
 
     @symbol.validator
     def _check_symbol(self, _attribute: attrs.Attribute[str], value: object) -> None:
@@ -143,4 +147,5 @@ class TradingSignal:
             self.post_only,
             self.reduce_only,
             self.exchange,
+            self.extended_hours,
         )

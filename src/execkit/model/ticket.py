@@ -90,6 +90,10 @@ class OrderTicket(msgspec.Struct, frozen=True, kw_only=True):
     stop_loss: Decimal | None
     take_profit: Decimal | None
     created_at: datetime
+    extended_hours: bool = False
+    """May also execute before and after the regular session."""
+    cancel_at: datetime | None = None
+    """When what rests of an entry is cancelled, e.g. at the close of its market."""
     stamp: RiskStamp | None = None
     order: OrderHandle | None = None
     """The order, once the executor has sent it."""

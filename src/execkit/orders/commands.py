@@ -65,4 +65,5 @@ def terms(request: OrderRequest) -> tuple[object, ...]:
         request.stop_price,
         request.time_in_force,
         request.post_only,
+        request.extended_hours,
     )

@@ -135,6 +135,7 @@ def entry_intent(entry: Entry, account: str, book: Book) -> Intent:
         stop_price=ticket.stop_price,
         time_in_force=ticket.time_in_force,
         post_only=ticket.signal.post_only,
+        extended_hours=ticket.extended_hours,
     )
     stamp = ticket.stamp
     return Intent(

@@ -1,0 +1,134 @@
+"""Asks a person before an entry is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import ClassVar, TextIO
+
+import structlog
+
+from execkit.errors import ConfigurationError, VirtualTimeError
+from execkit.handlers.desk import Desk
+from execkit.handlers.throttle import with_new_quote
+from execkit.model.denial import DenialCode
+from execkit.model.result import ExecutionResult
+from execkit.model.ticket import OrderTicket
+from execkit.numbers import plain
+from execkit.pipeline import Next
+from execkit.virtual_time import VirtualTimeLoop
+
+Ask = Callable[[OrderTicket], Awaitable[bool]]
+
+log = structlog.get_logger("execkit")
+
+
+class ConfirmationHandler:
+    """Send an entry only after a person has said yes within *timeout*; silence is no.
+
+    *ask* gets the sized ticket and returns the answer; by default it asks at the terminal. Which entries are asked
+    about: those whose signal says `confirmation_required`; of those that leave it open, all unless *always* is False.
+    Put it right before the executor, where quantity and prices are final. Reductions are never held up.
+    """
+
+    place: ClassVar = "before"
+
+    def __init__(
+        self,
+        ask: Ask | None = None,
+        *,
+        timeout: timedelta = timedelta(seconds=10),
+        always: bool = True,
+    ) -> None:
+        if timeout <= timedelta(0):
+            raise ConfigurationError(f"timeout: {timeout!r} must be above zero")
+        self.ask: Ask = ask or TerminalPrompt()
+        self.timeout = timeout.total_seconds()
+        self.always = always
+        self._desk: Desk | None = None
+
+    def bind(self, desk: Desk) -> None:
+        """Take the engine's services, for a new quote after the answer."""
+        self._desk = desk
+
+    async def __call__(self, ticket: OrderTicket, call_next: Next, /) -> ExecutionResult:
+        """Ask, and pass the ticket on or deny it."""
+        required = ticket.signal.confirmation_required
+        if ticket.is_reduction or not (self.always if required is None else required):
+            return await call_next(ticket)
+        try:
+            async with asyncio.timeout(self.timeout):
+                answer = await self.ask(ticket)
+        except TimeoutError:
+            return ticket.deny(DenialCode.NOT_CONFIRMED, no_answer_within_seconds=self.timeout)
+        if answer is not True:
+            return ticket.deny(DenialCode.NOT_CONFIRMED, answer="no")
+        return await call_next((await with_new_quote(ticket, self._desk)).note("confirmed"))
+
+
+class TerminalPrompt:
+    """Asks at the terminal: one question at a time, `y` and Enter is yes, everything else is no.
+
+    The terminal is read in a thread, so a question nobody answers blocks nothing. What was typed before a question was
+    asked answers nothing.
+    """
+
+    def __init__(self, source: TextIO | None = None, target: TextIO | None = None) -> None:
+        self._source = source
+        self._target = target
+        self._turn = asyncio.Lock()
+        self._thread: threading.Thread | None = None
+        self._waiting: asyncio.Future[str] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def __call__(self, ticket: OrderTicket) -> bool:
+        """Ask about one ticket."""
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, VirtualTimeLoop):
+            raise VirtualTimeError(
+                "a person answers in real time; give ConfirmationHandler(ask=...)"
+            )
+        async with self._turn:
+            if self._thread is None or not self._thread.is_alive():
+                self._loop = loop
+                self._thread = threading.Thread(
+                    target=self._read, name="execkit-confirmation", daemon=True
+                )
+                self._waiting = loop.create_future()
+                self._thread.start()
+            else:
+                self._waiting = loop.create_future()
+            print(question(ticket), end="", flush=True, file=self._target or sys.stderr)
+            try:
+                return (await self._waiting).strip().lower() in ("y", "yes")
+            finally:
+                self._waiting = None
+
+    def _read(self) -> None:
+        for line in self._source or sys.stdin:
+            self._tell(line)
+        self._tell("")  # the terminal is gone: that is a no
+
+    def _tell(self, line: str) -> None:
+        def answer() -> None:
+            if self._waiting is not None and not self._waiting.done():
+                self._waiting.set_result(line)
+
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(answer)
+
+
+def question(ticket: OrderTicket) -> str:
+    """Return what a person has to know to say yes or no."""
+    parts = [
+        f"{ticket.side} {'' if ticket.quantity is None else plain(ticket.quantity)} {ticket.symbol}"
+    ]
+    parts.append(f"{ticket.type} at about {plain(ticket.reference_price)}")
+    if ticket.stop_loss is not None:
+        parts.append(f"stop {plain(ticket.stop_loss)}")
+    if ticket.take_profit is not None:
+        parts.append(f"target {plain(ticket.take_profit)}")
+    return ", ".join(parts) + "? [y/N] "

@@ -1,0 +1,73 @@
+"""Whether a market takes orders now: the venue's word where it can be had, a calendar's where it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+import structlog
+
+from execkit.clock import Clock
+from execkit.exchanges.base import ExchangeAdapter, MarketStatus
+
+log = structlog.get_logger("execkit")
+
+Calendar = Callable[[str, datetime], MarketStatus | None]
+"""What a calendar says of a symbol at a time; None: it does not know the symbol."""
+
+MAX_AGE: Final = timedelta(seconds=15)
+"""How long a status is believed; a halt is noticed that late, but never later than the venue's own refusal."""
+
+_QUERY_SECONDS: Final = 5.0
+
+
+class MarketHours:
+    """Market states by symbol.
+
+    The venue's clock wins over the calendar: a closure that no calendar knew, as that of 9 January 2025 in New York,
+    is seen. The calendar answers while the venue does not, and fills in the next opening and closing where the venue
+    leaves them out.
+    """
+
+    def __init__(
+        self, adapter: ExchangeAdapter, clock: Clock, calendar: Calendar | None = None
+    ) -> None:
+        self._adapter = adapter
+        self._clock = clock
+        self.calendar = calendar
+        self._known: dict[str, tuple[datetime, MarketStatus]] = {}
+
+    async def status(self, symbol: str) -> MarketStatus | None:
+        """Return the state of a symbol's market; None when nobody can tell."""
+        now = self._clock.now()
+        known = self._known.get(symbol)
+        if known is not None and self._holds(*known, now):
+            return known[1]
+        planned = None if self.calendar is None else self.calendar(symbol, now)
+        try:
+            async with asyncio.timeout(_QUERY_SECONDS):
+                said = await self._adapter.market_status(symbol)
+        except Exception as error:  # noqa: BLE001 - the calendar is what is left
+            log.warning("market.status_failed", symbol=symbol, error=repr(error))
+            return planned
+        if planned is not None:
+            said = msgspec.structs.replace(
+                said,
+                next_open=said.next_open or planned.next_open,
+                next_close=said.next_close or planned.next_close,
+            )
+        self._known[symbol] = (now, said)
+        return said
+
+    @staticmethod
+    def _holds(at: datetime, status: MarketStatus, now: datetime) -> bool:
+        changes = [t for t in (status.next_open, status.next_close) if t is not None and t > at]
+        return at <= now < min([at + MAX_AGE, *changes])
+
+    async def next_open(self, symbol: str) -> datetime | None:
+        """Return when the regular session of a symbol opens next; None while it is open or nobody can tell."""
+        status = await self.status(symbol)
+        return None if status is None or status.is_open else status.next_open

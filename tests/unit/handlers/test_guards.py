@@ -1,0 +1,448 @@
+"""Breaker, throttle, confirmation and market hours in the chain of a running engine."""
+
+import asyncio
+import io
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from execkit.assembly import standard_pipeline
+from execkit.engine import ExecutionEngine
+from execkit.errors import ConfigurationError, OrderRejectedError, VirtualTimeError
+from execkit.exchanges.base import MarketPhase, MarketStatus
+from execkit.handlers.breaker import CircuitBreakerHandler
+from execkit.handlers.confirmation import ConfirmationHandler, TerminalPrompt, question
+from execkit.handlers.market_hours import MarketHoursHandler
+from execkit.handlers.throttle import RateLimitHandler
+from execkit.model.denial import DenialCode
+from execkit.model.order import OrderState, Side, TimeInForce
+from execkit.model.result import Outcome
+from execkit.model.signal import TradingSignal
+from execkit.risk.breaker import Circuit, CircuitBreaker
+from execkit.testing import Fault, FaultScript, MockExchange
+from execkit.virtual_time import run_virtual
+
+BTC, ETH = "BTC/USDT", "ETH/USDT"
+D = Decimal
+
+
+def signal(symbol=BTC, **changes):
+    price = {"BTC/USDT": D(42_000), "ETH/USDT": D(2_500)}[symbol]
+    return TradingSignal(
+        **{
+            "symbol": symbol,
+            "side": Side.BUY,
+            "confluence": 4,
+            "quantity": D(200) / price // D("0.001") * D("0.001"),
+            **changes,
+        }
+    )
+
+
+def play(body, link, *, before="OrderExecutorHandler", faults=(), venue_class=MockExchange):
+    """Run *body* with an engine whose chain has *link*."""
+
+    async def main(clock):
+        venue = venue_class(
+            clock=clock, prices={BTC: D(42_000), ETH: D(2_500)}, balances={"USDT": D(100_000)}
+        )
+        venue.connection.script = FaultScript(faults)
+        pipeline = standard_pipeline().insert(link, before=before)
+        async with ExecutionEngine(venue, journal=None, clock=clock, pipeline=pipeline) as engine:
+            await body(engine, venue, clock)
+
+    run_virtual(main)
+
+
+# -- the breaker -----------------------------------------------------------------------------------------
+
+
+def test_a_breaker_opens_after_failures_in_a_row_and_lets_one_trial_through():
+    """Five, thirty seconds, one at a time; a success in between starts the count anew."""
+    breaker = CircuitBreaker()
+    for _ in range(4):
+        assert breaker.admit(0)
+        assert not breaker.fail(0)
+    breaker.succeed()
+    for _ in range(4):
+        assert not breaker.fail(10)
+    assert breaker.fail(10)
+    assert (breaker.state, breaker.left(15)) == (Circuit.OPEN, 25)
+    assert not breaker.admit(39.9)
+    assert breaker.admit(40)
+    assert not breaker.admit(40), "the trial is under way"
+    assert breaker.left(40) == 0
+    assert breaker.fail(41)
+    assert not breaker.admit(70.9)
+    assert breaker.admit(71)
+    breaker.abandon()
+    assert breaker.admit(71), "it came to nothing, so the next is the trial"
+    breaker.succeed()
+    assert breaker.state is Circuit.CLOSED
+    breaker.abandon()
+    assert breaker.admit(0)
+
+
+def test_an_open_breaker_that_fails_again_stays_open_without_news():
+    """Orders that were under way when it opened come in late."""
+    breaker = CircuitBreaker(1, 10)
+    assert breaker.fail(0)
+    assert not breaker.fail(5)
+    assert breaker.left(5) == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"failures": 0}, "failures: 0"),
+        ({"failures": True}, "failures: True"),
+        ({"open_for": timedelta(0)}, "open_for: 0"),
+    ],
+)
+def test_impossible_breakers_are_refused(options, text):
+    """The error names the option."""
+    with pytest.raises(ConfigurationError, match=text):
+        CircuitBreakerHandler(**options)
+
+
+def test_rejections_in_a_row_open_the_breaker_and_a_success_closes_it():
+    """Denied meanwhile, with the seconds left; an alarm tells a person; exits pass."""
+
+    async def body(engine, venue, clock):
+        await engine.submit(signal(ETH))
+        await engine.desk.keeper.idle()
+        venue.connection.script = FaultScript(
+            [Fault(on="place", kind="error", error=OrderRejectedError("no"), nth=n) for n in (1, 2)]
+        )
+        for _ in range(2):
+            assert (await engine.submit(signal())).outcome is Outcome.REJECTED
+        denied = await engine.submit(signal())
+        assert denied.denial.code is DenialCode.CIRCUIT_OPEN
+        assert denied.denial.context == {
+            "failures": "2",
+            "limit": "2",
+            "retry_after_seconds": "30.0",
+        }
+        assert [a.code for a in engine.book.alarms] == ["CIRCUIT_OPEN"]
+        out = await engine.submit(signal(ETH, side=Side.SELL, quantity=None))
+        assert out.outcome is Outcome.FILLED
+        await clock.sleep_until(clock.now() + timedelta(seconds=30))
+        assert (await engine.submit(signal())).outcome is Outcome.FILLED
+        assert (await engine.submit(signal(ETH))).outcome is Outcome.FILLED
+
+    play(body, CircuitBreakerHandler(failures=2))
+
+
+def test_a_denial_by_others_is_no_trial():
+    """A signal that the next handler refuses says nothing of the venue, and must not keep the breaker waiting."""
+    link = CircuitBreakerHandler(failures=1)
+
+    async def body(engine, _venue, clock):
+        assert (await engine.submit(signal())).outcome is Outcome.REJECTED
+        await clock.sleep_until(clock.now() + timedelta(seconds=30))
+        weak = await engine.submit(signal(stop_loss=D(30_000)))
+        assert weak.denial.code is DenialCode.STOP_TOO_FAR
+        assert (await engine.submit(signal())).outcome is Outcome.FILLED
+        assert link.breaker.state is Circuit.CLOSED
+
+    refused = Fault(on="place", kind="error", error=OrderRejectedError("no"), nth=1)
+    play(body, link, before="ValidationHandler", faults=[refused])
+
+
+def test_a_chain_that_raises_counts_as_failure():
+    """The error passes on."""
+    link = CircuitBreakerHandler(failures=1)
+
+    async def main(_clock):
+        class Ticket:
+            is_reduction = False
+
+        async def fail(_ticket):
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await link(Ticket(), fail)
+        assert link.breaker.state is Circuit.OPEN
+        assert repr(link) == "CircuitBreakerHandler(open)"
+
+    run_virtual(main)
+
+
+# -- the throttle ----------------------------------------------------------------------------------------
+
+
+def test_entries_wait_their_turn_and_none_is_dropped():
+    """Two in ten seconds: the third waits, with a new quote, and the trace says so; an exit does not wait."""
+
+    async def body(engine, _venue, clock):
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        done = await asyncio.gather(
+            *(
+                engine.submit(signal(symbol, limit_price=price, time_in_force=TimeInForce.IOC))
+                for symbol, price in [(BTC, D(42_000)), (ETH, D(2_500))]
+            )
+        )
+        assert loop.time() == began
+        assert {r.outcome for r in done} == {Outcome.FILLED}
+        out = await engine.submit(signal(ETH, side=Side.SELL, quantity=None))
+        assert (out.outcome, loop.time()) == (Outcome.FILLED, began)
+        again = await engine.submit(signal(ETH))
+        assert (again.outcome, loop.time()) == (Outcome.FILLED, began + 10)
+        assert "waited 10 s for its turn" in str(again)
+
+    play(body, RateLimitHandler(2, timedelta(seconds=10)), before="ValidationHandler")
+
+
+def test_a_wait_that_is_too_long_is_a_denial():
+    """It says how long it would have been."""
+
+    async def body(engine, _venue, _clock):
+        await engine.submit(signal())
+        denied = await engine.submit(signal(ETH))
+        assert denied.denial.code is DenialCode.THROTTLED
+        assert denied.denial.context["pace"] == "1 in 60 s"
+
+    play(body, RateLimitHandler(1, timedelta(minutes=1)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "text"),
+    [
+        ((0,), {}, "count: 0"),
+        ((True,), {}, "count: True"),
+        ((1, timedelta(0)), {}, "per: "),
+        ((1,), {"max_wait": timedelta(seconds=-1)}, "max_wait: "),
+    ],
+)
+def test_impossible_paces_are_refused(arguments, options, text):
+    """The error names the option."""
+    with pytest.raises(ConfigurationError, match=text):
+        RateLimitHandler(*arguments, **options)
+
+
+# -- confirmation ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "always", "required", "outcome"),
+    [
+        (True, True, None, Outcome.FILLED),
+        (False, True, None, Outcome.DENIED),
+        (False, False, None, Outcome.FILLED),
+        (False, False, True, Outcome.DENIED),
+        (False, True, False, Outcome.FILLED),
+        ("yes", True, None, Outcome.DENIED),
+    ],
+)
+def test_only_a_clear_yes_lets_an_entry_pass(answer, always, required, outcome):
+    """Who is asked depends on the handler and the signal; anything but True is a no."""
+    asked = []
+
+    async def ask(ticket):
+        asked.append(question(ticket))
+        return answer
+
+    async def body(engine, _venue, _clock):
+        result = await engine.submit(signal(confirmation_required=required))
+        assert result.outcome is outcome
+        if outcome is Outcome.DENIED:
+            assert result.denial.code is DenialCode.NOT_CONFIRMED
+            assert asked == [
+                "buy 0.004 BTC/USDT, market at about 42000, stop 41160, target 43680? [y/N] "
+            ]
+        exit_ = await engine.submit(signal(side=Side.SELL, quantity=None))
+        assert exit_.outcome is (Outcome.FILLED if outcome is Outcome.FILLED else Outcome.DENIED)
+
+    play(body, ConfirmationHandler(ask, always=always))
+
+
+def test_silence_is_a_no():
+    """After ten seconds by default; nothing is sent, and the question is called off."""
+    called_off = []
+
+    async def ask(_ticket):
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            called_off.append(True)
+            raise
+
+    async def body(engine, venue, _clock):
+        began = asyncio.get_running_loop().time()
+        result = await engine.submit(signal())
+        assert asyncio.get_running_loop().time() - began == 10
+        assert result.denial.context == {"no_answer_within_seconds": "10.0"}
+        assert not engine.orders.active
+        assert venue.core.open_orders() == []
+
+    play(body, ConfirmationHandler(ask))
+    assert called_off == [True]
+
+
+class Lines:
+    """A terminal: gives a line when it is told to, then ends."""
+
+    def __init__(self):
+        self.lines = asyncio.Queue()
+        self.loop = asyncio.get_running_loop()
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        line = asyncio.run_coroutine_threadsafe(self.lines.get(), self.loop).result()
+        if line is None:
+            raise StopIteration
+        return line
+
+
+async def test_the_terminal_answers_one_question_at_a_time(make_ticket, desk):
+    """In the order in which they were asked; a terminal that is gone says no."""
+    terminal, screen = Lines(), io.StringIO()
+    prompt = TerminalPrompt(terminal, screen)
+    ticket = make_ticket(desk, quantity=Decimal("0.1"), stop_loss=Decimal(98))
+    first = asyncio.ensure_future(prompt(ticket))
+    second = asyncio.ensure_future(prompt(ticket))
+    await asyncio.sleep(0)
+    assert screen.getvalue().count("?") == 1
+    terminal.lines.put_nowait("Y\n")
+    assert await first is True
+    terminal.lines.put_nowait("nope\n")
+    assert await second is False
+    third = asyncio.ensure_future(prompt(ticket))
+    terminal.lines.put_nowait(None)
+    assert await third is False
+    assert screen.getvalue() == 3 * "buy 0.1 BTC/USDT, market at about 100.1, stop 98? [y/N] "
+
+
+def test_a_person_cannot_answer_in_virtual_time(make_ticket, desk):
+    """It says what to do instead."""
+
+    async def main(_clock):
+        with pytest.raises(VirtualTimeError, match="ask="):
+            await TerminalPrompt()(make_ticket(desk))
+
+    run_virtual(main)
+
+
+def test_a_confirmation_needs_time():
+    """Zero seconds would refuse everything."""
+    with pytest.raises(ConfigurationError, match="timeout"):
+        ConfirmationHandler(timeout=timedelta(0))
+
+
+# -- market hours ----------------------------------------------------------------------------------------
+
+
+class Sessions(MockExchange):
+    """A mock with hours."""
+
+    state = MarketStatus(is_open=True)
+    asked = 0
+    is_down = False
+
+    async def market_status(self, symbol):
+        self.asked += 1
+        if self.is_down:
+            raise ConnectionError("no route")
+        return self.state
+
+
+def in_a_while(clock, **delta):
+    return clock.now() + timedelta(**delta)
+
+
+def test_entries_wait_for_the_open_and_rest_no_longer_than_to_the_close():
+    """Queued while closed, sent when it opens, cancelled at the close although the time-out is later."""
+
+    async def body(engine, venue, clock):
+        venue.state = MarketStatus(is_open=False, next_open=in_a_while(clock, minutes=10))
+        result = await engine.submit(signal(limit_price=D(41_900), signal_id="q"))
+        assert result.outcome is Outcome.QUEUED
+        assert "MARKET_CLOSED" in result.reason
+        assert venue.state.next_open.isoformat() in result.reason
+        assert await engine.market.next_open(BTC) == venue.state.next_open
+        await clock.sleep_until(venue.state.next_open)
+        venue.state = MarketStatus(is_open=True, next_close=in_a_while(clock, seconds=30))
+        await clock.sleep_until(in_a_while(clock, seconds=5))
+        (order,) = engine.orders.open_entries(BTC)
+        assert order.intent.timeout_at == venue.state.next_close
+        assert await engine.market.next_open(BTC) is None
+        await clock.sleep_until(in_a_while(clock, seconds=26))
+        assert order.state is OrderState.CANCELLED
+
+    play(body, MarketHoursHandler(), venue_class=Sessions)
+
+
+def test_without_a_queue_a_closed_market_denies_and_exits_pass():
+    """The denial says in which phase the market is."""
+
+    async def body(engine, venue, clock):
+        await engine.submit(signal())
+        await clock.sleep_until(in_a_while(clock, seconds=20))
+        venue.state = MarketStatus(is_open=False, phase=MarketPhase.HALTED, reason="news")
+        denied = await engine.submit(signal(ETH))
+        assert denied.denial.context == {
+            "phase": "halted",
+            "reason": "news",
+            "next_open": "unknown",
+        }
+        exit_ = await engine.submit(signal(side=Side.SELL, quantity=None))
+        assert exit_.outcome is Outcome.FILLED
+
+    play(body, MarketHoursHandler(queue_when_closed=False), venue_class=Sessions)
+
+
+@pytest.mark.parametrize("phase", [MarketPhase.PRE, MarketPhase.AFTER])
+def test_extended_hours_take_limit_orders_only(phase):
+    """And only where they are switched on; the order says so to the venue."""
+    link = MarketHoursHandler(
+        trade_premarket=phase is MarketPhase.PRE, trade_afterhours=phase is MarketPhase.AFTER
+    )
+
+    async def body(engine, venue, _clock):
+        venue.state = MarketStatus(is_open=False, phase=phase)
+        refused = await engine.submit(signal())
+        assert refused.denial.code is DenialCode.ORDER_TYPE_UNSUPPORTED
+        seen = []
+
+        async def ask(ticket, call_next):
+            seen.append(ticket.extended_hours)
+            return ticket.deny(DenialCode.REFUSED_BY_HANDLER)
+
+        engine.parts.pipeline = engine.parts.pipeline.insert(ask, before="OrderExecutorHandler")
+        engine.parts.pipeline.bind(engine.desk)
+        await engine.submit(signal(limit_price=D(41_900)))
+        assert seen == [True]
+
+    play(body, link, venue_class=Sessions)
+
+
+def test_a_calendar_helps_where_the_venue_is_silent():
+    """The venue wins while it answers; the calendar fills what it leaves out; with neither the venue decides."""
+
+    async def body(engine, venue, clock):
+        opens, closes = in_a_while(clock, hours=1), in_a_while(clock, hours=8)
+
+        def calendar(symbol, _now):
+            if symbol == ETH:
+                return None
+            return MarketStatus(is_open=False, next_open=opens, next_close=closes)
+
+        engine.market.calendar = calendar
+        said = await engine.market.status(BTC)
+        assert (said.is_open, said.next_close) == (True, closes)
+        asked = venue.asked
+        assert await engine.market.status(BTC) is said
+        assert venue.asked == asked, "fifteen seconds are not over"
+        await clock.sleep_until(in_a_while(clock, seconds=16))
+        venue.is_down = True
+        assert (await engine.market.status(BTC)).is_open is False
+        assert await engine.market.status(ETH) is None
+        passed = await engine.submit(signal(ETH))
+        assert passed.outcome is Outcome.FILLED
+        assert "the market's state is not known" in str(passed)
+
+    play(body, MarketHoursHandler(), venue_class=Sessions)
