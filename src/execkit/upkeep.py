@@ -45,7 +45,7 @@ class Upkeep:
         updates = None
         if desk.adapter.capabilities.order_stream:
             updates = desk.adapter.order_updates()
-            desk.reconciler.stream_is_live = True
+            desk.reconciler.stream_is_open = True
         await desk.reconciler.start()
         for symbol in list(desk.book.positions.open):
             await desk.quotes.get(symbol)  # without a price the equity would be that of the entry
@@ -88,17 +88,18 @@ class Upkeep:
                 if updates is None:
                     updates = self.desk.adapter.order_updates()
                     # What happened while nobody listened is fetched; only then does the stream count again.
-                    reconciler.stream_is_live = await reconciler.try_run()
+                    await reconciler.try_run()
+                    reconciler.stream_is_open = True
                 async for update in updates:
                     wait = 0.1
                     await self._take(update)
                 log.warning("stream.ended")
             except UnsupportedFeatureError:
-                reconciler.stream_is_live = False
+                reconciler.stream_is_open = False
                 return
             except Exception as error:  # noqa: BLE001 - open it again
                 log.warning("stream.broken", error=repr(error))
-            reconciler.stream_is_live = False
+            reconciler.stream_is_open = False
             updates = None
             await asyncio.sleep(wait)
             wait = min(wait * 2, 30.0)

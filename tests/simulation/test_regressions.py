@@ -9,6 +9,7 @@ ONCE_BROKEN = {
     503: "the same, after a restart",
     235: "frozen queries: a position older than our own fills was taken over",
     275: "an exit larger than what a late fill had left stayed open",
+    333: "a late fill of a cancelled stop, hidden by the venue for half an hour, was never fetched",
     46: "a stop filled whole while its amendment was unanswered never ended",
 }
 

@@ -61,7 +61,7 @@ class ScriptedVenue(ExchangeAdapter):
         else:
             self._always[method] = step
 
-    def fill(self, order_id, quantity=None, price=None):
+    def fill(self, order_id, quantity=None, price=None, at=AT):
         """Execute an order and return the fill, which nobody was told of yet."""
         order = self.orders[order_id]
         size = order.quantity - order.filled if quantity is None else Decimal(quantity)
@@ -73,7 +73,7 @@ class ScriptedVenue(ExchangeAdapter):
             side=order.side,
             quantity=size,
             price=Decimal(price or order.limit_price or self.price),
-            at=AT,
+            at=at,
         )
         self.fills.append(done)
         total = order.filled + size

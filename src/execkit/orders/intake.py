@@ -37,6 +37,12 @@ class Intake:
         self._missing: dict[str, Decimal] = {}
         """How much the venue had filled when a person was told that executions are missing, by order."""
 
+    @property
+    def misses_fills(self) -> bool:
+        """Tell whether the venue has counted executions that it has not shown yet."""
+        known = ((self.book.orders.get(key), total) for key, total in self._missing.items())
+        return any(order is not None and order.filled < total for order, total in known)
+
     async def absorb(self, report: OrderReport, source: Source) -> ManagedOrder | None:
         """Take in an order report from anywhere: answer, stream, look-up, reconcile. None: not our order."""
         if self._is_malformed(malformed_report(report)):

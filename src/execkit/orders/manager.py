@@ -235,12 +235,13 @@ class ManagedOrder(msgspec.Struct, eq=False, omit_defaults=True):
             self.trades[fill.trade_id] = fill
             self.filled = MONEY.add(self.filled, fill.quantity)
             self.filled_notional = MONEY.add(self.filled_notional, fill.notional)
-        if not self.venue_order_id and fill.venue_order_id:
-            self.venue_order_id = fill.venue_order_id
-        if self.first_fill_at is None:
-            self.first_fill_at = at
+        self.venue_order_id = self.venue_order_id or fill.venue_order_id or None
+        self.first_fill_at = self.first_fill_at or at
         if fill.quantity:
-            whole = self.filled >= self.quantity_at_most
+            most = self.quantity_at_most
+            if self.quantity < self.filled <= most:
+                self.quantity = most  # only the change that was asked for allows so much
+            whole = self.filled >= most
             event = OrderEvent.FILL if whole else OrderEvent.FILL_PART
             self._enter(next_state(self.state, event), at)
 

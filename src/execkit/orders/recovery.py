@@ -37,7 +37,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _OVERLAP: Final = timedelta(minutes=5)
-"""How far before the last known moment fills are fetched again; those known already change nothing."""
+"""How far before the last known moment fills are fetched again, besides the time for which the venue may not show
+them; those known already change nothing."""
 
 _WATCH_FOR: Final = timedelta(hours=24)
 """How long an order presumed absent is watched for a late sight."""
@@ -57,7 +58,7 @@ _RESTING: Final = frozenset(
 
 
 class Reconciler:
-    """Compares and repairs. *stream_is_live* tells whether the order stream confirms by itself."""
+    """Compares and repairs. Whoever opens the order stream sets *stream_is_open*."""
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class Reconciler:
         self.book = gateway.book
         self.recorder = gateway.recorder
         self.resolver = resolver
-        self.stream_is_live = False
+        self.stream_is_open = False
         self.is_blind = True
         """No pass has succeeded since the last failure; nothing may be added to what is not known."""
         self.passes = 0
@@ -89,7 +90,8 @@ class Reconciler:
         """Differences of positions that the last pass found, by symbol."""
         self._unexplained_cash: dict[str, Decimal] = {}
         """The same of holdings, by asset."""
-        self._last_pass: datetime | None = None
+        self._known_until: datetime | None = None
+        """Executions from before are known; it does not move while the venue is known to have more than it shows."""
         self._last_fill: datetime | None = None
         """Venue time of the newest fill that this process has seen."""
         self._lagging: set[str] = set()
@@ -99,6 +101,11 @@ class Reconciler:
         self.recorder.listen(self._on_record)
         self.recorder.anomaly_hook = lambda symbol, _id: self.verify_soon(symbol)
         gateway.intake.foreign_hook = on_foreign
+
+    @property
+    def stream_is_live(self) -> bool:
+        """Tell whether the order stream confirms by itself, and nothing of the time before it is missing."""
+        return self.stream_is_open and not self.is_blind
 
     # -- whole passes ----------------------------------------------------------------------------------
 
@@ -124,6 +131,10 @@ class Reconciler:
         async with self._lock:
             began = self.recorder.clock.now()
             is_new = first and self.book.last_at is None
+            if self._known_until is None and self.book.last_at is not None:
+                # What the last process missed may be as old as its oldest open order.
+                created = (order.created_at for order in self.book.orders.active.values())
+                self._known_until = min([self.book.last_at, *created])
             try:
                 await self._orders()
                 await self._fills()
@@ -135,7 +146,8 @@ class Reconciler:
                 raise
             self.is_blind = False
             self.passes += 1
-            self._last_pass = began
+            if not self._lagging and not self.gateway.intake.misses_fills:
+                self._known_until = began
             if self._unexplained or self._unexplained_cash:
                 self.verify_soon("")
             for symbol in sorted(self._symbols()):
@@ -187,29 +199,28 @@ class Reconciler:
 
     async def _fills(self) -> bool:
         """Fetch executions since the last known moment; return whether one was news."""
-        since = self._last_pass or self.book.last_at
+        since = self._known_until
         if since is None:
             return False
         if self._last_fill is not None:
             # In the venue's own time, so that a step of our clock hides nothing.
             since = min(since, self._last_fill)
-        since -= _OVERLAP
-        if self._last_pass is None:
-            # What the last process missed may be as old as its oldest open order.
-            created = (order.created_at for order in self.book.orders.active.values())
-            since = min([since, *created])
+        # What the venue does not show of an order yet, it does not show of its executions either.
+        since -= _OVERLAP + (self.adapter.capabilities.absence_window or timedelta(0))
         news = False
         fills = await self._ask(self.adapter.fills_since, since)
         for fill in fills:
             news = self.gateway.intake.take_fill(fill, Source.RECONCILE) or news
         shown = {fill.trade_id for fill in fills}
+        # Not those at the very edge: a venue may list by another time than it states.
+        surely_since = since + _OVERLAP / 2
         self._lagging = {
             symbol
             for symbol in self._moved_at.keys() | self.book.positions.open.keys()
             for execution in self.book.positions.executions(symbol)
             if execution.fill.client_order_id
-            and execution.fill.at >= since
-            and execution.fill.trade_id not in shown
+            and execution.fill.at >= surely_since
+            and shown.isdisjoint({execution.fill.trade_id, execution.fill.replaces})
         }
         return news
 

@@ -220,6 +220,18 @@ def test_an_order_executed_while_its_change_is_asked_for_ends_when_the_change_is
     assert (order.state, order.closed_at) == (OrderState.FILLED, later(3))
 
 
+def test_a_fill_that_only_the_change_allows_proves_the_change():
+    """The answer was lost; nothing of it is an overfill."""
+    order = make.order("submit", "accept", quantity="1", stop="90")
+    ask(order, quantity=3)
+    order.execute(fill("a", quantity="2"), AT)
+    assert (order.state, order.quantity, order.remaining) == (OrderState.PENDING_AMEND, 3, 1)
+    order.execute(fill("b", quantity="1"), AT)
+    assert (order.state, order.quantity, order.filled) == (OrderState.FILLED, 3, 3)
+    order.execute(fill("c", quantity="1"), AT)
+    assert (order.quantity, order.filled) == (3, 4)
+
+
 def test_done_waits_through_the_hook_only_while_open():
     """A closed order, and one that nobody watches, is returned at once."""
     waited = []
