@@ -25,7 +25,7 @@ OPEN_SECONDS: Final = 30.0
 
 
 class BudgetExceededError(Exception):
-    """An evaluation took longer than its budget; for use inside this room."""
+    """An evaluation took longer than its budget and was cut off; for use inside this room."""
 
 
 class Watchdog:
@@ -99,11 +99,18 @@ class FunctionUse:
     failures_in_a_row: int = 0
     last_evaluated: datetime | None = None
     last_error: str = ""
+    names: frozenset[str] = frozenset()
+    """Its name and those of the functions that it asks in turn."""
+    last_duration: float = attrs.field(default=0.0, init=False)
+    """Seconds that the last evaluation took."""
     lookback: int = attrs.field(init=False)
     """Bars without which it is not asked."""
+    parameters: str = attrs.field(init=False)
+    """Its parameters as JSON, for the audit."""
     _resting_until: float = attrs.field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.parameters = self.function.params.model_dump_json(exclude_none=True)
         self.lookback = self.function.required_lookback
         if type(self.lookback) is not int or self.lookback < 1:
             raise ConfigurationError(
@@ -119,9 +126,14 @@ class FunctionUse:
         self.evaluations += 1
         self.last_evaluated = context.timestamp
         answer: object = None
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             answer = await watchdog.run(self.function.evaluate(context))
             problem = _problem(answer, context)
+            if loop.time() - began > watchdog.budget:
+                # It never gave the loop a chance to cut it off.
+                problem = f"blocked the loop for {(loop.time() - began) * 1000:.0f} ms"
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BudgetExceededError:
@@ -132,13 +144,14 @@ class FunctionUse:
             problem = "raised CancelledError"
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like are contained as well
             problem = _text_of(error)
+        self.last_duration = loop.time() - began
         if not problem and type(answer) is ExecutionSignal:
             self.failures_in_a_row = 0
             return answer
         self.failures += 1
         self.failures_in_a_row += 1
         self.last_error = problem
-        self._resting_until = asyncio.get_running_loop().time() + OPEN_SECONDS
+        self._resting_until = loop.time() + OPEN_SECONDS
         log.warning(
             "function.failed",
             plan=self.plan,

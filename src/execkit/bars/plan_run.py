@@ -163,5 +163,6 @@ def _make(
             function = registry.create(rule.function, rule.parameters, timeframe=rule.timeframe)
         except ExecKitError as error:
             raise type(error)(f"plan {plan.name}: {part}[{place}]: {error}") from None
-        uses.append(FunctionUse(plan.name, rule.function, rule.timeframe, function))
+        names = registry.names_in(rule.function, function.params)
+        uses.append(FunctionUse(plan.name, rule.function, rule.timeframe, function, names=names))
     return uses

@@ -19,6 +19,7 @@ from execkit.bars.aggregate import BarAggregator
 from execkit.bars.cache import MarketDataCache
 from execkit.bars.evaluation import FunctionUse, Watchdog
 from execkit.bars.plan_run import Plan, PlanRun
+from execkit.bars.rounds import Round
 from execkit.clock import Clock
 from execkit.errors import ConfigurationError, ExecKitError, SignalConflictError
 from execkit.functions.base import (
@@ -32,7 +33,7 @@ from execkit.model.account import AccountView
 from execkit.model.market import BarData, Timeframe
 from execkit.model.plan import TradePlanStatus
 from execkit.model.position import Position, PositionState
-from execkit.model.records import Alarm, BarClosed, Decision, Record, StopMoved
+from execkit.model.records import Alarm, Record, StopMoved
 from execkit.model.result import ExecutionResult
 from execkit.model.signal import TradingSignal
 from execkit.numbers import ZERO
@@ -55,41 +56,6 @@ class _Market:
         self.lock = asyncio.Lock()
 
 
-class _Round:
-    """The functions' answers for one bar."""
-
-    def __init__(self, bar: BarData) -> None:
-        self.bar = bar
-        self.decisions: list[Decision] = []
-        self.signals: list[TradingSignal] = []
-        self.moves: list[StopMoved] = []
-
-    def add(self, use: FunctionUse, answer: ExecutionSignal, skipped: str = "") -> None:
-        self.decisions.append(
-            Decision(
-                plan=use.plan,
-                function=use.name,
-                action=answer.action.value,
-                confidence=answer.confidence,
-                reasoning=skipped or answer.reasoning,
-                skipped=bool(skipped),
-            )
-        )
-
-    def to_record(self) -> BarClosed:
-        bar = self.bar
-        return BarClosed(
-            symbol=bar.symbol,
-            timeframe=str(bar.timeframe),
-            close_time=bar.close_time,
-            high=bar.high,
-            low=bar.low,
-            close=bar.close,
-            decisions=tuple(self.decisions),
-            signals={s.signal_id or "": msgspec.json.encode(s).decode() for s in self.signals},
-        )
-
-
 class _Moment(msgspec.Struct, frozen=True):
     """What all evaluations of one close share."""
 
@@ -97,9 +63,6 @@ class _Moment(msgspec.Struct, frozen=True):
     account: AccountView
     at: datetime
     watchdog: Watchdog
-
-
-_NONE: Final = ExecutionSignal.none()
 
 
 class BarRunner:
@@ -217,7 +180,7 @@ class BarRunner:
             self._cache.append(bar)
             last = self._book.fired.get((bar.symbol, str(bar.timeframe)))
             if bar.timeframe in market.used and (last is None or close_time > last):
-                rounds.append(_Round(bar))
+                rounds.append(Round(bar))
         if not rounds:
             return
         position = self._book.position(rounds[0].bar.symbol)
@@ -239,11 +202,11 @@ class BarRunner:
                         if not reason and run in acted:
                             reason = "the plan acts on this close already"
                         if reason:
-                            now.add(use, _NONE, reason)
+                            now.skip(use, reason)
                         elif await self._ask(run, use, now, moment):
                             acted.add(run)
         for now in rounds:
-            self._record(now.to_record())
+            self._record(now.to_record(position, moment.account))
         for now in rounds:
             for move in now.moves:
                 self._record(move)
@@ -252,9 +215,9 @@ class BarRunner:
 
     # -- functions -------------------------------------------------------------------------------------
 
-    def _obstacle(self, use: FunctionUse, now: _Round, position: Position | None) -> str:
+    def _obstacle(self, use: FunctionUse, now: Round, position: Position | None) -> str:
         """Return why a function is not asked now, or nothing."""
-        if not self._registry.is_enabled(use.name):
+        if not all(map(self._registry.is_enabled, use.names)):
             return "disabled"
         if position is not None and position.state is PositionState.PENDING_EXIT:
             return "an exit is under way"
@@ -265,34 +228,27 @@ class BarRunner:
             return f"has {bars} of {use.lookback} bars"
         return ""
 
-    async def _ask(self, run: PlanRun, use: FunctionUse, now: _Round, moment: _Moment) -> bool:
+    async def _ask(self, run: PlanRun, use: FunctionUse, now: Round, moment: _Moment) -> bool:
         """Ask one function, and return whether its answer is an order."""
         bar = now.bar
+        history = self._cache.history(bar.symbol, bar.timeframe)
         context = ExecutionContext(
             plan=run.plan.name,
             symbol=bar.symbol,
             timeframe=bar.timeframe,
             bar=bar,
-            history=self._cache.history(bar.symbol, bar.timeframe),
+            history=history,
             parameters=use.function.params,
             position=moment.position,
             account=moment.account,
             timestamp=moment.at,
         )
         answer = await use.ask(context, moment.watchdog)
-        if answer is None:
-            now.add(use, _NONE, use.last_error)
-            return False
-        problem = _problem(answer, context)
-        now.add(use, answer, problem)
-        if problem or answer.action is ExecutionAction.NONE:
-            return False
-        if answer.action is ExecutionAction.ADJUST_STOP:
-            now.moves.append(_stop_moved(answer, context, use.name))
-            return False
-        stop, target = run.plan.levels(answer.action, bar.close)
-        now.signals.append(
-            to_trading_signal(
+        problem = use.last_error if answer is None else _problem(answer, context)
+        signal = None
+        if answer is not None and not problem and answer.action.is_order:
+            stop, target = run.plan.levels(answer.action, bar.close)
+            signal = to_trading_signal(
                 answer,
                 context,
                 use.name,
@@ -301,8 +257,11 @@ class BarRunner:
                 exchange=run.plan.exchange,
                 max_age=self._max_age,
             )
-        )
-        return True
+            now.signals.append(signal)
+        elif answer is not None and not problem and answer.new_stop is not None:
+            now.moves.append(_stop_moved(answer, context, use.name))
+        now.add(use, answer, problem, bars=len(history), signal=signal)
+        return signal is not None
 
     async def _send(self, signal: TradingSignal) -> None:
         try:

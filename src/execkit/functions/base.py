@@ -46,6 +46,11 @@ class ExecutionAction(StrEnum):
         """Tell whether it opens a position."""
         return self in (ExecutionAction.ENTER_LONG, ExecutionAction.ENTER_SHORT)
 
+    @property
+    def is_order(self) -> bool:
+        """Tell whether it asks for an order."""
+        return self.is_entry or self is ExecutionAction.EXIT
+
 
 class ConfidenceLevel(StrEnum):
     """A confidence in words: LOW < 0.4 <= MEDIUM < 0.7 <= HIGH."""

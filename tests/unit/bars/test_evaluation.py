@@ -145,6 +145,22 @@ def test_a_slow_answer_within_the_budget_counts(desk, plan, bar):
     assert [d[1:] for d in desk.decisions] == [("none", "thought about it")] * 5
 
 
+def test_a_function_that_blocks_is_noticed_afterwards(desk, plan, bar):
+    """P2: what never lets the loop cut it off is NONE all the same, whatever it answers, and counts as a failure."""
+
+    async def blocks(_context):
+        asyncio.get_running_loop()._virtual_now += 0.25
+        return ExecutionSignal(action="enter_long", confidence=1)
+
+    runner = desk.runner(plan([("bad", "1m", {}), ABOVE]), registry=registry_of(blocks))
+    run_virtual(lambda _clock: desk.feed(runner, *(bar(n, 99) for n in range(1, 7))))
+    assert desk.submitted == []
+    reasons = [reason for name, _, reason in desk.decisions if name == "bad"]
+    assert reasons[:5] == ["blocked the loop for 250 ms"] * 5
+    assert reasons[5].startswith("left alone after 5 failures: blocked the loop")
+    assert [d.duration_us for c in desk.closes[:5] for d in c.decisions] == [250_000, 0] * 5
+
+
 def test_the_breaker_opens_after_five_failures_for_thirty_seconds(desk, plan, bar):
     """F breaker: then one trial; a failed one closes the door again, a good one forgets everything."""
     answers = [ValueError("x")] * 6 + [ExecutionSignal.none("back")] * 2

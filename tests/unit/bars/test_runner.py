@@ -438,12 +438,58 @@ def test_stops_only_tighten(desk, plan, bar, side, stop, moved):
     moves = [record for record in desk.records if isinstance(record, StopMoved)]
     if moved:
         assert moves == []
-        assert desk.decisions[-1] == ("tighten", "skipped", moved)
+        assert desk.decisions[-1] == ("tighten", "skipped", f"{moved} (tighter)")
     else:
         (move,) = moves
         assert (move.stop_loss, move.reason) == (stop, "tighten: tighter")
         assert desk.book.position("BTC/USDT").stop_loss == stop
         assert desk.decisions[-1][:2] == ("tighten", "adjust_stop")
+    assert len(desk.submitted) == 1
+
+
+def test_the_record_holds_what_the_functions_were_given(desk, plan, bar):
+    """D9: bar, position, account, parameters, history, duration and signal: enough to ask the same again."""
+
+    async def slow(_context):
+        await asyncio.sleep(0.02)
+        return ExecutionSignal(
+            action="exit", confidence=1, reasoning="x" * 2000, metadata={"level": [1, 2]}
+        )
+
+    async def odd(_context):
+        return ExecutionSignal(action="none", confidence=0, metadata={"thing": object()})
+
+    registry = registry_of(slow=slow, odd=odd)
+    runner = desk.runner(plan([ABOVE], [("odd", "1m", {}), ("slow", "1m", {})]), registry=registry)
+    run(desk.feed(runner, bar(1, 99), bar(2, 101, high=104, volume=7), bar(3, 103)))
+    flat, entered, left = desk.closes
+    assert flat.position is None
+    assert (flat.account.equity, flat.account.currency) == (10_000, "USDT")
+    assert (entered.open, entered.high, entered.volume) == (101, 104, 7)
+    (decision,) = entered.decisions
+    assert msgspec.json.decode(decision.parameters) == {
+        "threshold_price": "100",
+        "min_volume": "0",
+    }
+    assert (decision.bars, decision.duration_us, decision.failed) == (2, 0, False)
+    assert [decision.signal_id] == list(entered.signals) == ids(desk)[:1]
+    assert (left.position.quantity, left.position.average_price) == (1, 101)
+    asked, did = left.decisions
+    assert asked.metadata == '"(not JSON)"'
+    assert (did.duration_us, did.metadata, len(did.reasoning)) == (20_000, '{"level":[1,2]}', 1000)
+    assert did.signal_id == ids(desk)[1]
+
+
+def test_a_part_that_is_disabled_disables_the_whole(desk, plan, bar):
+    """A function inside another one is switched off with it; nobody asks around the switch."""
+    parameters = {"of": [{"function": "close_above", "parameters": {"threshold_price": 100}}]}
+    registry = standard_registry()
+    runner = desk.runner(plan([("any_of", "1m", parameters)]), registry=registry)
+    registry.disable("close_above", actor="operator")
+    run(desk.feed(runner, bar(1, 101)))
+    assert desk.decisions == [("any_of", "skipped", "disabled")]
+    registry.enable("close_above", actor="operator")
+    run(desk.feed(runner, bar(2, 101)))
     assert len(desk.submitted) == 1
 
 
