@@ -1,0 +1,1 @@
+"""Tells a person what happened, through whatever they read: chat, mail, push."""

@@ -1,0 +1,141 @@
+"""Sends messages through Apprise, which knows Discord, Slack, Telegram, mail and a hundred more.
+
+Nothing here is on the money path: the bus hands events over, sending happens in a task, and a service that hangs or
+fails costs only its own messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any, Final, Self
+
+import structlog
+from pydantic import SecretStr
+
+from execkit.errors import ConfigurationError
+from execkit.events import EventBus, Subscription
+from execkit.model.events import Event
+from execkit.notify.messages import Message, Severity, message_of
+
+log = structlog.get_logger("execkit")
+
+VARIABLE: Final = "EXECKIT_NOTIFY_URLS"
+"""Environment variable with the addresses, separated by spaces: they hold tokens and belong in no file."""
+
+_KINDS: Final = {
+    Severity.INFO: "info",
+    Severity.WARNING: "warning",
+    Severity.ERROR: "failure",
+    Severity.CRITICAL: "failure",
+}
+
+
+class Notifier:
+    """Tells a person of events; use it as an async context manager around the engine.
+
+        async with Notifier(engine.events, least=Severity.WARNING), engine:
+            ...
+
+    Args:
+        events: The engine's bus.
+        urls: Apprise addresses, e.g. `discord://…`; by default those in the variable EXECKIT_NOTIFY_URLS.
+        least: Events of less urgency are not told.
+        most: Messages in any window of *per*; what is more is counted, and the next message says how many. Critical
+            ones always pass.
+        per: The window.
+        send_within: Time that a service may take for one message.
+        words: Makes the message of an event, None for none.
+
+    Raises `ConfigurationError` for an address that Apprise does not know, without repeating it.
+    """
+
+    def __init__(
+        self,
+        events: EventBus,
+        urls: Iterable[str | SecretStr] | None = None,
+        *,
+        least: Severity = Severity.WARNING,
+        most: int = 20,
+        per: timedelta = timedelta(minutes=1),
+        send_within: timedelta = timedelta(seconds=10),
+        words: Callable[[Event], Message | None] = message_of,
+    ) -> None:
+        if most < 1:
+            raise ConfigurationError(f"most: {most} must be 1 or more")
+        self._events = events
+        self._service = _service(urls)
+        self._least = least
+        self._most = most
+        self._per = per.total_seconds()
+        self._send_within = send_within.total_seconds()
+        self._words = words
+        self._sent_at: deque[float] = deque(maxlen=most)
+        self._subscription: Subscription | None = None
+        self.held_back = 0
+        """Messages that the pace has kept from being sent since the last one."""
+        self.failures = 0
+        """Messages that no service took."""
+
+    async def __aenter__(self) -> Self:
+        self._subscription = self._events.subscribe(Event, self.tell, limit=1000)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._subscription is not None:
+            try:
+                async with asyncio.timeout(self._send_within):
+                    await self._subscription.idle()
+            except TimeoutError:
+                await self._subscription.cut()
+            self._subscription.cancel()
+
+    async def tell(self, event: Event) -> None:
+        """Tell of one event, if it is urgent enough and the pace allows."""
+        message = self._words(event)
+        if message is None or message.severity < self._least:
+            return
+        now = asyncio.get_running_loop().time()
+        is_full = len(self._sent_at) == self._most and now - self._sent_at[0] < self._per
+        if is_full and message.severity < Severity.CRITICAL:
+            self.held_back += 1
+            return
+        self._sent_at.append(now)
+        held, self.held_back = self.held_back, 0
+        text = f"{message.text} (and {held} more messages)" if held else message.text
+        try:
+            async with asyncio.timeout(self._send_within):
+                taken = await self._service.async_notify(
+                    title=f"execkit: {message.title}",
+                    body=text,
+                    notify_type=_KINDS[message.severity],
+                )
+        except Exception as error:  # noqa: BLE001 - the address in it is a secret, so only its type is told
+            taken = False
+            log.warning("notify.failed", title=message.title, error=type(error).__name__)
+        if not taken:
+            self.failures += 1
+            log.warning("notify.not_taken", title=message.title)
+
+
+def _service(urls: Iterable[str | SecretStr] | None) -> Any:
+    try:
+        import apprise  # noqa: PLC0415 - optional, and slow to import
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"Notifier needs the package {error.name}; install it with: pip install 'execkit[notify]'"
+        ) from error
+    given = os.environ.get(VARIABLE, "").split() if urls is None else list(urls)
+    if not given:
+        raise ConfigurationError(f"urls: there are none; give some, or set {VARIABLE}")
+    service = apprise.Apprise()
+    for place, url in enumerate(given, start=1):
+        text = url.get_secret_value() if isinstance(url, SecretStr) else url
+        if not service.add(text):
+            raise ConfigurationError(
+                f"urls: number {place} is no address that Apprise knows; see its list of services"
+            )
+    return service

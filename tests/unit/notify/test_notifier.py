@@ -1,0 +1,269 @@
+"""Messages to a person: through the real Apprise to a server on loopback, and paced under virtual time."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from aiohttp import web
+from pydantic import SecretStr
+
+from execkit.engine import ExecutionEngine
+from execkit.errors import ConfigurationError
+from execkit.events import EventBus
+from execkit.model.events import (
+    OrderFailed,
+    OrderInDoubt,
+    ProtectionFailed,
+    ReconcileMismatch,
+    SignalDenied,
+    SlippageAlert,
+    SystemError,  # noqa: A004 - promised name
+    TradingSignalGenerated,
+    TradingStateSet,
+)
+from execkit.model.order import OrderRole, Side
+from execkit.model.signal import TradingSignal
+from execkit.notify.messages import LONGEST, Message, Severity, message_of
+from execkit.notify.notifier import VARIABLE, Notifier
+from execkit.testing import MockExchange
+from execkit.virtual_time import run_virtual
+
+AT = datetime(2024, 1, 1, tzinfo=UTC)
+D = Decimal
+BTC = "BTC/USDT"
+
+
+def of_order(kind, **details):
+    return kind(
+        at=AT,
+        client_order_id="xk1",
+        symbol=BTC,
+        side=Side.BUY,
+        role=OrderRole.ENTRY,
+        quantity=D("0.1"),
+        **details,
+    )
+
+
+@pytest.mark.parametrize(
+    ("event", "severity", "title", "text"),
+    [
+        (
+            of_order(OrderFailed, reason="no funds"),
+            Severity.ERROR,
+            "Order rejected",
+            "entry buy 0.1 BTC/USDT: no funds",
+        ),
+        (
+            of_order(OrderInDoubt, reason="time-out"),
+            Severity.ERROR,
+            "Order in doubt",
+            "entry buy 0.1 BTC/USDT: time-out",
+        ),
+        (
+            SignalDenied(at=AT, symbol=BTC, reason="R"),
+            Severity.WARNING,
+            "Signal denied",
+            f"{BTC}: R",
+        ),
+        (
+            ProtectionFailed(at=AT, symbol=BTC, reason="refused"),
+            Severity.CRITICAL,
+            "Position unprotected",
+            "BTC/USDT: refused; it is being flattened",
+        ),
+        (
+            SlippageAlert(at=AT, symbol=BTC, client_order_id="xk1", slippage_pct=D("0.61239")),
+            Severity.WARNING,
+            "Slippage",
+            "BTC/USDT: 0.6124 %",
+        ),
+        (
+            ReconcileMismatch(at=AT, symbol=BTC, ours="1", venue="2"),
+            Severity.ERROR,
+            "Books and venue differ",
+            "BTC/USDT: ours 1, the venue's 2",
+        ),
+        (
+            TradingStateSet(at=AT, state="halted", cause="key"),
+            Severity.CRITICAL,
+            "Trading is halted",
+            "key",
+        ),
+        (
+            TradingStateSet(at=AT, state="reducing", cause="loss"),
+            Severity.WARNING,
+            "Trading is reducing",
+            "loss",
+        ),
+        (SystemError(at=AT, code="UNPROTECTED", text="t"), Severity.CRITICAL, "UNPROTECTED", "t"),
+        (SystemError(at=AT, code="IN_DOUBT", text="t"), Severity.ERROR, "IN_DOUBT", "t"),
+    ],
+)
+def test_each_event_has_its_urgency_and_words(event, severity, title, text):
+    """What a person must know at once is critical."""
+    assert message_of(event) == Message(severity, title, text)
+
+
+def test_what_a_venue_says_is_data():
+    """No line breaks or escape sequences, and not endless; everyday events are no message."""
+    said = message_of(
+        SystemError(at=AT, code="X", text="a\r\nexeckit: all is well\x1b[2J" + "x" * 900)
+    )
+    assert said.text.startswith("a execkit: all is well [2J")
+    assert len(said.text) == LONGEST
+    signal = TradingSignal(symbol=BTC, side=Side.BUY)
+    assert message_of(TradingSignalGenerated(at=AT, signal=signal)) is None
+
+
+class Service:
+    """What a chat service is for Apprise: an HTTP server."""
+
+    def __init__(self):
+        self.bodies = []
+        self.status = 200
+
+    async def __aenter__(self):
+        app = web.Application()
+        app.router.add_post("/hook", self._take)
+        self._runner = web.AppRunner(app)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"json://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/hook?token=Hunter2"
+        return self
+
+    async def __aexit__(self, *exc):
+        await self._runner.cleanup()
+
+    async def _take(self, request):
+        self.bodies.append(await request.json())
+        return web.Response(status=self.status)
+
+
+@pytest.fixture(autouse=True)
+def quiet_apprise():
+    logging.getLogger("apprise").setLevel(logging.CRITICAL)
+
+
+async def test_a_running_engine_tells_what_happened():
+    """Over a real socket, when the fill is durable; less urgent things are left out."""
+    async with Service() as service:
+        engine = ExecutionEngine(MockExchange(), journal=None)
+        async with Notifier(engine.events, [SecretStr(service.url)], least=Severity.INFO), engine:
+            await engine.submit(TradingSignal(symbol=BTC, side=Side.BUY, confluence=4))
+            await engine.submit(TradingSignal(symbol=BTC, side=Side.BUY, confluence=1))
+        titles = [body["title"] for body in service.bodies]
+        assert titles[:2] == ["execkit: entry filled", "execkit: Position opened"]
+        assert "execkit: Signal denied" in titles
+        denied = service.bodies[titles.index("execkit: Signal denied")]
+        assert denied["type"] == "warning"
+        assert "CONFLUENCE_TOO_LOW" in denied["message"]
+
+
+async def test_addresses_come_from_the_environment(monkeypatch):
+    """They hold tokens, so that is where they belong."""
+    async with Service() as service:
+        monkeypatch.setenv(VARIABLE, service.url)
+        bus = EventBus()
+        async with Notifier(bus):
+            bus.publish(SystemError(at=AT, code="C", text="text"))
+        assert [body["message"] for body in service.bodies] == ["text"]
+
+
+async def test_a_service_that_refuses_costs_only_its_message(capsys):
+    """It is counted and logged, without the address."""
+    async with Service() as service:
+        service.status = 500
+        bus = EventBus()
+        async with Notifier(bus, [service.url]) as notifier:
+            bus.publish(SystemError(at=AT, code="C", text="text"))
+        assert notifier.failures == 1
+    assert "Hunter2" not in "".join(capsys.readouterr())
+
+
+class Fake:
+    def __init__(self, seconds=0.0):
+        self.seconds = seconds
+        self.told = []
+
+    async def async_notify(self, *, title, body, notify_type):
+        await asyncio.sleep(self.seconds)
+        self.told.append((title, body))
+        return True
+
+
+def notifier_with(fake, **options):
+    notifier = Notifier(EventBus(), ["json://127.0.0.1/"], **options)
+    notifier._service = fake
+    return notifier
+
+
+def test_a_storm_becomes_a_few_messages_and_a_count():
+    """Critical ones pass all the same; after the window the next one says how many were held back."""
+
+    async def main(_clock):
+        fake = Fake()
+        notifier = notifier_with(fake, most=2)
+        for n in range(5):
+            await notifier.tell(SystemError(at=AT, code="C", text=str(n)))
+        await notifier.tell(TradingStateSet(at=AT, state="halted", cause="stop"))
+        assert [body for _, body in fake.told] == ["0", "1", "stop (and 3 more messages)"]
+        await asyncio.sleep(61)
+        await notifier.tell(SystemError(at=AT, code="C", text="later"))
+        assert fake.told[-1][1] == "later"
+
+    run_virtual(main)
+
+
+def test_a_service_that_hangs_is_left_behind():
+    """Its message is lost after ten seconds, and leaving does not wait longer than that."""
+
+    async def main(_clock):
+        fake = Fake(seconds=3600)
+        notifier = notifier_with(fake)
+        loop = asyncio.get_running_loop()
+        async with notifier:
+            notifier._events.publish(SystemError(at=AT, code="C", text="1"))
+            await asyncio.sleep(11)
+            assert notifier.failures == 1
+            notifier._events.publish(SystemError(at=AT, code="C", text="2"))
+            notifier._events.publish(SystemError(at=AT, code="C", text="3"))
+            began = loop.time()
+        assert loop.time() - began <= 10
+        assert fake.told == []
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize(
+    ("urls", "options", "text"),
+    [
+        ([], {}, "urls: there are none"),
+        (["nosuchthing://Hunter2"], {}, "number 1 is no address"),
+        (["json://127.0.0.1"], {"most": 0}, "most: 0"),
+        (None, {}, VARIABLE),
+    ],
+)
+def test_impossible_options_are_refused_without_telling_secrets(monkeypatch, urls, options, text):
+    """An address may hold a token, so it is named by its place."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with pytest.raises(ConfigurationError, match=text) as refused:
+        Notifier(EventBus(), urls, **options)
+    assert "Hunter2" not in str(refused.value)
+
+
+def test_the_window_is_the_callers():
+    """Two in a second instead of twenty in a minute."""
+
+    async def main(_clock):
+        fake = Fake()
+        notifier = notifier_with(fake, most=1, per=timedelta(seconds=1))
+        for n in range(3):
+            await notifier.tell(SystemError(at=AT, code="C", text=str(n)))
+            await asyncio.sleep(1)
+        assert len(fake.told) == 3
+
+    run_virtual(main)
