@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Final
 
 from execkit.bars.quality import MAX_MOVE_PCT, BarFinding, BarIssue, PriceBand
-from execkit.bars.sessions import AlwaysOpen, Hours
+from execkit.bars.sessions import AlwaysOpen, Hours, Window
 from execkit.errors import ConfigurationError
 from execkit.model.market import BarData, Timeframe, Trade
 from execkit.numbers import MONEY, ZERO
@@ -20,27 +20,37 @@ _OPEN_AT_ONCE: Final = 3
 class _Growing:
     """One bar between its first and its last trade."""
 
-    __slots__ = ("close", "end", "first_at", "high", "last_at", "low", "open", "start", "volume")
+    __slots__ = (
+        "ceiling",
+        "close",
+        "end",
+        "first_at",
+        "floor",
+        "high",
+        "last_at",
+        "low",
+        "open",
+        "start",
+        "volume",
+    )
 
-    def __init__(self, start: datetime, end: datetime, trade: Trade) -> None:
-        self.start = start
-        self.end = end
+    def __init__(self, window: Window, trade: Trade, band: tuple[Decimal, Decimal]) -> None:
+        self.start, self.end = window
+        self.floor, self.ceiling = band
         self.open = self.high = self.low = self.close = trade.price
         self.volume: Decimal = trade.quantity
         self.first_at = self.last_at = trade.at
 
-    def add(self, price: Decimal, quantity: Decimal, at: datetime) -> None:
-        if price > self.high:
-            self.high = price
-        elif price < self.low:
-            self.low = price
-        if at >= self.last_at:
-            self.close = price
-            self.last_at = at
-        elif at < self.first_at:
-            self.open = price
-            self.first_at = at
-        self.volume = _ADD(self.volume, quantity)
+    def add(self, trade: Trade) -> None:
+        self.high = max(self.high, trade.price)
+        self.low = min(self.low, trade.price)
+        if trade.at >= self.last_at:
+            self.close = trade.price
+            self.last_at = trade.at
+        elif trade.at < self.first_at:
+            self.open = trade.price
+            self.first_at = trade.at
+        self.volume = _ADD(self.volume, trade.quantity)
 
     def to_bar(self, symbol: str, timeframe: Timeframe) -> BarData:
         return BarData(
@@ -79,17 +89,23 @@ class TradeBars:
         Returns None when it went into a bar that still grows, the corrected bar when that had closed, and a finding
         when it is not used.
         """
-        at = trade.at
-        growing = self._current
+        growing, price, at = self._current, trade.price, trade.at
         if (
             growing is None
-            or self._held is not None
-            or not growing.start <= at < growing.end
-            or not self._band.contains(trade.price)
+            or not growing.last_at <= at < growing.end
+            or not growing.floor <= price <= growing.ceiling
             or trade.quantity <= ZERO
+            or self._held is not None
         ):
             return self._place(trade)
-        growing.add(trade.price, trade.quantity, at)
+        # The usual trade, the next one of the bar that grows, is taken in without any further call.
+        if price > growing.high:
+            growing.high = price
+        elif price < growing.low:
+            growing.low = price
+        growing.close = price
+        growing.last_at = at
+        growing.volume = _ADD(growing.volume, trade.quantity)
         return None
 
     def close(self, close_time: datetime) -> BarData | None:
@@ -139,18 +155,19 @@ class TradeBars:
         end = window[1]
         growing = self._growing.get(end)
         if growing is not None:
-            growing.add(trade.price, trade.quantity, trade.at)
+            growing.add(trade)
+            growing.floor, growing.ceiling = self._band.limits
             self._current = growing
             return None
         closed = self._closed
         if closed is not None and closed.end == end:
-            closed.add(trade.price, trade.quantity, trade.at)
+            closed.add(trade)
             return closed.to_bar(self.symbol, self.timeframe)
         if self._closed_until is not None and end <= self._closed_until:
             return self._found(BarIssue.LATE_TRADE, trade, f"its bar closed at {end.isoformat()}")
         if len(self._growing) >= _OPEN_AT_ONCE:
             return self._found(BarIssue.FUTURE, trade, "too far ahead of the bars that still grow")
-        self._current = self._growing[end] = _Growing(*window, trade)
+        self._current = self._growing[end] = _Growing(window, trade, self._band.limits)
         return None
 
     def _found(self, issue: BarIssue, trade: Trade, text: str) -> BarFinding:

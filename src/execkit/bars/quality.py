@@ -92,6 +92,12 @@ class PriceBand:
         self.center(close)
         return True
 
+    @property
+    def limits(self) -> tuple[Decimal, Decimal]:
+        """The lowest and the highest price that is believed at once; needs a first close."""
+        assert self._low is not None, "there was a first close"
+        return self._low, self._high
+
     def contains(self, price: Decimal) -> bool:
         """Tell whether a price lies in the band as it is."""
         return self._low is None or self._low <= price <= self._high
@@ -133,6 +139,7 @@ class BarCheck:
         self._hours = hours
         self._skew = skew
         self._last: BarData | None = None
+        self._seen_until: datetime | None = None
         self._recent: dict[datetime, BarData] = {}
 
     def judge(self, bar: BarData, now: datetime) -> tuple[BarUse, list[BarFinding]]:
@@ -140,8 +147,7 @@ class BarCheck:
         problem = self._problem(bar, now)
         if problem is not None:
             return BarUse.HELD, [problem]
-        last = self._last
-        if last is not None and bar.close_time <= last.close_time:
+        if self._last is not None and bar.close_time <= self._last.close_time:
             return self._old(bar)
         if not self.band.allows(bar.low, bar.high, bar.close):
             text = (
@@ -149,14 +155,32 @@ class BarCheck:
             )
             return BarUse.HELD, [self._found(BarIssue.ABSURD_PRICE, bar, f"{text}; held")]
         findings = []
-        if last is not None:
-            expected = self._hours.next_close(self.timeframe, last.close_time)
+        if self._seen_until is not None and bar.close_time <= self._seen_until:
+            findings = [self._found(BarIssue.OUT_OF_ORDER, bar, "its close was told as empty")]
+        elif self._seen_until is not None:
+            expected = self._hours.next_close(self.timeframe, self._seen_until)
             if bar.close_time > expected:
                 text = f"nothing from {expected.isoformat()} to this close"
-                findings.append(self._found(BarIssue.GAP, bar, text))
+                findings = [self._found(BarIssue.GAP, bar, text)]
+        use = (
+            BarUse.CORRECTION
+            if findings and findings[0].issue is BarIssue.OUT_OF_ORDER
+            else BarUse.NEW
+        )
+        self.accept(bar)
+        return use, findings
+
+    def accept(self, bar: BarData) -> None:
+        """Take a bar as given, e.g. one built here from trades."""
         self._last = bar
         self._remember(bar)
-        return BarUse.NEW, findings
+        self.band.center(bar.close)
+        self.pass_over(bar.close_time)
+
+    def pass_over(self, close_time: datetime) -> None:
+        """Know that nothing was traded up to a close, so that it is no gap."""
+        if self._seen_until is None or close_time > self._seen_until:
+            self._seen_until = close_time
 
     def silence(self, since: datetime) -> BarFinding:
         """Return the finding that nothing has come since a moment."""

@@ -1,0 +1,121 @@
+"""What a detector of bar closes hands out, what it asks for, and what it measures."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Final, Protocol
+
+import msgspec
+
+from execkit.model.market import BarData, Timeframe
+
+_KEPT: Final = 20_000
+"""Closes that the percentiles are taken from: the last ones."""
+
+
+class NotYet(Enum):
+    """The type of `NOT_YET`."""
+
+    NOT_YET = "not yet"
+
+
+NOT_YET: Final = NotYet.NOT_YET
+"""A source's answer while it still waits for a bar."""
+
+
+class BarCloseEvent(msgspec.Struct, frozen=True, gc=False):
+    """A bar has closed. *close_time* is when, in UTC; *lateness* how long ago that was at this call.
+
+    *bar* is None when nothing was traded in it, and always when the detector has no source of bars.
+    """
+
+    symbol: str
+    timeframe: Timeframe
+    close_time: datetime
+    bar: BarData | None
+    lateness: timedelta
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing was traded."""
+        return self.bar is None
+
+
+class BarSkip(msgspec.Struct, frozen=True):
+    """Closes of one stream that fire nothing, from *first* to *last*, and why."""
+
+    symbol: str
+    timeframe: Timeframe
+    first: datetime
+    last: datetime
+    reason: str
+
+
+class BarSource(Protocol):
+    """Where a detector gets the bars that it hands out; `BarFeed` is one."""
+
+    def take(
+        self, symbol: str, timeframe: Timeframe, close_time: datetime, *, final: bool
+    ) -> BarData | NotYet | None:
+        """Return the bar that has just closed, None when nothing was traded, or `NOT_YET`.
+
+        With *final* the time to wait is over: `NOT_YET` then means that nobody knows, and the close is skipped.
+        """
+        ...
+
+
+class LatenessStats(msgspec.Struct, frozen=True):
+    """How late closes were handed over; the percentiles are of the last 20,000, the rest of all."""
+
+    count: int = 0
+    p50: timedelta = timedelta(0)
+    p99: timedelta = timedelta(0)
+    max: timedelta = timedelta(0)
+    late: int = 0
+    """Later than the detector's *accuracy*."""
+    skipped: int = 0
+    """Streams' closes, or runs of them, that fired nothing."""
+    failures: int = 0
+    """Calls that raised or took too long."""
+    steps: int = 0
+    """Times the clock jumped: it was set, or the machine was suspended."""
+    blocked: int = 0
+    """Times the event loop came back later than *accuracy*."""
+    longest_block: timedelta = timedelta(0)
+
+
+class Lateness:
+    """Measures it. *accuracy* is how late is late."""
+
+    def __init__(self, accuracy: timedelta) -> None:
+        self.accuracy = accuracy
+        self.count = self.late = self.skipped = self.failures = self.steps = self.blocked = 0
+        self.max = self.longest_block = timedelta(0)
+        self._recent: deque[timedelta] = deque(maxlen=_KEPT)
+
+    def add(self, lateness: timedelta) -> None:
+        """Count one close."""
+        self.count += 1
+        self._recent.append(lateness)
+        self.max = max(self.max, lateness)
+        if lateness > self.accuracy:
+            self.late += 1
+
+    def stats(self) -> LatenessStats:
+        """Return what was measured so far."""
+        ordered = sorted(self._recent)
+        last = len(ordered) - 1
+        return LatenessStats(
+            count=self.count,
+            p50=ordered[last // 2] if ordered else timedelta(0),
+            p99=ordered[last * 99 // 100] if ordered else timedelta(0),
+            max=self.max,
+            late=self.late,
+            skipped=self.skipped,
+            failures=self.failures,
+            steps=self.steps,
+            blocked=self.blocked,
+            longest_block=self.longest_block,
+        )

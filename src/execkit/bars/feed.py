@@ -1,0 +1,399 @@
+"""The market data of a venue, as finished bars: from its bars or trades as they come, and from its history.
+
+The history fills in what came before the start and what a broken stream has lost. A bar is only told when it is known
+whole: one that was not seen from its beginning is asked for, and one that comes late or again changes data and nothing
+else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final, Literal
+
+import msgspec
+import structlog
+
+from execkit.bars.aggregate import BarAggregator
+from execkit.bars.builder import TradeBars
+from execkit.bars.cache import MarketDataCache
+from execkit.bars.closes import NOT_YET, NotYet
+from execkit.bars.quality import MAX_MOVE_PCT, BarCheck, BarFinding, BarIssue, BarUse
+from execkit.bars.sessions import AlwaysOpen, Hours
+from execkit.clock import Clock, SystemClock
+from execkit.errors import ConfigurationError, UnsupportedFeatureError
+from execkit.exchanges.base import ExchangeAdapter
+from execkit.model.market import BarData, Timeframe, Trade
+
+log = structlog.get_logger("execkit")
+
+Source = Literal["auto", "bars", "trades"]
+
+_QUERY_SECONDS: Final = 30.0
+_AT_ONCE: Final = 8
+"""Questions for history that are under way together."""
+_ASK_AGAIN: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
+"""Pauses before each question for a bar that was not seen whole: a venue needs a moment to have it."""
+_LONGEST_WAIT: Final = 30.0
+_INSTANT: Final = timedelta(microseconds=1)
+
+
+class _Market:
+    """What is known of one symbol."""
+
+    def __init__(
+        self,
+        symbol: str,
+        base: Timeframe,
+        timeframes: Iterable[Timeframe],
+        hours: Hours,
+        max_move_pct: Decimal,
+    ) -> None:
+        self.symbol = symbol
+        self.check = BarCheck(symbol, base, hours, max_move_pct=max_move_pct)
+        self.builder = TradeBars(symbol, base, hours, max_move_pct=max_move_pct)
+        self.aggregator = BarAggregator(base, timeframes, hours)
+        self.whole_from: datetime | None = None
+        """Trades are known without a hole from here on."""
+        self.held: datetime | None = None
+        """Close of a bar that is not believed."""
+        self.heard_at: datetime | None = None
+        self.is_stale = False
+        self.asking: asyncio.Task[None] | None = None
+
+    def has(self, close_time: datetime) -> bool:
+        last = self.aggregator.last
+        return last is not None and last >= close_time
+
+
+class BarFeed:
+    """Keeps the finished bars of some symbols; a `BarCloseDetector` takes them from here.
+
+    Args:
+        adapter: The venue; only its public market data is used.
+        symbols: What to follow.
+        timeframes: Longer bars that are built from those of *base*.
+        base: Shortest bars.
+        hours: When the market trades; by default always.
+        clock: Wall time.
+        source: `bars` of the venue, which are its own last word; `trades`, which are quicker; `auto` takes bars where
+            the venue streams them.
+        cache: Where bars are kept.
+        backfill: Bars of each timeframe to ask the history for at the start.
+        max_move_pct: Prices farther from the last close are held until the next confirm them.
+        stale_after: Silence on an open market after which a symbol is stale.
+        on_data: Called with a symbol when a bar of it has come, e.g. `BarCloseDetector.deliver`.
+        on_history: Called with the bars of the past, of all timeframes, oldest first.
+        on_correction: Called with a bar of *base* that came late or again.
+        on_finding: Called with each doubt about the data.
+    """
+
+    def __init__(
+        self,
+        adapter: ExchangeAdapter,
+        symbols: Iterable[str],
+        *,
+        timeframes: Iterable[str | Timeframe] = (),
+        base: str | Timeframe = Timeframe.M1,
+        hours: Hours | None = None,
+        clock: Clock | None = None,
+        source: Source = "auto",
+        cache: MarketDataCache | None = None,
+        backfill: int = 100,
+        max_move_pct: Decimal = MAX_MOVE_PCT,
+        stale_after: timedelta = timedelta(minutes=5),
+        on_data: Callable[[str], object] | None = None,
+        on_history: Callable[[Sequence[BarData]], object] | None = None,
+        on_correction: Callable[[BarData], object] | None = None,
+        on_finding: Callable[[BarFinding], object] | None = None,
+    ) -> None:
+        self.base = Timeframe.parse(base)
+        self.timeframes = tuple(dict.fromkeys(map(Timeframe.parse, timeframes)))
+        self.hours = hours or AlwaysOpen()
+        self.cache = cache or MarketDataCache()
+        self.is_connected = False
+        self.findings = 0
+        self.on_data = on_data
+        self._adapter = adapter
+        self._clock: Clock = clock or SystemClock()
+        self._uses_trades = _uses_trades(adapter, source)
+        self._backfill = backfill
+        self._stale_after = stale_after
+        self._on_history = on_history
+        self._on_correction = on_correction
+        self._on_finding = on_finding
+        self._markets = {
+            symbol: _Market(symbol, self.base, self.timeframes, self.hours, max_move_pct)
+            for symbol in dict.fromkeys(symbols)
+        }
+        self._tasks: list[asyncio.Task[None]] = []
+        self._gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def start(self) -> None:
+        """Open the stream, and fetch the past; returns when that is in."""
+        stream = self._open()
+        try:
+            await self._each(self._fetch_past)
+        except BaseException:
+            await _close(stream)
+            raise
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._follow(stream)),
+            loop.create_task(self._watch_silence()),
+        ]
+
+    async def stop(self) -> None:
+        """End the stream."""
+        asking = [market.asking for market in self._markets.values() if market.asking is not None]
+        tasks, self._tasks = [*self._tasks, *asking], []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _open(self) -> AsyncIterator[BarData] | AsyncIterator[Trade]:
+        symbols = list(self._markets)
+        if not self._uses_trades:
+            return self._adapter.watch_bars(symbols, self.base)
+        now = self._clock.now()
+        for market in self._markets.values():
+            market.whole_from = now
+        return self._adapter.watch_trades(symbols)
+
+    async def _follow(self, stream: AsyncIterator[Any] | None) -> None:
+        wait = 0.5
+        while True:
+            try:
+                if stream is None:
+                    # First the stream, then the history: nothing can fall between the two.
+                    stream = self._open()
+                    await self._each(self._fetch_missing)
+                self.is_connected = True
+                async for item in stream:
+                    wait = 0.5
+                    self._take_in(item)
+                log.warning("bars.stream_ended", venue=self._adapter.name)
+            except Exception as error:  # noqa: BLE001 - open it again
+                log.warning("bars.stream_broken", venue=self._adapter.name, error=repr(error))
+            finally:
+                self.is_connected = False
+                await _close(stream)
+            stream = None
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LONGEST_WAIT)
+
+    def _take_in(self, item: BarData | Trade) -> None:
+        """Take in one piece of news; one that cannot be used must not silence the rest."""
+        market = self._markets.get(item.symbol)
+        if market is None:
+            return
+        market.heard_at, market.is_stale = self._clock.now(), False
+        try:
+            if isinstance(item, Trade):
+                found = market.builder.add(item)
+                if isinstance(found, BarFinding):
+                    self._find(found)
+                elif found is not None:
+                    text = f"trade of {item.at.isoformat()}"
+                    self._find(
+                        BarFinding(
+                            BarIssue.LATE_TRADE, item.symbol, self.base, found.close_time, text
+                        )
+                    )
+                    self._correct(market, found)
+            elif self._judge(market, item):
+                self._told(item.symbol)
+        except Exception as error:  # noqa: BLE001 - the stream goes on
+            log.error("bars.not_taken", item=repr(item)[:300], error=repr(error))  # noqa: TRY400
+
+    # -- what a detector asks --------------------------------------------------------------------------
+
+    def take(
+        self, symbol: str, timeframe: Timeframe, close_time: datetime, *, final: bool
+    ) -> BarData | NotYet | None:
+        """Return the bar that has just closed, None when nothing was traded in it, or `NOT_YET`; see `BarSource`."""
+        market = self._markets[symbol]
+        if not market.has(close_time) and not self._finish(market, close_time, final=final):
+            return NOT_YET
+        return self.cache.at(symbol, timeframe, close_time)
+
+    def _finish(self, market: _Market, close_time: datetime, *, final: bool) -> bool:
+        """Bring a market up to a close, if everything up to it is known."""
+        if not self._uses_trades:
+            if not final or not self.is_connected or market.held == close_time:
+                return False
+            self._pass_over(market, close_time)  # the venue has sent no bar: nothing was traded
+            return True
+        start = market.aggregator.last or close_time - self.base.duration
+        seen = market.whole_from
+        window = self.hours.window(self.base, close_time - _INSTANT)
+        if seen is None or window is None or min(start, window[0]) < seen or not self.is_connected:
+            self._ask(market, close_time)
+            return False
+        for end in self.hours.closes(self.base, start, close_time):
+            bar = market.builder.close(end)
+            if bar is None:
+                self._pass_over(market, end)
+            else:
+                market.check.accept(bar)
+                self._keep(bar, market.aggregator.add(bar))
+        return True
+
+    def _pass_over(self, market: _Market, close_time: datetime) -> None:
+        market.check.pass_over(close_time)
+        for bar in market.aggregator.advance(close_time):
+            self.cache.append(bar)
+
+    def _ask(self, market: _Market, close_time: datetime) -> None:
+        """Fetch a bar that was not seen whole."""
+        if market.asking is None or market.asking.done():
+            market.asking = asyncio.get_running_loop().create_task(
+                self._ask_until(market, close_time)
+            )
+
+    async def _ask_until(self, market: _Market, close_time: datetime) -> None:
+        for pause in _ASK_AGAIN:
+            await self._fetch_missing(market)
+            if market.has(close_time):
+                self._told(market.symbol)
+                return
+            await asyncio.sleep(pause)
+        text = "not seen from its beginning, and the venue's history does not have it"
+        self._find(BarFinding(BarIssue.UNSEEN, market.symbol, self.base, close_time, text))
+
+    def _judge(self, market: _Market, bar: BarData) -> bool:
+        """Take in a bar of the venue; return whether it is a new one."""
+        if bar.timeframe is not self.base:
+            raise ConfigurationError(f"timeframe: expected {self.base} bars, got {bar.timeframe}")
+        use, findings = market.check.judge(bar, self._clock.now())
+        for finding in findings:
+            self._find(finding)
+        if use is BarUse.NEW:
+            market.builder.believe(bar.close)
+            market.builder.close(bar.close_time)
+            self._keep(bar, market.aggregator.add(bar))
+            return True
+        if use is BarUse.CORRECTION:
+            self._correct(market, bar)
+        elif findings and findings[0].issue is BarIssue.ABSURD_PRICE:
+            market.held = bar.close_time
+        return False
+
+    def _keep(self, bar: BarData, longer: Iterable[BarData]) -> None:
+        self.cache.append(bar)
+        for each in longer:
+            self.cache.append(each)
+
+    def _correct(self, market: _Market, bar: BarData) -> None:
+        self._keep(bar, market.aggregator.correct(bar))
+        if self._on_correction is not None:
+            self._on_correction(bar)
+
+    def _told(self, symbol: str) -> None:
+        if self.on_data is not None:
+            self.on_data(symbol)
+
+    def _find(self, finding: BarFinding) -> None:
+        self.findings += 1
+        log.warning("bars.doubtful", **msgspec.to_builtins(finding, str_keys=True))
+        if self._on_finding is not None:
+            self._on_finding(finding)
+
+    # -- the past --------------------------------------------------------------------------------------
+
+    async def _each(self, work: Callable[[_Market], Any]) -> None:
+        await asyncio.gather(*(work(market) for market in self._markets.values()))
+
+    async def _query(self, market: _Market, timeframe: Timeframe, since: datetime) -> list[BarData]:
+        """Return finished bars from the venue's history; none, with a finding, when it cannot be asked."""
+        if not self._adapter.capabilities.bar_history:
+            return []
+        try:
+            async with self._gate, asyncio.timeout(_QUERY_SECONDS):
+                bars = await self._adapter.bars(market.symbol, timeframe, since=since)
+        except Exception as error:  # noqa: BLE001 - the stream goes on without it
+            self._find(
+                BarFinding(BarIssue.UNAVAILABLE, market.symbol, timeframe, since, repr(error))
+            )
+            return []
+        now = self._clock.now()
+        return [bar for bar in bars if since < bar.close_time <= now]
+
+    async def _fetch_missing(self, market: _Market) -> None:
+        """Fetch what came after the last bar that is known."""
+        since = market.aggregator.last or self._clock.now() - 2 * self.base.duration
+        new = [self._judge(market, bar) for bar in await self._query(market, self.base, since)]
+        if any(new):
+            self._told(market.symbol)
+
+    async def _fetch_past(self, market: _Market) -> None:
+        """Fetch the bars before the start: of *base* so many that each longer bar under way is known whole."""
+        if not self._backfill:
+            return
+        now = self._clock.now()
+        since = now - self._backfill * self.base.duration
+        for timeframe in self.timeframes:
+            since = min(since, self.hours.previous_close(timeframe, now))
+        history: list[BarData] = []
+        for timeframe in sorted(self.timeframes, key=lambda each: each.seconds, reverse=True):
+            if timeframe is not self.base:
+                # Sessions hold fewer bars than the days that they take.
+                spread = 1 if isinstance(self.hours, AlwaysOpen) else 6
+                began = since - self._backfill * timeframe.duration * spread
+                longer = await self._query(market, timeframe, began)
+                history += self._aligned(timeframe, [b for b in longer if b.close_time <= since])
+        for bar in history:
+            self.cache.append(bar)
+        for bar in await self._query(market, self.base, since):
+            if self._judge(market, bar):
+                history.append(bar)
+        if self._on_history is not None and history:
+            self._on_history(history)
+
+    def _aligned(self, timeframe: Timeframe, bars: list[BarData]) -> list[BarData]:
+        """Return the venue's own longer bars that end where ours do."""
+        right = [bar for bar in bars if self.hours.is_close(timeframe, bar.close_time)]
+        if len(right) < len(bars):
+            wrong = next(bar for bar in bars if bar not in right)
+            text = f"{len(bars) - len(right)} bars of the venue's history end elsewhere; left out"
+            self._find(
+                BarFinding(BarIssue.OFF_GRID, wrong.symbol, timeframe, wrong.close_time, text)
+            )
+        return right
+
+    async def _watch_silence(self) -> None:
+        """Find symbols of which nothing comes although they trade."""
+        while True:
+            now = self._clock.now()
+            for market in self._markets.values():
+                if market.heard_at is None or not self.hours.is_open(now):
+                    market.heard_at = now
+                elif now - market.heard_at > self._stale_after and not market.is_stale:
+                    market.is_stale = True
+                    self._find(market.check.silence(market.heard_at))
+            await asyncio.sleep(self._stale_after.total_seconds() / 4)
+
+    def __repr__(self) -> str:
+        kind = "trades" if self._uses_trades else "bars"
+        return f"BarFeed({self._adapter.name}, {len(self._markets)} symbols from {kind})"
+
+
+def _uses_trades(adapter: ExchangeAdapter, source: Source) -> bool:
+    can = adapter.capabilities
+    if source not in ("auto", "bars", "trades"):
+        raise ConfigurationError(f"source: {source!r} is unknown; use auto, bars or trades")
+    if source != "trades" and can.bar_stream:
+        return False
+    if source != "bars" and can.trade_stream:
+        return True
+    raise UnsupportedFeatureError(
+        f"{adapter.name} streams no {'bars or trades' if source == 'auto' else source}"
+    )
+
+
+async def _close(stream: Any) -> None:
+    closing = getattr(stream, "aclose", None)
+    if closing is not None:
+        await closing()
