@@ -223,8 +223,8 @@ class Matcher:
         request = order.request
         instrument = self.instruments[request.symbol]
         rate = instrument.maker_fee if match.maker else instrument.taker_fee
-        in_base = instrument.fee_in_base and order.is_buy
         notional = quantity * match.price
+        fee, fee_asset = self.fee_of(order, instrument, quantity, notional, rate)
         fill = Fill(
             trade_id=str(len(self.fills) + 1),
             client_order_id=request.client_order_id,
@@ -234,8 +234,8 @@ class Matcher:
             quantity=quantity,
             price=match.price,
             at=at,
-            fee=(quantity if in_base else notional) * rate,
-            fee_asset=instrument.base if in_base else instrument.quote,
+            fee=fee,
+            fee_asset=fee_asset,
             maker=match.maker,
         )
         order.filled += quantity
@@ -254,6 +254,19 @@ class Matcher:
             self.open[request.symbol].pop(order.venue_order_id, None)
         if before and before * self.account.holdings[request.symbol].quantity <= ZERO:
             self._drop_reductions(request.symbol, at, out)
+
+    def fee_of(
+        self,
+        order: VenueOrder,
+        instrument: Instrument,
+        quantity: Decimal,
+        notional: Decimal,
+        rate: Decimal,
+    ) -> tuple[Decimal, str]:
+        """Return the fee of an execution and the asset it is paid in."""
+        if instrument.fee_in_base and order.is_buy:
+            return quantity * rate, instrument.base
+        return notional * rate, instrument.quote
 
     def _drop_reductions(self, symbol: str, at: datetime, out: list[OrderUpdate]) -> None:
         """End reduce-only orders of a position that is gone, lest they reduce the next one."""

@@ -54,7 +54,7 @@ class TwsOrder:
     @property
     def average(self) -> Decimal:
         """Mean price of what is executed."""
-        return self.notional / self.filled if self.filled else ZERO
+        return round(self.notional / self.filled, 8) if self.filled else ZERO
 
 
 def error(request_id: int, code: int, text: str, version: int) -> bytes:
@@ -242,6 +242,7 @@ def position(
 ) -> bytes:
     """Tell of a position, to all or in answer to one request."""
     head: list[object] = [61, 3] if request_id is None else [71, 1, request_id]
+    cost = round(cost, 8)
     tail = [held, cost] if request_id is None else [held, cost, ""]
     contract = _contract(listing, exchange="")
     return frame(*head, account, *contract, *tail)
