@@ -7,25 +7,26 @@ used, and what it owes is in the same record, so nothing is lost between the two
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
 
 from execkit.bars.aggregate import BarAggregator
+from execkit.bars.answers import problem_of, shown, stop_moved
 from execkit.bars.cache import MarketDataCache
+from execkit.bars.closes import BarSkip
 from execkit.bars.evaluation import FunctionUse, Watchdog
 from execkit.bars.plan_run import Plan, PlanRun
 from execkit.bars.rounds import Round
+from execkit.bars.sessions import AlwaysOpen, Hours
 from execkit.clock import Clock
 from execkit.errors import ConfigurationError, ExecKitError, SignalConflictError
 from execkit.functions.base import (
-    ExecutionAction,
     ExecutionContext,
-    ExecutionSignal,
     to_trading_signal,
 )
 from execkit.functions.registry import ExecutionFunctionRegistry
@@ -33,25 +34,25 @@ from execkit.model.account import AccountView
 from execkit.model.market import BarData, Timeframe
 from execkit.model.plan import TradePlanStatus
 from execkit.model.position import Position, PositionState
-from execkit.model.records import Alarm, Record, StopMoved
+from execkit.model.records import Alarm, BarSkipped, Record
 from execkit.model.result import ExecutionResult
 from execkit.model.signal import TradingSignal
-from execkit.numbers import ZERO
 from execkit.orders.book import Book
 
 log = structlog.get_logger("execkit")
 
 BUDGET: Final = timedelta(milliseconds=100)
 MAX_AGE: Final = timedelta(seconds=60)
+_INSTANT: Final = timedelta(microseconds=1)
 
 
 class _Market:
     """One symbol: the plans on it, and how far its bars have come."""
 
-    def __init__(self, base: Timeframe, runs: list[PlanRun]) -> None:
+    def __init__(self, base: Timeframe, runs: list[PlanRun], hours: Hours) -> None:
         self.runs = runs
         self.used = {use.timeframe for run in runs for use in run.uses}
-        self.aggregator = BarAggregator(base, self.used)
+        self.aggregator = BarAggregator(base, self.used, hours)
         self.last: datetime | None = None
         self.lock = asyncio.Lock()
 
@@ -80,6 +81,9 @@ class BarRunner:
         base: Timeframe of the bars that come in.
         budget: Time that one evaluation may take.
         max_age: A close older than this when its bar arrives is recorded and fires nothing.
+        hours: When the markets trade; by default always.
+        spawn: Runs the hand-over of a signal beside everything else, so that no market waits for another's.
+            A plan whose signal is under way is not asked meanwhile. None waits, as a replay does.
 
     Raises `ConfigurationError` or `RegistrationError` naming plan and rule when a function cannot be made.
     """
@@ -98,6 +102,8 @@ class BarRunner:
         base: Timeframe = Timeframe.M1,
         budget: timedelta = BUDGET,
         max_age: timedelta = MAX_AGE,
+        hours: Hours | None = None,
+        spawn: Callable[[Coroutine[Any, Any, None]], object] | None = None,
     ) -> None:
         self._registry = registry
         self._cache = cache
@@ -108,6 +114,10 @@ class BarRunner:
         self._clock = clock
         self._budget = budget.total_seconds()
         self._max_age = max_age
+        self._spawn = spawn
+        self._under_way: set[str] = set()
+        self.base = base
+        self.hours = hours or AlwaysOpen()
         self._runs: dict[str, PlanRun] = {}
         for plan in plans:
             if plan.name in self._runs:
@@ -115,7 +125,9 @@ class BarRunner:
             self._runs[plan.name] = PlanRun(plan, registry, book, record)
         symbols = dict.fromkeys(run.plan.symbol for run in self._runs.values())
         self._markets = {
-            symbol: _Market(base, [r for r in self._runs.values() if r.plan.symbol == symbol])
+            symbol: _Market(
+                base, [r for r in self._runs.values() if r.plan.symbol == symbol], self.hours
+            )
             for symbol in symbols
         }
 
@@ -133,16 +145,70 @@ class BarRunner:
         async with market.lock:
             last = market.last
             taken = self._take(market, bar)
-            if taken and last is not None and bar.open_time > last:
+            if taken and last is not None:
                 self._note_gap(last, bar)
             for close_time, bars in groupby(taken, key=_close_time):
                 await self._close(market, close_time, list(bars))
 
+    async def on_empty(self, symbol: str, close_time: datetime) -> None:
+        """Know that nothing was traded up to a close: longer bars that end with it are final."""
+        market = self._markets.get(symbol)
+        if market is None or (market.last is not None and close_time <= market.last):
+            return
+        async with market.lock:
+            if self.base in market.used:
+                self._record_skip(symbol, self.base, close_time, close_time, "nothing was traded")
+            market.last = close_time
+            for at, bars in groupby(market.aggregator.advance(close_time), key=_close_time):
+                await self._close(market, at, list(bars))
+
+    def on_skip(self, skip: BarSkip) -> None:
+        """Record for each timeframe in use that closes fire nothing."""
+        market = self._markets.get(skip.symbol)
+        if market is None:
+            return
+        for timeframe in sorted(market.used, key=lambda each: each.seconds):
+            fired = self._book.fired.get((skip.symbol, str(timeframe)))
+            after = max(filter(None, (fired, skip.first - _INSTANT)))
+            first = self.hours.next_close(timeframe, after)
+            if first <= skip.last:
+                last = self.hours.previous_close(timeframe, skip.last)
+                self._record_skip(skip.symbol, timeframe, first, last, skip.reason)
+
+    def _record_skip(
+        self, symbol: str, timeframe: Timeframe, first: datetime, last: datetime, reason: str
+    ) -> None:
+        self._record(
+            BarSkipped(
+                symbol=symbol, timeframe=str(timeframe), first=first, last=last, reason=reason
+            )
+        )
+
+    @property
+    def timeframes(self) -> set[Timeframe]:
+        """Everything that the plans use."""
+        return {timeframe for market in self._markets.values() for timeframe in market.used}
+
+    @property
+    def symbols(self) -> list[str]:
+        """Everything that the plans trade."""
+        return list(self._markets)
+
+    def last_bar(self, symbol: str) -> datetime | None:
+        """Return up to when the bars of a symbol are in."""
+        market = self._markets.get(symbol)
+        return None if market is None else market.last
+
     def warm_up(self, bars: Iterable[BarData]) -> None:
-        """Let bars of the past build history and longer bars, without asking anybody."""
+        """Let bars of the past build history and longer bars, without asking anybody.
+
+        Longer bars among them, of before the first short one, are history as they are.
+        """
         for bar in bars:
             market = self._markets.get(bar.symbol)
-            if market is not None:
+            if market is not None and bar.timeframe is not self.base:
+                self._cache.append(bar)
+            elif market is not None:
                 for each in self._take(market, bar):
                     self._cache.append(each)
 
@@ -152,7 +218,10 @@ class BarRunner:
             await self._send(msgspec.json.decode(text, type=TradingSignal))
 
     def _note_gap(self, last: datetime, bar: BarData) -> None:
-        missing = (bar.open_time - last) // bar.timeframe.duration
+        expected = self.hours.next_close(bar.timeframe, last)
+        if bar.close_time <= expected:
+            return
+        missing = sum(1 for _ in self.hours.closes(bar.timeframe, last, bar.open_time))
         text = f"{missing} {bar.timeframe} bars are missing before {bar.open_time.isoformat()}"
         log.warning("bars.missing", symbol=bar.symbol, text=text)
         self._record(
@@ -162,7 +231,8 @@ class BarRunner:
     def _take(self, market: _Market, bar: BarData) -> list[BarData]:
         """Return the bar and the longer ones that are final with it, in the order of their closes."""
         if market.last is not None and bar.close_time <= market.last:
-            self._cache.append(bar)
+            for each in [bar, *market.aggregator.correct(bar)]:
+                self._cache.append(each)
             log.info("bar.not_newer", symbol=bar.symbol, close_time=bar.close_time.isoformat())
             return []
         try:
@@ -185,7 +255,7 @@ class BarRunner:
             return
         position = self._book.position(rounds[0].bar.symbol)
         if position is not None:
-            position = _shown(position, bars)
+            position = shown(position, bars)
         asked = [(run, run.asked(position)) for run in market.runs]
         at = self._clock.now()
         age = at - close_time
@@ -211,7 +281,11 @@ class BarRunner:
             for move in now.moves:
                 self._record(move)
             for signal in now.signals:
-                await self._send(signal)
+                if self._spawn is None:
+                    await self._send(signal)
+                else:
+                    self._under_way.add(signal.source)
+                    self._spawn(self._send(signal))
 
     # -- functions -------------------------------------------------------------------------------------
 
@@ -221,6 +295,8 @@ class BarRunner:
             return "disabled"
         if position is not None and position.state is PositionState.PENDING_EXIT:
             return "an exit is under way"
+        if f"plan:{use.plan}" in self._under_way:
+            return "the signal of an earlier close is still under way"
         if use.is_resting(asyncio.get_running_loop().time()):
             return f"left alone after {use.failures_in_a_row} failures: {use.last_error}"
         bars = len(self._cache.history(now.bar.symbol, use.timeframe))
@@ -244,7 +320,7 @@ class BarRunner:
             timestamp=moment.at,
         )
         answer = await use.ask(context, moment.watchdog)
-        problem = use.last_error if answer is None else _problem(answer, context)
+        problem = use.last_error if answer is None else problem_of(answer, context)
         signal = None
         if answer is not None and not problem and answer.action.is_order:
             stop, target = run.plan.levels(answer.action, bar.close)
@@ -259,7 +335,7 @@ class BarRunner:
             )
             now.signals.append(signal)
         elif answer is not None and not problem and answer.new_stop is not None:
-            now.moves.append(_stop_moved(answer, context, use.name))
+            now.moves.append(stop_moved(answer, context, use.name))
         now.add(use, answer, problem, bars=len(history), signal=signal)
         return signal is not None
 
@@ -273,6 +349,8 @@ class BarRunner:
         except ExecKitError as error:
             # E.g. the engine is stopping. The signal stays owed.
             log.warning("plan.signal_not_taken", signal_id=signal.signal_id, error=str(error))
+        finally:
+            self._under_way.discard(signal.source)
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -304,44 +382,3 @@ class BarRunner:
 
 def _close_time(bar: BarData) -> datetime:
     return bar.close_time
-
-
-def _shown(position: Position, bars: list[BarData]) -> Position:
-    """Return the position as functions see it: the best price counts these bars, and its dict is a copy."""
-    since = [bar for bar in bars if bar.open_time >= position.opened_at]
-    prices = [bar.high if position.is_long else bar.low for bar in since]
-    if position.best_price is not None:
-        prices.append(position.best_price)
-    best = (max if position.is_long else min)(prices, default=None)
-    return msgspec.structs.replace(position, best_price=best, fees=dict(position.fees))
-
-
-def _problem(answer: ExecutionSignal, context: ExecutionContext) -> str:
-    """Return why an answer cannot be followed as things stand, or nothing."""
-    position, action = context.position, answer.action
-    if action is ExecutionAction.NONE:
-        return ""
-    if position is None:
-        return "" if action.is_entry else f"{action} from an entry rule: nothing is open"
-    if action.is_entry:
-        return f"{action} from an exit rule: a position is open"
-    if answer.new_stop is None:
-        return ""
-    sign = 1 if position.is_long else -1
-    if (context.bar.close - answer.new_stop) * sign <= ZERO:
-        return f"stop {answer.new_stop} is beyond the close {context.bar.close}"
-    if position.stop_loss is not None and (answer.new_stop - position.stop_loss) * sign <= ZERO:
-        return f"stop {answer.new_stop} is not tighter than {position.stop_loss}"
-    return ""
-
-
-def _stop_moved(answer: ExecutionSignal, context: ExecutionContext, function: str) -> StopMoved:
-    position = context.position
-    assert position is not None, "checked before"
-    return StopMoved(
-        symbol=context.symbol,
-        position_id=position.position_id,
-        stop_loss=answer.new_stop,
-        take_profit=position.take_profit,
-        reason=f"{function}: {answer.reasoning}",
-    )

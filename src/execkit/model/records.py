@@ -242,6 +242,16 @@ class BarClosed(_Record, frozen=True, kw_only=True, tag="bar"):
     """What is to be submitted, by signal id, as JSON: owed until it has a result, also across a restart."""
 
 
+class BarSkipped(_Record, frozen=True, kw_only=True, tag="bar_skipped"):
+    """Closes of one market and timeframe, from *first* to *last*, at which nothing was asked, and why."""
+
+    symbol: str
+    timeframe: str
+    first: datetime
+    last: datetime
+    reason: str
+
+
 class PlanChanged(_Record, frozen=True, kw_only=True, tag="plan"):
     """A trade plan changed its status."""
 
@@ -298,6 +308,7 @@ Record = (
     | StopMoved
     | Alarm
     | BarClosed
+    | BarSkipped
     | PlanChanged
     | RegistryChanged
     | CommandSent
