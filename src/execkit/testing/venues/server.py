@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 from aiohttp import WSMsgType, web
 
@@ -213,6 +213,7 @@ class WireVenue(Ledger):
         connection = web.WebSocketResponse(autoping=True)
         await connection.prepare(request)
         socket = Socket(connection, request.path, dict(request.query))
+        socket.transport = cast("asyncio.WriteTransport | None", request.transport)
         self.sockets.append(socket)
         try:
             await self.on_open(socket)

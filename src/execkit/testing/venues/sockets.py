@@ -20,6 +20,8 @@ class Socket:
         """What the client subscribed to."""
         self.is_private = False
         """It gets the events of the account."""
+        self.transport: asyncio.WriteTransport | None = None
+        """The connection below."""
         self.session: dict[str, Any] = {}
         """What the venue remembers of it."""
         self._items: asyncio.Queue[str | bytes] = asyncio.Queue()
@@ -43,9 +45,8 @@ class Socket:
 
     def cut(self) -> None:
         """Break the connection without the closing handshake."""
-        transport = self.connection.get_extra_info("transport")
-        if transport is not None:
-            transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     async def stop(self) -> None:
         """Send nothing more."""
