@@ -123,16 +123,21 @@ from execkit.risk.sizing import (
     RiskPerTrade,
     Sizing,
     SizingInputs,
+    VolatilityTarget,
 )
+from execkit.risk.stops import AtrStop, FixedStop, LevelStop, StopRule
 from execkit.virtual_time import VirtualClock, VirtualTimeLoop, run_virtual
 
 __all__ = [
     "AccountView",
+    "AtrStop",
     "AuthenticationError",
     "Balance",
     "BarData",
     "BarFileSpec",
     "BarHistory",
+    "BinanceAdapter",
+    "BinanceCCXTAdapter",
     "Capabilities",
     "CircuitBreakerHandler",
     "Clock",
@@ -163,6 +168,7 @@ __all__ = [
     "Fill",
     "FixedNotional",
     "FixedQuantity",
+    "FixedStop",
     "FunctionParams",
     "HandlerTrace",
     "Instrument",
@@ -176,6 +182,7 @@ __all__ = [
     "JournalError",
     "JournalLockedError",
     "JournalVersionError",
+    "LevelStop",
     "ListKind",
     "ManagedOrder",
     "ManualClock",
@@ -238,6 +245,7 @@ __all__ = [
     "Sizing",
     "SizingInputs",
     "SlippageAlert",
+    "StopRule",
     "StreamGap",
     "Subscription",
     "SystemClock",
@@ -258,6 +266,7 @@ __all__ = [
     "VirtualClock",
     "VirtualTimeError",
     "VirtualTimeLoop",
+    "VolatilityTarget",
     "default_registry",
     "handler",
     "read_bars",

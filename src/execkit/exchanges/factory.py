@@ -32,7 +32,12 @@ class _Registration:
     extra: str | None
 
 
-_BUILT_IN: Final = {"paper": _Registration("execkit.exchanges.paper:PaperExchange", None)}
+_BUILT_IN: Final = {
+    "paper": _Registration("execkit.exchanges.paper:PaperExchange", None),
+    "binance": _Registration("execkit.exchanges.binance.adapter:BinanceAdapter", "binance"),
+}
+_ALIASES: Final = {"BinanceCCXTAdapter": "BinanceAdapter"}
+"""Classes that have a second name."""
 
 
 class ExchangeFactory:
@@ -141,6 +146,7 @@ def built_in_class(attribute: str) -> type[ExchangeAdapter] | None:
 
     Raises `ConfigurationError` when the client library of that venue is not installed.
     """
+    attribute = _ALIASES.get(attribute, attribute)
     for name, built_in in _BUILT_IN.items():
         if isinstance(built_in.target, str) and built_in.target.endswith(f":{attribute}"):
             return cast("type[ExchangeAdapter]", _load(name, built_in.target, built_in.extra))

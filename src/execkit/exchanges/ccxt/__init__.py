@@ -1,0 +1,1 @@
+"""Every venue that ccxt knows."""

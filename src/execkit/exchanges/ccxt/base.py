@@ -1,0 +1,317 @@
+"""What all adapters on ccxt share: a client on our own wire, honest errors, and a kept order stream."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from datetime import timedelta
+from difflib import get_close_matches
+from hashlib import blake2b
+from typing import Any, Final, TypeVar
+
+import aiohttp
+import structlog
+
+from execkit.clock import Clock, SystemClock
+from execkit.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    DuplicateClientOrderIdError,
+    ExchangeError,
+    ExchangeUnavailableError,
+    InvalidOrderError,
+    NotSentError,
+    OrderStatusUnknownError,
+    RateLimitError,
+    UnsupportedFeatureError,
+)
+from execkit.exchanges.base import ExchangeAdapter
+from execkit.exchanges.ccxt import hosts
+from execkit.exchanges.ccxt.dialect import Dialect, RefusedError, UnansweredError, UnsentError
+from execkit.exchanges.ccxt.stream import OrderStream, Session
+from execkit.exchanges.ccxt.values import BadAnswerError, clean
+from execkit.exchanges.ccxt.wire import Wire, ccxt_class, make_client, sending
+from execkit.model.instrument import Instrument
+from execkit.model.order import OrderUpdate
+
+log = structlog.get_logger("execkit")
+
+T = TypeVar("T")
+
+_REMEMBERED: Final = 10_000
+"""Venue ids whose client ids are kept: executions are listed without the latter."""
+_HEARTBEAT_MS: Final = 20_000
+
+
+class CCXTBase(ExchangeAdapter):
+    """One account at one venue, spoken to through a ccxt client. See `CCXTAdapter` for the arguments."""
+
+    mixin: type[Wire] = Wire
+    markets: tuple[str, ...] = ("spot", "linear")
+    """What *market* may be."""
+
+    def __init__(
+        self,
+        exchange_id: str,
+        *,
+        api_key: str | None,
+        secret: str | None,
+        password: str | None,
+        market: str,
+        sandbox: bool | str | None,
+        live: bool,
+        rest_url: str | None,
+        stream_url: str | None,
+        timeout: timedelta,
+        clock: Clock | None,
+        rng: random.Random | None,
+        account: str | None,
+        options: Mapping[str, Any] | None,
+        dialect: Dialect,
+        default_sandbox: str = "testnet",
+    ) -> None:
+        if market not in self.markets:
+            raise ConfigurationError(
+                f"market: {market!r} is unknown; use one of {', '.join(self.markets)}"
+            )
+        self.name = exchange_id
+        self.market = market
+        self.clock: Clock = clock or SystemClock()
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, no secrets
+        self.environment = hosts.environment(
+            exchange_id, sandbox=sandbox, live=live, default=default_sandbox
+        )
+        prefix = exchange_id.upper()
+        api_key = api_key or os.environ.get(f"{prefix}_API_KEY")
+        config = {
+            "apiKey": api_key,
+            "secret": secret or os.environ.get(f"{prefix}_API_SECRET"),
+            "password": password or os.environ.get(f"{prefix}_API_PASSWORD"),
+            # ccxt's own throttle would queue orders out of sight; the gateway keeps the venue's pace.
+            "enableRateLimit": False,
+            "aiohttp_trust_env": False,
+            "own_session": False,
+            "streaming": {"keepAlive": _HEARTBEAT_MS},
+            "options": {"fetchCurrencies": False, **(options or {})},
+        }
+        self._has_key = bool(api_key)
+        self._env_prefix = prefix
+        key_digest = blake2b((api_key or "").encode(), digest_size=4).hexdigest()
+        self._account = f"{exchange_id}-{market}-{self.environment}-{account or key_digest}"
+        self._dialect = dialect
+        self._client = make_client(
+            ccxt_class(exchange_id),
+            config,
+            clock=self.clock,
+            dialect=dialect,
+            limit=timeout.total_seconds(),
+            mixin=self.mixin,
+        )
+        self._client.on_headers = self._note_headers
+        self._client.on_raw = self._on_raw
+        hosts.choose(self._client, self.environment, elsewhere=bool(rest_url and stream_url))
+        hosts.redirect(self._client, self.environment, rest_url=rest_url, stream_url=stream_url)
+        self._client.hosts = hosts.allowed(self._client)
+        self._instruments: dict[str, Instrument] = {}
+        self._client_ids: OrderedDict[str, str] = OrderedDict()
+        self._orders = OrderStream(
+            self._open_orders_stream,
+            venue=self.name,
+            rng=self._rng,
+            pause=lambda: self._client.banned_until - asyncio.get_running_loop().time(),
+        )
+
+    # -- life --------------------------------------------------------------------------------------------
+
+    @property
+    def account(self) -> str:
+        """Venue, market, environment, and a digest of the key or the name given; no secret."""
+        return self._account
+
+    async def connect(self) -> None:
+        """Open the connection, load the markets, check clock and key, and open the order stream.
+
+        Raises `ConfigurationError` or `AuthenticationError` naming what is wrong with the settings.
+        """
+        if not self._has_key:
+            raise ConfigurationError(
+                f"api_key: no key for {self.name}; pass api_key= and secret=, "
+                f"or set {self._env_prefix}_API_KEY and {self._env_prefix}_API_SECRET"
+            )
+        await self.connect_data()
+        await self._check_account()
+        if self.capabilities.order_stream:
+            try:
+                await self._orders.start()
+            except Exception as error:  # noqa: BLE001 - translated
+                raise self._translated(error, write=False, sent=True) from None
+
+    async def connect_data(self) -> None:
+        """Open what public data needs; no key is used."""
+        if self._client.http is None:
+            self._client.http = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=100, ttl_dns_cache=300),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
+            # aiohttp would send a PUT or DELETE a second time when a kept connection turns out to be dead.
+            self._client.http._retry_connection = False  # noqa: SLF001
+            self._client.session = self._client.http
+            self._client.own_session = False
+            self._client.open()
+        await self._load_markets()
+
+    async def close(self) -> None:
+        """End the streams and close all connections."""
+        await self._orders.stop()
+        http, self._client.http = self._client.http, None
+        await self._client.close()
+        if http is not None:
+            await http.close()
+
+    async def _load_markets(self) -> None:
+        """Fill `_instruments`."""
+        raise NotImplementedError
+
+    async def _check_account(self) -> None:
+        """Refuse a clock or a key that cannot work, before any order."""
+
+    async def _open_orders_stream(self) -> Session:
+        """Subscribe to the account's orders."""
+        raise NotImplementedError
+
+    def _note_headers(self, headers: Mapping[str, str]) -> None:
+        """Look at the headers of an answer, e.g. for limits."""
+
+    def _on_raw(self, socket: Any, message: Any) -> bool:
+        """Look at a message of a stream; return True to keep it from ccxt."""
+        return False
+
+    async def _sync_clock(self) -> None:
+        """Measure how far the venue's clock is from ours, and stamp requests by the venue's."""
+
+    # -- calls and their errors --------------------------------------------------------------------------
+
+    async def _ask(self, work: Awaitable[T]) -> T:
+        """Make a request that changes nothing."""
+        return await self._call(work, write=False)
+
+    async def _tell(self, work: Awaitable[T]) -> T:
+        """Make a request that may change something; what is not definite is `OrderStatusUnknownError`."""
+        return await self._call(work, write=True)
+
+    async def _call(self, work: Awaitable[T], *, write: bool) -> T:
+        with sending() as sent:
+            try:
+                return await work
+            except Exception as error:  # noqa: BLE001 - translated below, all of them
+                failure = self._translated(error, write=write, sent=sent[0])
+                is_clock = (
+                    isinstance(error, RefusedError) and error.code in self._dialect.clock_codes
+                )
+        if is_clock:
+            await self._resync()
+        # Out of the block above: ccxt's and aiohttp's errors may hold addresses, and with them signatures.
+        raise failure
+
+    def _translated(self, error: Exception, *, write: bool, sent: bool) -> ExchangeError:
+        """Return what an error of the client means; *sent*: bytes may have left."""
+        if isinstance(error, ExchangeError):
+            return error
+        if isinstance(error, RefusedError):
+            return self._of_answer(error, write=write)
+        if isinstance(error, (UnsentError, UnansweredError, BadAnswerError)):
+            text = f"{self.name}: {clean(error)}"
+            if isinstance(error, UnsentError):
+                kind: type[ExchangeError] = NotSentError if write else ExchangeUnavailableError
+            else:
+                kind = OrderStatusUnknownError if write else ExchangeUnavailableError
+            return kind(text, venue=self.name)
+        name = type(error).__name__
+        if not sent:
+            # ccxt itself refused; its words hold what was asked for, never a key.
+            if name in ("AuthenticationError", "PermissionDenied"):
+                return AuthenticationError(f"{self.name}: {clean(error)}", venue=self.name)
+            if name == "NotSupported":
+                return UnsupportedFeatureError(f"{self.name}: {clean(error)}", venue=self.name)
+            return InvalidOrderError(f"{self.name}: {name}: {clean(error)}", venue=self.name)
+        text = f"{self.name}: an answer that cannot be read ({name})"
+        kind = OrderStatusUnknownError if write else ExchangeUnavailableError
+        return kind(text, venue=self.name)
+
+    def _of_answer(self, refused: RefusedError, *, write: bool) -> ExchangeError:
+        kind = self._dialect.meaning(refused)
+        text = f"{self.name}: {refused.text}"
+        if refused.code is not None:
+            text = f"{text} (code {refused.code})"
+        details: dict[str, Any] = {
+            "venue": self.name,
+            "code": refused.code,
+            "raw": refused.text,
+        }
+        if refused.code in self._dialect.clock_codes:
+            text += "; the clocks differ and are compared anew"
+            return RateLimitError(text, retry_after=timedelta(0), **details)
+        if kind is RateLimitError:
+            return RateLimitError(text, retry_after=refused.retry_after, **details)
+        if kind is None:
+            if write:
+                return OrderStatusUnknownError(text, **details)
+            failed = refused.status >= 500 or refused.code is None
+            return (ExchangeUnavailableError if failed else ExchangeError)(text, **details)
+        if kind is DuplicateClientOrderIdError and not write:
+            return ExchangeError(text, **details)
+        return kind(text, **details)
+
+    async def _resync(self) -> None:
+        try:
+            await self._sync_clock()
+        except Exception as error:  # noqa: BLE001 - the next request will tell again
+            log.warning("clock.sync_failed", venue=self.name, error=type(error).__name__)
+
+    # -- symbols and ids ---------------------------------------------------------------------------------
+
+    async def instrument(self, symbol: str) -> Instrument:
+        """Return the rules of a symbol; one that is not listed is refused with those that look like it."""
+        found = self._instruments.get(symbol)
+        if found is None:
+            raise InvalidOrderError(f"{self.name}: {self._unlisted(symbol)}", venue=self.name)
+        return found
+
+    def _rules(self, symbol: str) -> Instrument:
+        found = self._instruments.get(symbol)
+        if found is None:
+            raise InvalidOrderError(f"{self.name}: {self._unlisted(symbol)}", venue=self.name)
+        return found
+
+    def _unlisted(self, symbol: str) -> str:
+        """Return why a symbol cannot be used, and which one may be meant."""
+        shown = clean(symbol, 40)
+        if not self._instruments:
+            return f"symbol: {shown!r} cannot be looked up before connect()"
+        swap = self.market != "spot"
+        base, _, rest = shown.partition("/")
+        quote, colon, _settle = rest.partition(":")
+        twin = f"{base}/{quote}:{quote}" if swap else f"{base}/{quote}"
+        if twin in self._instruments and bool(colon) is not swap:
+            kind = "a spot market" if swap else "a perpetual future"
+            return f"symbol: {shown!r} is {kind}, this adapter trades {self.market}; use {twin!r}"
+        near = get_close_matches(shown.upper(), self._instruments, n=3)
+        hint = f"; did you mean {' or '.join(near)}" if near else ""
+        return f"symbol: {shown!r} is not listed for {self.market} at {self.environment}{hint}"
+
+    def _remember(self, venue_order_id: str, client_order_id: str) -> None:
+        if venue_order_id and client_order_id:
+            self._client_ids[venue_order_id] = client_order_id
+            self._client_ids.move_to_end(venue_order_id)
+            if len(self._client_ids) > _REMEMBERED:
+                self._client_ids.popitem(last=False)
+
+    # -- streams -----------------------------------------------------------------------------------------
+
+    def order_updates(self) -> AsyncIterator[OrderUpdate]:
+        """Yield what happens to orders; it is open from `connect` on."""
+        return self._orders.subscribe()

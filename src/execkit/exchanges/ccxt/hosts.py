@@ -1,0 +1,147 @@
+"""Which hosts an adapter may speak to: the venue's own, or the one the user named; nothing else.
+
+Live trading has to be spelled out. A live address under sandbox settings, or the other way round, is refused, because
+a key then meets the wrong venue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from execkit.errors import ConfigurationError
+
+_SECURE: Final = ("https", "wss")
+_SANDBOXES: Final = {"testnet": "test", "demo": "demo"}
+
+
+def environment(venue: str, *, sandbox: bool | str | None, live: bool, default: str) -> str:
+    """Return `live`, `testnet` or `demo`. *default* is the sandbox that `sandbox=True` means."""
+    if live:
+        if sandbox:
+            raise ConfigurationError(
+                f"live: live=True and sandbox={sandbox!r} contradict each other; leave one of them out"
+            )
+        return "live"
+    if sandbox is False:
+        raise ConfigurationError(
+            f"live: orders with real money at {venue} need live=True spelled out; sandbox=False alone is not enough"
+        )
+    if sandbox in (None, True):
+        return default
+    if sandbox not in _SANDBOXES:
+        raise ConfigurationError(f"sandbox: {sandbox!r} is unknown; use True, 'testnet' or 'demo'")
+    return str(sandbox)
+
+
+def choose(client: Any, env: str, *, elsewhere: bool) -> None:
+    """Point a ccxt client at the environment; *elsewhere*: all its addresses will be replaced."""
+    if env == "live" or (elsewhere and _SANDBOXES[env] not in client.urls):
+        return
+    if _SANDBOXES[env] not in client.urls:
+        raise ConfigurationError(
+            f"sandbox: {client.id} has no {env} environment that ccxt knows; "
+            "pass rest_url= and stream_url= of one, or live=True"
+        )
+    if env == "testnet":
+        client.set_sandbox_mode(True)
+    else:
+        client.enable_demo_trading(True)
+
+
+def redirect(client: Any, env: str, *, rest_url: str | None, stream_url: str | None) -> None:
+    """Send REST requests and streams to other hosts; paths stay as they are."""
+    known = {name: set(_hosts(urls)) for name, urls in client.urls.items() if name != "logo"}
+    for field, value, schemes in (
+        ("rest_url", rest_url, ("http", "https")),
+        ("stream_url", stream_url, ("ws", "wss")),
+    ):
+        if value is not None:
+            _check(field, value, schemes, env, known)
+    if (rest_url is None) is not (stream_url is None) and env != "live":
+        missing = "stream_url" if stream_url is None else "rest_url"
+        raise ConfigurationError(
+            f"{missing}: give both rest_url and stream_url, or neither: orders and their news must be of one venue"
+        )
+    api = client.urls["api"]
+    if isinstance(api, str):
+        api = client.urls["api"] = {"rest": api}
+    for name in api:
+        if name == "ws":
+            api[name] = _moved(client, api[name], stream_url)
+        else:
+            api[name] = _moved(client, api[name], rest_url)
+
+
+def _moved(client: Any, urls: Any, to: str | None) -> Any:
+    if isinstance(urls, dict):
+        return {name: _moved(client, url, to) for name, url in urls.items()}
+    if not isinstance(urls, str) or to is None:
+        return urls
+    parts = urlsplit(client.implode_hostname(urls))
+    return to.rstrip("/") + parts.path + (f"?{parts.query}" if parts.query else "")
+
+
+def allowed(client: Any) -> frozenset[str]:
+    """Return the hosts that the client's addresses name now."""
+    return frozenset(
+        host
+        for url in _urls(client.urls["api"])
+        if (host := urlsplit(client.implode_hostname(url)).hostname)
+    )
+
+
+def _check(
+    field: str, value: str, schemes: tuple[str, str], env: str, known: dict[str, set[str]]
+) -> None:
+    parts = urlsplit(value)
+    if parts.scheme not in schemes or not parts.hostname:
+        raise ConfigurationError(
+            f"{field}: {value!r} is no {schemes[1]} address such as {schemes[1]}://host"
+        )
+    if parts.username or parts.password or parts.query:
+        raise ConfigurationError(
+            f"{field}: an address carries no user, password or query; pass keys as api_key= and secret="
+        )
+    if parts.scheme not in _SECURE and not is_loopback(parts.hostname):
+        raise ConfigurationError(
+            f"{field}: {parts.scheme}:// sends keys in the clear, so it is taken for this machine only; "
+            f"use {schemes[1]}://"
+        )
+    of_sandboxes = known.get("test", set()) | known.get("demo", set())
+    if env != "live" and parts.hostname in known["api"] - of_sandboxes:
+        raise ConfigurationError(
+            f"{field}: {parts.hostname} is the live venue, but the settings say {env}; "
+            "pass live=True to trade with real money, or leave the address out"
+        )
+    if env == "live" and parts.hostname in of_sandboxes - known["api"]:
+        raise ConfigurationError(
+            f"{field}: {parts.hostname} is a sandbox, but the settings say live; leave live=True out"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _urls(urls: Any) -> Iterator[str]:
+    if isinstance(urls, str):
+        yield urls
+    elif isinstance(urls, dict):
+        for value in urls.values():
+            yield from _urls(value)
+
+
+def _hosts(urls: Any) -> Iterator[str]:
+    for url in _urls(urls):
+        host = urlsplit(url).hostname
+        if host:
+            yield host

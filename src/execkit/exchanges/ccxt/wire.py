@@ -1,0 +1,280 @@
+"""A ccxt client whose way to the network is ours.
+
+ccxt signs, names endpoints and speaks the streams. This class replaces how one request travels: once, to pinned hosts,
+without redirects, under a time limit, and with everything that is needed to judge the answer in one exception of its
+own. ccxt's log of requests, which contains signatures, is not written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from importlib import import_module
+from typing import Any, Final
+
+import aiohttp
+import structlog
+import yarl
+
+from execkit.clock import Clock
+from execkit.errors import ConfigurationError
+from execkit.exchanges.ccxt.dialect import (
+    BANNED,
+    Dialect,
+    RefusedError,
+    UnansweredError,
+    UnsentError,
+)
+from execkit.exchanges.ccxt.values import BadAnswerError, clean, milliseconds, parse_json
+
+log = structlog.get_logger("execkit")
+
+LARGEST: Final = 64 * 1024 * 1024
+"""Bytes of an answer; the largest real one, all markets of a venue, has a few million."""
+_UNSENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+_BAN_SECONDS: Final = 120.0
+"""What a ban lasts at least, where the venue does not say."""
+
+
+_sent: ContextVar[list[bool] | None] = ContextVar("sent", default=None)
+
+
+@contextlib.contextmanager
+def sending() -> Iterator[list[bool]]:
+    """Tell, by the list's only item, whether a request was begun in this context."""
+    mark = [False]
+    token = _sent.set(mark)
+    try:
+        yield mark
+    finally:
+        _sent.reset(token)
+
+
+def mark_as_sent() -> None:
+    """Note that a request begins."""
+    mark = _sent.get()
+    if mark is not None:
+        mark[0] = True
+
+
+class Wire:
+    """Mixed into a class of ccxt, in front of it; see `make_client`."""
+
+    id: str
+    clock: Clock
+    dialect: Dialect
+    hosts: frozenset[str]
+    limit: float
+    """Seconds for one request."""
+    timeout_on_exit = 0
+    http: aiohttp.ClientSession | None
+    banned_until: float
+    """Loop time until which the venue takes nothing from this address."""
+    on_headers: Callable[[Any], None]
+    on_raw: Callable[[Any, Any], bool]
+    """Sees each message of a stream before ccxt does; True: it is dealt with."""
+
+    # -- requests ----------------------------------------------------------------------------------------
+
+    async def fetch(
+        self, url: str, method: str = "GET", headers: Any = None, body: str | None = None
+    ) -> Any:
+        """Send one request and return the parsed answer.
+
+        Raises `UnsentError`, `RefusedError` or `UnansweredError`, and nothing else; none of them names the address,
+        because that holds the signature.
+        """
+        if self.http is None:
+            raise UnsentError("the adapter is not connected; call connect() first")
+        loop = asyncio.get_running_loop()
+        if loop.time() < self.banned_until:
+            left = timedelta(seconds=round(self.banned_until - loop.time(), 3))
+            raise RefusedError(BANNED, None, "the venue has banned this address", left)
+        target = yarl.URL(url, encoded=True)
+        if target.host not in self.hosts:
+            raise UnsentError(f"{clean(target.host)} is no host of this venue")
+        headers = self.prepare_request_headers(headers)  # type: ignore[attr-defined]
+        mark_as_sent()
+        try:
+            async with self.http.request(
+                method,
+                target,
+                data=body.encode() if body else None,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=self.limit, sock_connect=self.limit),
+            ) as response:
+                raw = await _read(response)
+        except _UNSENT as error:
+            failure: Exception = UnsentError(f"no connection ({type(error).__name__})")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            failure = UnansweredError(f"no whole answer came ({type(error).__name__})")
+        else:
+            self.on_headers(response.headers)
+            return self._parsed(response, raw)
+        # Raised out here, so that it does not carry aiohttp's error: that may hold the address.
+        raise failure
+
+    def _parsed(self, response: aiohttp.ClientResponse, raw: bytes) -> Any:
+        status = response.status
+        try:
+            parsed = parse_json(raw)
+        except BadAnswerError as error:
+            if status >= 300:
+                raise self._refused(response, None, f"HTTP {status}") from None
+            raise UnansweredError(f"HTTP {status} with {error}") from None
+        found = self.dialect.read_code(parsed)
+        if found is not None:
+            raise self._refused(response, found[0], clean(found[1]))
+        if status >= 300:
+            raise self._refused(response, None, f"HTTP {status}")
+        if isinstance(parsed, dict):
+            self._ask_ccxt(response, raw, parsed)
+        return parsed
+
+    def _ask_ccxt(self, response: aiohttp.ClientResponse, raw: bytes, parsed: Any) -> None:
+        """Let ccxt look for an error in a whole answer of a venue whose codes we do not know."""
+        if self.dialect.knows_all:
+            return
+        try:
+            self.handle_errors(  # type: ignore[attr-defined]
+                response.status,
+                response.reason,
+                "",
+                response.method,
+                {},
+                raw.decode(),
+                parsed,
+                {},
+                "",
+            )
+        except Exception as error:  # noqa: BLE001 - its class proves nothing, that it raised does
+            text = f"{type(error).__name__}: {clean(error)}"
+            raise self._refused(response, None, text) from None
+
+    def _refused(
+        self, response: aiohttp.ClientResponse, code: str | None, text: str
+    ) -> RefusedError:
+        waits = self._retry_after(response.headers.get("Retry-After"))
+        if response.status == BANNED:
+            seconds = _BAN_SECONDS if waits is None else waits.total_seconds()
+            waits = timedelta(seconds=seconds)
+            self.banned_until = asyncio.get_running_loop().time() + seconds
+            log.error("venue.banned", venue=self.id, seconds=seconds)
+        return RefusedError(response.status, code, text, waits)
+
+    def _retry_after(self, value: str | None) -> timedelta | None:
+        if value is None:
+            return None
+        if value.isascii() and value.isdigit() and len(value) <= 7:
+            return timedelta(seconds=int(value))
+        try:
+            return max(parsedate_to_datetime(value) - self.clock.now(), timedelta(0))
+        except (TypeError, ValueError):
+            return None
+
+    # -- time --------------------------------------------------------------------------------------------
+
+    def milliseconds(self) -> int:
+        """Return the injected clock's time; ccxt stamps requests with it."""
+        return milliseconds(self.clock.now())
+
+    # -- streams -----------------------------------------------------------------------------------------
+
+    def ws_dial_delay(self, _url: str) -> float:
+        """Dial at once: those who keep a stream open wait between their attempts."""
+        return 0.0
+
+    def client(self, url: str) -> Any:
+        """Return the socket of an address, which must be on a pinned host."""
+        host = yarl.URL(url).host
+        if host is not None and host not in self.hosts:
+            raise UnsentError(f"{clean(host)} is no host of this venue")
+        is_new = url not in self.clients  # type: ignore[attr-defined]
+        socket = super().client(url)  # type: ignore[misc]
+        if is_new:
+            # ccxt would end its reading loop without a word when a frame cannot be parsed or handled.
+            socket.handle_text_or_binary_message = lambda data: self._frame(socket, data)
+        return socket
+
+    def _frame(self, socket: Any, data: bytes | str) -> None:
+        try:
+            message = parse_json(data) if data[:1] in ("{", "[", b"{", b"[") else data
+            if not self.on_raw(socket, message):
+                socket.on_message_callback(socket, message)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the stream can no longer be trusted
+            log.warning("stream.unreadable", venue=self.id, error=type(error).__name__)
+            socket.on_error(UnansweredError(f"an unreadable frame ({type(error).__name__})"))
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    parts, size = [], 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > LARGEST:
+            response.close()
+            raise UnansweredError(f"an answer of more than {LARGEST} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def ccxt_class(exchange_id: str) -> Any:
+    """Return ccxt's class of a venue, with streams where it has them.
+
+    Raises `ConfigurationError` for an id that ccxt does not know.
+    """
+    try:
+        known = import_module("ccxt").exchanges
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"exchange {exchange_id!r} needs the package {error.name}; install it with: pip install 'execkit[ccxt]'"
+        ) from error
+    if exchange_id not in known:
+        near = _near(exchange_id, known)
+        raise ConfigurationError(
+            f"exchange_id: ccxt knows no {exchange_id!r}{near}; see ccxt.exchanges for all {len(known)}"
+        )
+    for package in ("ccxt.pro", "ccxt.async_support"):
+        try:
+            return getattr(import_module(f"{package}.{exchange_id}"), exchange_id)
+        except ModuleNotFoundError as error:
+            if not (error.name or "").startswith("ccxt."):
+                raise
+    raise ConfigurationError(f"exchange_id: ccxt has no asynchronous client for {exchange_id!r}")
+
+
+def _near(word: str, known: list[str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - only for a mistake
+
+    near = get_close_matches(str(word), known, n=3)
+    return f"; did you mean {' or '.join(near)}" if near else ""
+
+
+def make_client(
+    base: Any,
+    config: dict[str, Any],
+    *,
+    clock: Clock,
+    dialect: Dialect,
+    limit: float,
+    mixin: type[Wire] = Wire,
+) -> Any:
+    """Return a client of a ccxt class that sends through `Wire`; it has no connection yet."""
+    attributes = {
+        "clock": clock,
+        "dialect": dialect,
+        "limit": limit,
+        "number": str,  # the venue's own digits; ccxt's default is a float
+        "http": None,
+        "hosts": frozenset(),
+        "banned_until": 0.0,
+        "on_headers": staticmethod(lambda _headers: None),
+        "on_raw": staticmethod(lambda _socket, _message: False),
+    }
+    # On the class, because ccxt's constructor needs some of them already.
+    made: Any = type(f"{base.__name__}OnWire", (mixin, base), attributes)
+    return made(config)
