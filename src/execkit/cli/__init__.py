@@ -17,6 +17,8 @@ import structlog
 from execkit.errors import ExecKitError
 
 _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "audit": ("execkit.cli.audit:audit", "Show what functions said, and what came of it."),
+    "verify-audit": ("execkit.cli.audit:verify_audit", "Check a journal against noted heads."),
     "cancel-all": ("execkit.cli.control:cancel_all", "Cancel every open order of ours."),
     "close": ("execkit.cli.control:close", "Close one position at the market."),
     "flatten": ("execkit.cli.control:flatten", "Close every position at the market."),

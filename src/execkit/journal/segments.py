@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Self
 
@@ -36,6 +36,10 @@ def _opener(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
+def _ignore(_seq: int, _chain: bytes) -> None:
+    return None
+
+
 class SegmentReader:
     """Reads one segment from its start; what is appended later is read by asking again.
 
@@ -51,6 +55,8 @@ class SegmentReader:
         self.rest = b""
         """What stood after them, without a line end."""
         self.chain = lines.START
+        self.on_line: Callable[[int, bytes], object] = _ignore
+        """Called with the number of the last record and the hash of the line, after each line."""
         try:
             self._file: IO[bytes] = open(path, "rb", opener=_opener)  # noqa: SIM115
         except OSError as error:
@@ -118,12 +124,14 @@ class SegmentReader:
                 self.seq += 1
                 if lines.seq_of(payload) != self.seq:
                     raise self.damaged(f"record {self.seq} should stand here")
+                self.on_line(self.seq, self.chain)
                 yield payload
             else:
                 try:
                     self.epoch = lines.decode_opened(payload).epoch
                 except msgspec.MsgspecError:
                     raise self.damaged("no such kind of line is known") from None
+                self.on_line(self.seq, self.chain)
 
     def decode(self, payload: bytes) -> Entry:
         """Return the record that `payloads` has just given."""
@@ -174,6 +182,11 @@ class JournalReader:
             reader.close()
         return SegmentReader(files[0])
 
+    def watch(self, on_line: Callable[[int, bytes], object]) -> None:
+        """Call *on_line* for the line before the first record, and then for each line; see `SegmentReader.on_line`."""
+        self.segment.on_line = on_line
+        on_line(self.segment.seq, self.segment.chain)
+
     def payloads(self) -> Iterator[bytes]:
         """Return the canonical bytes of the records from here to the end of what is written."""
         while True:
@@ -185,6 +198,7 @@ class JournalReader:
             yield from self.segment.payloads()
             before, self.segment = self.segment, following
             before.close()
+            self.watch(before.on_line)
             if before.rest:
                 raise before.damaged("the file ends after this line with an unfinished one")
             expected = (before.head.account, before.seq, before.chain.decode())
