@@ -20,6 +20,7 @@ from execkit.bars.aggregate import BarAggregator
 from execkit.bars.builder import TradeBars
 from execkit.bars.cache import MarketDataCache
 from execkit.bars.closes import NOT_YET, NotYet
+from execkit.bars.past import BarPast
 from execkit.bars.quality import MAX_MOVE_PCT, BarCheck, BarFinding, BarIssue, BarUse
 from execkit.bars.sessions import AlwaysOpen, Hours
 from execkit.clock import Clock, SystemClock
@@ -31,9 +32,6 @@ log = structlog.get_logger("execkit")
 
 Source = Literal["auto", "bars", "trades"]
 
-_QUERY_SECONDS: Final = 30.0
-_AT_ONCE: Final = 8
-"""Questions for history that are under way together."""
 _ASK_AGAIN: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
 """Pauses before each question for a bar that was not seen whole: a venue needs a moment to have it."""
 _LONGEST_WAIT: Final = 30.0
@@ -118,7 +116,7 @@ class BarFeed:
         self.on_data = on_data
         self._adapter = adapter
         self._clock: Clock = clock or SystemClock()
-        self._uses_trades = _uses_trades(adapter, source)
+        self.uses_trades = _uses_trades(adapter, source)
         self._backfill = backfill
         self._stale_after = stale_after
         self._on_history = on_history
@@ -129,7 +127,7 @@ class BarFeed:
             for symbol in dict.fromkeys(symbols)
         }
         self._tasks: list[asyncio.Task[None]] = []
-        self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._past = BarPast(adapter, self.hours, self._clock, self._find)
 
     async def start(self) -> None:
         """Open the stream, and fetch the past; returns when that is in."""
@@ -153,9 +151,15 @@ class BarFeed:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def resync(self) -> None:
+        """Fetch what may have been missed, e.g. while the machine slept, and trust no bar that was under way."""
+        for market in self._markets.values():
+            market.whole_from = self._clock.now()
+        await self._each(self._fetch_missing)
+
     def _open(self) -> AsyncIterator[BarData] | AsyncIterator[Trade]:
         symbols = list(self._markets)
-        if not self._uses_trades:
+        if not self.uses_trades:
             return self._adapter.watch_bars(symbols, self.base)
         now = self._clock.now()
         for market in self._markets.values():
@@ -221,7 +225,7 @@ class BarFeed:
 
     def _finish(self, market: _Market, close_time: datetime, *, final: bool) -> bool:
         """Bring a market up to a close, if everything up to it is known."""
-        if not self._uses_trades:
+        if not self.uses_trades:
             if not final or not self.is_connected or market.held == close_time:
                 return False
             self._pass_over(market, close_time)  # the venue has sent no bar: nothing was traded
@@ -306,25 +310,13 @@ class BarFeed:
     async def _each(self, work: Callable[[_Market], Any]) -> None:
         await asyncio.gather(*(work(market) for market in self._markets.values()))
 
-    async def _query(self, market: _Market, timeframe: Timeframe, since: datetime) -> list[BarData]:
-        """Return finished bars from the venue's history; none, with a finding, when it cannot be asked."""
-        if not self._adapter.capabilities.bar_history:
-            return []
-        try:
-            async with self._gate, asyncio.timeout(_QUERY_SECONDS):
-                bars = await self._adapter.bars(market.symbol, timeframe, since=since)
-        except Exception as error:  # noqa: BLE001 - the stream goes on without it
-            self._find(
-                BarFinding(BarIssue.UNAVAILABLE, market.symbol, timeframe, since, repr(error))
-            )
-            return []
-        now = self._clock.now()
-        return [bar for bar in bars if since < bar.close_time <= now]
-
     async def _fetch_missing(self, market: _Market) -> None:
         """Fetch what came after the last bar that is known."""
         since = market.aggregator.last or self._clock.now() - 2 * self.base.duration
-        new = [self._judge(market, bar) for bar in await self._query(market, self.base, since)]
+        new = [
+            self._judge(market, bar)
+            for bar in await self._past.since(market.symbol, self.base, since)
+        ]
         if any(new):
             self._told(market.symbol)
 
@@ -339,29 +331,14 @@ class BarFeed:
         history: list[BarData] = []
         for timeframe in sorted(self.timeframes, key=lambda each: each.seconds, reverse=True):
             if timeframe is not self.base:
-                # Sessions hold fewer bars than the days that they take.
-                spread = 1 if isinstance(self.hours, AlwaysOpen) else 6
-                began = since - self._backfill * timeframe.duration * spread
-                longer = await self._query(market, timeframe, began)
-                history += self._aligned(timeframe, [b for b in longer if b.close_time <= since])
+                history += await self._past.before(market.symbol, timeframe, since, self._backfill)
         for bar in history:
             self.cache.append(bar)
-        for bar in await self._query(market, self.base, since):
+        for bar in await self._past.since(market.symbol, self.base, since):
             if self._judge(market, bar):
                 history.append(bar)
         if self._on_history is not None and history:
             self._on_history(history)
-
-    def _aligned(self, timeframe: Timeframe, bars: list[BarData]) -> list[BarData]:
-        """Return the venue's own longer bars that end where ours do."""
-        right = [bar for bar in bars if self.hours.is_close(timeframe, bar.close_time)]
-        if len(right) < len(bars):
-            wrong = next(bar for bar in bars if bar not in right)
-            text = f"{len(bars) - len(right)} bars of the venue's history end elsewhere; left out"
-            self._find(
-                BarFinding(BarIssue.OFF_GRID, wrong.symbol, timeframe, wrong.close_time, text)
-            )
-        return right
 
     async def _watch_silence(self) -> None:
         """Find symbols of which nothing comes although they trade."""
@@ -376,7 +353,7 @@ class BarFeed:
             await asyncio.sleep(self._stale_after.total_seconds() / 4)
 
     def __repr__(self) -> str:
-        kind = "trades" if self._uses_trades else "bars"
+        kind = "trades" if self.uses_trades else "bars"
         return f"BarFeed({self._adapter.name}, {len(self._markets)} symbols from {kind})"
 
 

@@ -82,8 +82,6 @@ class BarRunner:
         budget: Time that one evaluation may take.
         max_age: A close older than this when its bar arrives is recorded and fires nothing.
         hours: When the markets trade; by default always.
-        spawn: Runs the hand-over of a signal beside everything else, so that no market waits for another's.
-            A plan whose signal is under way is not asked meanwhile. None waits, as a replay does.
 
     Raises `ConfigurationError` or `RegistrationError` naming plan and rule when a function cannot be made.
     """
@@ -103,7 +101,6 @@ class BarRunner:
         budget: timedelta = BUDGET,
         max_age: timedelta = MAX_AGE,
         hours: Hours | None = None,
-        spawn: Callable[[Coroutine[Any, Any, None]], object] | None = None,
     ) -> None:
         self._registry = registry
         self._cache = cache
@@ -114,7 +111,7 @@ class BarRunner:
         self._clock = clock
         self._budget = budget.total_seconds()
         self._max_age = max_age
-        self._spawn = spawn
+        self._spawn: Callable[[Coroutine[Any, Any, None]], object] | None = None
         self._under_way: set[str] = set()
         self.base = base
         self.hours = hours or AlwaysOpen()
@@ -130,6 +127,13 @@ class BarRunner:
             )
             for symbol in symbols
         }
+
+    def go_live(self, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+        """Hand signals over beside everything else, by *spawn*, so that no market waits for another's order.
+
+        A plan whose signal is under way is not asked meanwhile. Without this they are waited for, as in a replay.
+        """
+        self._spawn = spawn
 
     # -- bars ------------------------------------------------------------------------------------------
 
@@ -149,6 +153,13 @@ class BarRunner:
                 self._note_gap(last, bar)
             for close_time, bars in groupby(taken, key=_close_time):
                 await self._close(market, close_time, list(bars))
+
+    def correct(self, bar: BarData) -> None:
+        """Take in a bar that came late or again: it changes data, also of longer bars, and nobody is asked."""
+        market = self._markets.get(bar.symbol)
+        if market is not None:
+            for each in [bar, *market.aggregator.correct(bar)]:
+                self._cache.append(each)
 
     async def on_empty(self, symbol: str, close_time: datetime) -> None:
         """Know that nothing was traded up to a close: longer bars that end with it are final."""
@@ -231,8 +242,7 @@ class BarRunner:
     def _take(self, market: _Market, bar: BarData) -> list[BarData]:
         """Return the bar and the longer ones that are final with it, in the order of their closes."""
         if market.last is not None and bar.close_time <= market.last:
-            for each in [bar, *market.aggregator.correct(bar)]:
-                self._cache.append(each)
+            self.correct(bar)
             log.info("bar.not_newer", symbol=bar.symbol, close_time=bar.close_time.isoformat())
             return []
         try:

@@ -1,0 +1,243 @@
+"""Trade plans on live market data: the feed brings bars, the detector says when they close, the runner asks functions.
+
+What it does at a close is what a replay does at the same bar, so the same plan decides the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+import attrs
+import structlog
+
+from execkit.bars.cache import MarketDataCache
+from execkit.bars.closes import BarCloseEvent, LatenessStats
+from execkit.bars.detector import BarCloseDetector
+from execkit.bars.feed import BarFeed, Source
+from execkit.bars.quality import MAX_MOVE_PCT, BarFinding, BarIssue
+from execkit.bars.runner import MAX_AGE, BarRunner
+from execkit.bars.sessions import Hours, ListedHours, heed
+from execkit.calendars import DEFAULT_TIMEZONE, market_hours
+from execkit.exchanges.base import MarketPhase
+from execkit.handlers.desk import Desk
+from execkit.model.market import BarData, Timeframe
+
+log = structlog.get_logger("execkit")
+
+_KEPT: Final = 240
+"""Bars that the feed keeps for itself; the plans' functions have the runner's own."""
+_ALARMING: Final = frozenset(
+    {
+        BarIssue.STALE,
+        BarIssue.ABSURD_PRICE,
+        BarIssue.IMPOSSIBLE,
+        BarIssue.OFF_GRID,
+        BarIssue.FUTURE,
+        BarIssue.UNAVAILABLE,
+    }
+)
+_ALARM_AGAIN: Final = timedelta(hours=1)
+
+
+@attrs.frozen(kw_only=True)
+class LiveOptions:
+    """How live market data is used; see `BarCloseDetector` and `BarFeed` for the fields that they share."""
+
+    calendar: str | None = None
+    """Exchange whose sessions count; None: 24/7 in UTC, as for crypto."""
+    timezone: str = DEFAULT_TIMEZONE
+    market_hours_only: bool = True
+    source: Source = "auto"
+    accuracy: timedelta = timedelta(milliseconds=500)
+    schedule_advance: timedelta = timedelta(milliseconds=100)
+    grace: timedelta = timedelta(milliseconds=100)
+    """Only bars that are built here from trades wait so long for the last of them."""
+    patience: timedelta = timedelta(seconds=2)
+    max_age: timedelta = MAX_AGE
+    backfill: int = 100
+    max_move_pct: Decimal = MAX_MOVE_PCT
+    status_every: timedelta = timedelta(seconds=30)
+    """How often a session market's own clock is compared with the calendar; it wins when it says so twice."""
+
+    def hours(self) -> Hours:
+        """Return the market's hours, for the runner too."""
+        return market_hours(
+            self.calendar, timezone=self.timezone, market_hours_only=self.market_hours_only
+        )
+
+
+class LiveBars:
+    """Runs a `BarRunner` on the live bars of the engine's venue.
+
+    Args:
+        runner: The plans at work; its hours are those of the market.
+        desk: The engine's parts.
+        spawn: Runs a coroutine as one of the engine's tasks, e.g. `Upkeep.spawn`.
+        after: Called after the closes of one moment, once for all of them: makes durable what they recorded.
+        options: See `LiveOptions`.
+    """
+
+    def __init__(
+        self,
+        runner: BarRunner,
+        desk: Desk,
+        *,
+        spawn: Callable[[Coroutine[Any, Any, Any], str], object],
+        after: Callable[[], Awaitable[object]] | None = None,
+        options: LiveOptions | None = None,
+    ) -> None:
+        options = options or LiveOptions()
+        self._runner = runner
+        self._desk = desk
+        self._spawn = spawn
+        self._after = after or desk.recorder.settle
+        self._options = options
+        self._hours = runner.hours
+        self._settling = False
+        self._alarmed: dict[tuple[str, str], datetime] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self.feed = BarFeed(
+            desk.adapter,
+            runner.symbols,
+            timeframes=runner.timeframes,
+            base=runner.base,
+            hours=self._hours,
+            clock=desk.clock,
+            source=options.source,
+            cache=MarketDataCache(_KEPT),
+            backfill=options.backfill,
+            max_move_pct=options.max_move_pct,
+            on_history=self._warm_up,
+            on_correction=self._correct,
+            on_finding=self._find,
+        )
+        self.detector = BarCloseDetector(
+            self.feed,
+            hours=self._hours,
+            clock=desk.clock,
+            accuracy=options.accuracy,
+            schedule_advance=options.schedule_advance,
+            grace=options.grace if self.feed.uses_trades else timedelta(0),
+            patience=options.patience,
+            max_age=options.max_age,
+            budget=None,  # each evaluation has its own
+            fired=self._fired,
+            on_skip=runner.on_skip,
+            on_step=self._stepped,
+        )
+        self.feed.on_data = self.detector.deliver
+        self.detector.watch(runner.symbols, runner.base, self._on_close)
+
+    @property
+    def stats(self) -> LatenessStats:
+        """How late closes were told."""
+        return self.detector.stats
+
+    async def start(self) -> None:
+        """Fetch the past, and ask the plans at each close from now on."""
+        self._runner.go_live(lambda work: self._spawn(work, "signal"))
+        await self.feed.start()
+        await self.detector.start()
+        if isinstance(self._hours, ListedHours):
+            task = asyncio.get_running_loop().create_task(self._compare_hours(self._hours))
+            self._tasks.append(task)
+
+    async def stop(self) -> None:
+        """Ask nobody any more."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.detector.stop()
+        await self.feed.stop()
+
+    # -- closes ----------------------------------------------------------------------------------------
+
+    def _fired(self, symbol: str, _base: Timeframe) -> datetime | None:
+        """Return the last close that fired in any timeframe; the runner knows of each by itself."""
+        fired = self._desk.book.fired
+        times = [fired.get((symbol, str(timeframe))) for timeframe in self._runner.timeframes]
+        return max((at for at in times if at is not None), default=None)
+
+    def _warm_up(self, bars: Sequence[BarData]) -> None:
+        """Give the past to the runner, but for what is young enough to fire."""
+        oldest = self._desk.clock.now() - self._options.max_age
+        self._runner.warm_up(bar for bar in bars if bar.close_time < oldest)
+
+    async def _on_close(self, event: BarCloseEvent) -> None:
+        runner, desk, symbol = self._runner, self._desk, event.symbol
+        last = runner.last_bar(symbol)
+        if last is None or last + runner.base.duration != event.close_time:
+            # Bars that fired nothing, of before the start or of a while without a stream, are data all the same.
+            before = self.feed.cache.history(symbol, runner.base, until=event.close_time)
+            runner.warm_up(
+                bar
+                for bar in before
+                if bar.close_time < event.close_time and (last is None or bar.close_time > last)
+            )
+        if event.bar is None:
+            await runner.on_empty(symbol, event.close_time)
+        else:
+            desk.book.marks[symbol] = event.bar.close
+            await desk.keeper.on_price(symbol, event.bar.low, event.bar.high)
+            await runner.on_bar(event.bar)
+        if not self._settling:
+            self._settling = True
+            self._spawn(self._settle(), "bars")
+
+    async def _settle(self) -> None:
+        self._settling = False
+        await self._after()
+
+    def _correct(self, bar: BarData) -> None:
+        last = self._runner.last_bar(bar.symbol)
+        if last is not None and bar.close_time <= last:
+            self._runner.correct(bar)  # a newer one reaches the runner at its close, corrected
+
+    # -- trouble ---------------------------------------------------------------------------------------
+
+    def _find(self, finding: BarFinding) -> None:
+        if finding.issue not in _ALARMING:
+            return
+        key, now = (finding.symbol, finding.issue.value), self._desk.clock.now()
+        last = self._alarmed.get(key)
+        if last is None or not timedelta(0) <= now - last < _ALARM_AGAIN:
+            self._alarmed[key] = now
+            text = f"{finding.timeframe} bar at {finding.at.isoformat()}: {finding.issue}: {finding.text}"
+            self._desk.recorder.alarm("BAR_DATA", text, symbol=finding.symbol)
+
+    def _stepped(self, jump: timedelta) -> None:
+        """The clock was set or the machine slept: what happened meanwhile is fetched."""
+        text = f"the clock jumped by {jump.total_seconds():.0f} s: set, or the machine slept"
+        self._desk.recorder.alarm("CLOCK_JUMPED", text)
+        self._spawn(self.feed.resync(), "bars after a jump of the clock")
+        self._spawn(self._desk.reconciler.try_run(), "orders after a jump of the clock")
+
+    async def _compare_hours(self, hours: ListedHours) -> None:
+        """Compare the calendar with what the venue says of its market; the venue wins when it says it twice."""
+        desk, said = self._desk, None
+        while True:
+            await asyncio.sleep(self._options.status_every.total_seconds())
+            try:
+                status = await desk.adapter.market_status(self._runner.symbols[0])
+            except Exception as error:  # noqa: BLE001 - asked again
+                log.warning("market.status_failed", error=repr(error))
+                continue
+            if status.phase is MarketPhase.HALTED:
+                continue
+            again, said = said, (status.is_open, status.next_close)
+            if again != said:
+                continue
+            changed = heed(
+                hours, desk.clock.now(), is_open=status.is_open, next_close=status.next_close
+            )
+            if changed is not None:
+                desk.recorder.alarm("MARKET_HOURS", f"the venue's clock wins: {changed}")
+                self.detector.reschedule()
+
+    def __repr__(self) -> str:
+        return f"LiveBars({self.feed!r}, {self.detector!r})"
