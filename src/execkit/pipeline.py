@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Protocol, runtime_checkable
+from datetime import timedelta
+from typing import Final, Protocol, runtime_checkable
 
 import structlog
 from msgspec.structs import replace
 
-from execkit.errors import PipelineError
+from execkit.errors import ConfigurationError, PipelineError
 from execkit.model.denial import DenialCode
 from execkit.model.order import OrderState
 from execkit.model.result import ExecutionResult, HandlerTrace, Outcome
@@ -28,7 +29,8 @@ class ExecutionHandler(Protocol):
 
     Return `ticket.deny(...)` to stop, `await call_next(ticket)` to go on, perhaps with a changed ticket. A
     handler keeps no per-order state on itself, because many tickets pass at once. A handler that defines
-    `bind(desk)` is given the engine's services when the engine is built.
+    `bind(desk)` is given the engine's services when the engine is built. One that waits on purpose, and bounds that
+    itself, sets `deadline = None`; another `timedelta` replaces the pipeline's deadline.
     """
 
     async def __call__(self, ticket: OrderTicket, call_next: Next, /) -> ExecutionResult:
@@ -37,6 +39,9 @@ class ExecutionHandler(Protocol):
 
 
 HandlerFunction = Callable[[OrderTicket, Next], Awaitable[ExecutionResult]]
+
+DEADLINE: Final = timedelta(seconds=30)
+"""How long a handler before the executor may take for itself."""
 
 
 def handler(function: HandlerFunction) -> HandlerFunction:
@@ -61,12 +66,26 @@ class ExecutionPipeline:
     `insert`, `replace`, `remove` and `move` return a new pipeline. A chain needs exactly one executor; handlers
     that need a sent order come after it, and those that judge the request come before. A chain without a risk
     handler sends nothing, unless *unchecked* says that this is meant.
+
+    A handler before the executor that takes longer than *deadline* for itself denies the ticket. What comes further in
+    does not count: an order that is being sent is never cut off.
     """
 
-    def __init__(self, handlers: Iterable[HandlerFunction], *, unchecked: bool = False) -> None:
+    def __init__(
+        self,
+        handlers: Iterable[HandlerFunction],
+        *,
+        unchecked: bool = False,
+        deadline: timedelta = DEADLINE,
+    ) -> None:
         self.handlers: tuple[HandlerFunction, ...] = tuple(handlers)
         self.unchecked = unchecked
+        if deadline <= timedelta(0):
+            raise ConfigurationError(f"deadline: {deadline!r} must be above zero")
+        self.deadline = deadline
         self._check()
+        executor = [getattr(link, "place", None) for link in self.handlers].index("executor")
+        self._limits = tuple(_seconds(link, deadline) for link in self.handlers[:executor])
 
     def _check(self) -> None:
         seen_executor = False
@@ -104,7 +123,7 @@ class ExecutionPipeline:
 
     async def __call__(self, ticket: OrderTicket) -> ExecutionResult:
         """Send a ticket through the chain; the result carries one trace entry per handler reached."""
-        run = _Run(self.handlers, asyncio.get_running_loop().time)
+        run = _Run(self.handlers, self._limits, asyncio.get_running_loop().time)
         result = await run.link(0, ticket)
         return result.with_trace(run.finished())
 
@@ -157,7 +176,7 @@ class ExecutionPipeline:
         return self._with(links)
 
     def _with(self, links: list[HandlerFunction]) -> ExecutionPipeline:
-        return ExecutionPipeline(links, unchecked=self.unchecked)
+        return ExecutionPipeline(links, unchecked=self.unchecked, deadline=self.deadline)
 
     def __iter__(self) -> Iterator[HandlerFunction]:
         return iter(self.handlers)
@@ -172,13 +191,24 @@ class ExecutionPipeline:
         return "\n".join(lines)
 
 
+def _seconds(link: object, deadline: timedelta) -> float | None:
+    own: timedelta | None = getattr(link, "deadline", deadline)
+    return None if own is None else own.total_seconds()
+
+
 class _Run:
-    """One ticket's way through the chain."""
+    """One ticket's way through the chain. *limits* are those of the handlers before the executor, in seconds."""
 
-    __slots__ = ("_clock", "_entries", "_handlers")
+    __slots__ = ("_clock", "_entries", "_handlers", "_limits")
 
-    def __init__(self, handlers: tuple[HandlerFunction, ...], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        handlers: tuple[HandlerFunction, ...],
+        limits: tuple[float | None, ...],
+        clock: Callable[[], float],
+    ) -> None:
         self._handlers = handlers
+        self._limits = limits
         self._clock = clock
         self._entries: list[HandlerTrace | None] = []
 
@@ -189,44 +219,51 @@ class _Run:
         self._entries.append(None)
         passed: OrderTicket | None = None
         inner_result: ExecutionResult | None = None
-        inner_seconds = 0.0
+        ended: asyncio.Future[None] | None = None
+        inner_seconds, is_inside, is_over = 0.0, False, False
 
         async def call_next(changed: OrderTicket) -> ExecutionResult:
-            nonlocal passed, inner_result, inner_seconds
-            if passed is not None:
-                raise PipelineError(
-                    f"{_name_of(link)} called call_next twice; a ticket travels once"
-                )
+            nonlocal passed, inner_result, inner_seconds, is_inside
+            if passed is not None or is_over:
+                problem = "twice; a ticket travels once" if passed is not None else "after its end"
+                raise PipelineError(f"{_name_of(link)} called call_next {problem}")
             passed = changed
             inner_start = self._clock()
+            if limit is not None:
+                limit.reschedule(None)
+            is_inside = True
             try:
                 inner_result = await self.link(place + 1, changed)
                 return inner_result
             finally:
+                is_inside = False
                 inner_seconds = self._clock() - inner_start
+                if ended is not None:
+                    ended.set_result(None)
+                elif limit is not None:
+                    limit.reschedule(end + inner_seconds)
 
         start = self._clock()
+        seconds = self._limits[place] if place < len(self._limits) else None
+        end = start + (seconds or 0.0)
+        limit = None if seconds is None else asyncio.timeout_at(end)
         try:
-            result = await link(ticket, call_next)
+            if limit is None:
+                result = await link(ticket, call_next)
+            else:
+                result = await _within(limit, link, ticket, call_next)
             if not isinstance(result, ExecutionResult):
                 raise PipelineError(f"{_name_of(link)} returned {result!r}, not an ExecutionResult")  # noqa: TRY301
-            if _hides_order(inner_result, result):
+            if is_inside:
+                raise PipelineError(f"{_name_of(link)} did not wait for call_next")  # noqa: TRY301
+            if inner_result is not None and inner_result.order is not None and result.order is None:
                 raise PipelineError(  # noqa: TRY301
                     f"{_name_of(link)} hid a sent order; return what call_next gave, or a copy of it"
                 )
         except Exception as error:  # noqa: BLE001 - whatever a handler raises ends here
-            if inner_result is not None:
-                # What was done further in is done: a failure on the way back must not hide an order.
-                result = inner_result
-            elif ticket.order is not None:
-                result = finish(ticket)
-            else:
-                result = ticket.deny(
-                    DenialCode.HANDLER_FAILED,
-                    handler=_name_of(link),
-                    error=f"{type(error).__name__}: {error}",
-                )
-            result = result.with_alert(f"{_name_of(link)} raised {type(error).__name__}: {error}")
+            if is_inside:
+                await (ended := asyncio.get_running_loop().create_future())
+            result = _after_failure(link, ticket, inner_result, error)
             log.error(  # noqa: TRY400 - rendering a traceback takes longer than an order
                 "handler.failed",
                 handler=_name_of(link),
@@ -237,6 +274,8 @@ class _Run:
                 place, link, "raised", f"{type(error).__name__}: {error}", start, inner_seconds
             )
             return result
+        finally:
+            is_over = True
         if passed is None:
             verdict = "denied" if result.outcome is Outcome.DENIED else result.outcome.value
             self._put(place, link, verdict, result.reason, start, 0.0)
@@ -262,8 +301,34 @@ class _Run:
         return [entry for entry in self._entries if entry is not None]
 
 
-def _hides_order(inner: ExecutionResult | None, outer: ExecutionResult) -> bool:
-    return inner is not None and inner.order is not None and outer.order is None
+def _after_failure(
+    link: HandlerFunction, ticket: OrderTicket, inner: ExecutionResult | None, error: Exception
+) -> ExecutionResult:
+    """Return what came of a ticket although a handler failed."""
+    if inner is not None:
+        # What was done further in is done: a failure on the way back must not hide an order.
+        result = inner
+    elif ticket.order is not None:
+        result = finish(ticket)
+    else:
+        result = ticket.deny(
+            DenialCode.HANDLER_FAILED,
+            handler=_name_of(link),
+            error=f"{type(error).__name__}: {error}",
+        )
+    return result.with_alert(f"{_name_of(link)} raised {type(error).__name__}: {error}")
+
+
+async def _within(
+    limit: asyncio.Timeout, link: HandlerFunction, ticket: OrderTicket, call_next: Next
+) -> ExecutionResult:
+    try:
+        async with limit:
+            return await link(ticket, call_next)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise PipelineError(f"{_name_of(link)} took too long") from None
 
 
 _WATCHED = (

@@ -1,14 +1,14 @@
 """The chain: checked when built, each ticket travels once, and the result tells what every handler did."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
 
-from execkit.errors import PipelineError
+from execkit.errors import ConfigurationError, PipelineError
 from execkit.model.account import AccountView
 from execkit.model.denial import DenialCode
 from execkit.model.instrument import Instrument
@@ -521,3 +521,138 @@ def test_a_change_beyond_the_approval_drops_it(changes, kept):
     ticket = make_ticket(stamp=STAMP).evolve(**changes)
     assert (ticket.stamp is not None) is kept
     assert ticket.is_covered is kept
+
+
+# -- deadlines -----------------------------------------------------------------------------------------
+
+
+class Hangs(Pass):
+    """Takes *before* and *after* seconds for itself."""
+
+    def __init__(self, before=0, after=0):
+        self.before, self.after = before, after
+
+    async def __call__(self, ticket, call_next, /):
+        await asyncio.sleep(self.before)
+        result = await call_next(ticket)
+        await asyncio.sleep(self.after)
+        return result
+
+
+def test_a_handler_that_hangs_before_the_executor_denies():
+    """P3: nothing is sent, and the caller is told by whose fault."""
+    pipeline = chain(hung := Hangs(before=1000), deadline=timedelta(seconds=20))
+    result = run(pipeline)
+    assert result.denial.code is DenialCode.HANDLER_FAILED
+    assert result.denial.context["handler"] == "Hangs"
+    assert "took too long" in result.denial.context["error"]
+    assert pipeline.handlers[-1].sent == 0
+    assert [entry.verdict for entry in result.trace] == ["passed", "raised"]
+    assert result.trace[1].seconds == 20
+    assert run(chain(hung, deadline=timedelta(seconds=1001))).outcome is Outcome.FILLED
+
+
+def test_what_comes_further_in_does_not_count():
+    """An order that is being sent is never cut off, however long that takes."""
+    pipeline = chain(Hangs(before=4), deadline=timedelta(seconds=5))
+    assert run(pipeline).outcome is Outcome.FILLED
+    assert pipeline.handlers[-1].sent == 1
+
+
+def test_a_handler_that_hangs_on_the_way_back_does_not_hide_the_order():
+    """Its time before and after is counted together; the result of the send is told all the same."""
+    result = run(chain(Hangs(before=4, after=2), deadline=timedelta(seconds=5)))
+    assert result.outcome is Outcome.FILLED
+    assert "took too long" in result.alerts[0]
+
+
+def test_a_handler_may_bound_itself():
+    """`deadline = None` or another one is its own; the executor and what follows it have none."""
+
+    class Patient(Hangs):
+        deadline = None
+
+    class Hasty(Hangs):
+        deadline = timedelta(seconds=1)
+
+    class Late(Hangs):
+        place = "after"
+
+    assert run(chain(Patient(before=1000))).outcome is Outcome.FILLED
+    assert run(chain(Hasty(before=2))).outcome is Outcome.DENIED
+    pipeline = ExecutionPipeline([Risk(), Executor(), Late(before=1000)])
+    assert run(pipeline).outcome is Outcome.FILLED
+    assert run(pipeline.insert(Hasty(before=2), before="Executor")).outcome is Outcome.DENIED
+    shorter = ExecutionPipeline([Risk(), Executor()], deadline=timedelta(seconds=7))
+    assert shorter.insert(Check(), before="Executor").deadline == timedelta(seconds=7)
+
+
+def test_a_time_out_of_its_own_is_told_as_such():
+    """Only the deadline is called one."""
+
+    @handler
+    async def reads(_ticket, _call_next):
+        raise TimeoutError("the news service is slow")
+
+    result = run(chain(reads))
+    assert result.denial.context["error"] == "TimeoutError: the news service is slow"
+
+
+def test_a_ticket_does_not_travel_on_after_its_handler_has_ended():
+    """A task that the handler left behind cannot send what was denied."""
+    left = []
+
+    @handler
+    async def leaves(ticket, call_next):
+        async def later():
+            await asyncio.sleep(5)
+            await call_next(ticket)
+
+        left.append(asyncio.get_running_loop().create_task(later()))
+        return ticket.deny(DenialCode.CANCELLED)
+
+    pipeline = chain(leaves)
+
+    async def main(_clock):
+        result = await pipeline(make_ticket())
+        with pytest.raises(PipelineError, match="leaves called call_next after its end"):
+            await left[0]
+        return result
+
+    assert run_virtual(main).outcome is Outcome.DENIED
+    assert pipeline.handlers[-1].sent == 0
+
+
+def test_a_handler_that_outlives_its_deadline_cannot_send():
+    """One that swallows the cancellation is refused when it goes on."""
+
+    @handler
+    async def stubborn(ticket, call_next):
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            return await call_next(ticket)
+
+    pipeline = chain(stubborn)
+    assert run(pipeline).outcome is Outcome.DENIED
+    assert pipeline.handlers[-1].sent == 0
+
+
+def test_what_a_handler_does_not_wait_for_is_waited_for():
+    """Nobody is told that a ticket was denied while its order is being sent."""
+
+    @handler
+    async def hasty(ticket, call_next):
+        hasty.task = asyncio.get_running_loop().create_task(call_next(ticket))
+        await asyncio.sleep(1)
+        return ticket.deny(DenialCode.CANCELLED)
+
+    result = run(chain(hasty))
+    assert result.outcome is Outcome.FILLED
+    assert "hasty did not wait for call_next" in result.alerts[0]
+
+
+def test_a_deadline_must_be_above_zero():
+    """None would deny every ticket."""
+    with pytest.raises(ConfigurationError, match="must be above zero"):
+        chain(deadline=timedelta(0))

@@ -35,6 +35,7 @@ class ConfirmationHandler:
     """
 
     place: ClassVar = "before"
+    deadline: ClassVar = None
 
     def __init__(
         self,

@@ -50,6 +50,7 @@ class RiskManagementHandler:
     """
 
     place: ClassVar = "before"
+    deadline: ClassVar = None
     stamps_risk: ClassVar = True
 
     def __init__(

@@ -24,6 +24,7 @@ class RateLimitHandler:
     """
 
     place: ClassVar = "before"
+    deadline: ClassVar = None
 
     def __init__(
         self,

@@ -44,6 +44,7 @@ class ValidationHandler:
     """
 
     place: ClassVar = "before"
+    deadline: ClassVar = None
 
     def __init__(
         self,

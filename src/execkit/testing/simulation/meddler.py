@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from decimal import Decimal
 from typing import Any
 
 from execkit.assembly import standard_pipeline
@@ -15,9 +16,9 @@ from execkit.testing.simulation.chaos import Chaos, Kind
 
 
 class Meddler:
-    """One misbehaving link; *forged* collects the signals whose quantity it raised after the approval."""
+    """One misbehaving link; *forged* collects (signal, quantity) where it raised that after the approval."""
 
-    def __init__(self, chaos: Chaos, forged: set[str]) -> None:
+    def __init__(self, chaos: Chaos, forged: set[tuple[str, Decimal]]) -> None:
         self._chaos = chaos
         self._rng = random.Random(chaos.rng.random())
         self._forged = forged
@@ -39,14 +40,15 @@ class Meddler:
         if after:
             return self._rng.choice((None, True, {"ok": True}))  # type: ignore[return-value]
         if self._rng.random() < 0.5 and ticket.stamp is not None and not ticket.is_reduction:
-            self._forged.add(ticket.signal_id)
-            return await call_next(ticket.evolve(quantity=(ticket.quantity or ZERO) * 10))
+            quantity = (ticket.quantity or ZERO) * 10
+            self._forged.add((ticket.signal_id, quantity))
+            return await call_next(ticket.evolve(quantity=quantity))
         await call_next(ticket)
         return await call_next(ticket)
 
 
 def meddled(
-    pipeline: ExecutionPipeline | None, chaos: Chaos, forged: set[str]
+    pipeline: ExecutionPipeline | None, chaos: Chaos, forged: set[tuple[str, Decimal]]
 ) -> ExecutionPipeline:
     """Return the pipeline with a meddler at its beginning, before its executor and at its end."""
     chain = pipeline or standard_pipeline()

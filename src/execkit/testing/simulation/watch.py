@@ -67,8 +67,8 @@ class Watch:
     """Client order ids about which the venue broke its own promises; what follows from that is not our fault."""
     shaken: set[str] = attrs.field(factory=set)
     """Symbols whose position somebody else has changed, or where the venue executed too much."""
-    forged: set[str] = attrs.field(factory=set)
-    """Signals whose ticket a handler changed after its approval."""
+    forged: set[tuple[str, Decimal]] = attrs.field(factory=set)
+    """Signals whose ticket a handler changed after its approval, with the quantity it made of it."""
     naked_since: dict[str, float] = attrs.field(factory=dict)
     process: Process | None = None
     problem: Violated | None = None
@@ -213,9 +213,8 @@ class Watch:
         if intent.role is OrderRole.ENTRY:
             state = process.book.trading_state
             self.need("I15", state is TradingState.ACTIVE, f"{key}: an entry left while {state}")
-            self.need(
-                "I29", intent.signal_id not in self.forged, f"{key} left with a forged ticket"
-            )
+            forged = (intent.signal_id, intent.request.quantity) in self.forged
+            self.need("I29", not forged, f"{key} left with a forged ticket")
             self._check_exposure(process, intent)
         self.sends[key] += 1
         order = process.book.orders[key]
