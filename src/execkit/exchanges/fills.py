@@ -1,7 +1,7 @@
 """At which price a simulated venue executes an order, by quote, by trade and by bar.
 
-Each function looks at one order and one price and changes nothing. The rules are on the careful side: whatever a
-bar does not prove in our favour goes against the order.
+Each function looks at one order and one price; all that it may change is the level of a trailing stop. The rules are on
+the careful side: whatever a bar does not prove in our favour goes against the order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from execkit.exchanges.venue_orders import VenueOrder
 from execkit.model.instrument import Instrument
 from execkit.model.market import BarData
-from execkit.model.order import Side
+from execkit.model.order import OrderType, Side
 from execkit.numbers import ZERO, round_down, round_up
 
 BAR_SHARE: Final = Decimal("0.1")
@@ -85,14 +85,30 @@ def touch(book: Book, costs: Costs, *, is_buy: bool) -> Decimal:
 def stop_is_hit(order: VenueOrder, book: Book, costs: Costs) -> bool:
     """Tell whether the stop triggers: on the last price, or on the touch where the quote has no last."""
     price = touch(book, costs, is_buy=order.is_buy) if book.last is None else book.last
+    order.follow(price, costs.tick_size)
     return reaches_stop(order, price)
+
+
+def reached_within(order: VenueOrder, bar: BarData, costs: Costs) -> bool:
+    """Tell whether the stop triggers inside a bar; a trailing one moves with it.
+
+    Nobody knows what came first, so the far end is taken to come before the best price; what is proven beyond that is
+    only that the close came last.
+    """
+    if reaches_stop(order, bar.high if order.triggers_above else bar.low):
+        return True
+    if order.request.type is not OrderType.TRAILING_STOP:
+        return False
+    order.follow(bar.low if order.is_buy else bar.high, costs.tick_size)
+    return reaches_stop(order, bar.close)
 
 
 def reaches_stop(order: VenueOrder, price: Decimal) -> bool:
     """Tell whether a traded price triggers the stop: a buy at or above it, a sell at or below."""
-    stop = order.request.stop_price
-    assert stop is not None, "only stop orders are asked"
-    return price >= stop if order.is_buy else price <= stop
+    stop = order.stop
+    if stop is None:
+        return False
+    return price >= stop if order.triggers_above else price <= stop
 
 
 def at_touch(order: VenueOrder, book: Book, costs: Costs) -> Match | None:
@@ -119,7 +135,9 @@ def is_out_of_reach(order: VenueOrder, bar: BarData) -> bool:
     """Tell whether nothing in the bar can touch the order; true of most orders in most bars."""
     far = bar.low if order.is_buy else bar.high
     if order.waits_for_stop:
-        return not reaches_stop(order, bar.high if order.is_buy else bar.low)
+        if order.request.type is OrderType.TRAILING_STOP:
+            return False  # it moves with every bar
+        return not reaches_stop(order, bar.high if order.triggers_above else bar.low)
     return order.rested and order.limit is not None and not _is_through(order, far)
 
 
@@ -147,7 +165,7 @@ def at_stop(order: VenueOrder, costs: Costs) -> Match | None:
     A stop-limit whose limit does not allow that waits for the next bar, because nobody knows what this one
     traded after the stop.
     """
-    stop = order.request.stop_price
+    stop = order.stop
     assert stop is not None, "only stop orders are asked"
     price = costs.worse(stop, is_buy=order.is_buy)
     return Match(price, maker=False) if _within_limit(order, price) else None

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
@@ -20,7 +22,22 @@ from execkit.exchanges.venue_orders import VenueOrder
 from execkit.model.instrument import Instrument
 from execkit.model.market import BarData, Timeframe
 from execkit.model.order import Fill, OrderState, OrderUpdate, TimeInForce
-from execkit.numbers import ZERO
+from execkit.numbers import MONEY, ZERO
+
+P = ParamSpec("P")
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def exactly(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Run a method with so many digits that no sum or product is ever rounded."""
+
+    @wraps(method)
+    def run(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with localcontext(MONEY):
+            return method(self, *args, **kwargs)
+
+    return run
 
 
 class Matcher:
@@ -61,6 +78,7 @@ class Matcher:
         self.open.setdefault(order.request.symbol, {})[order.venue_order_id] = order
         self.fills_of[order.venue_order_id] = []
         self.note_expiry(order)
+        self.link(order)
 
     def note_expiry(self, order: VenueOrder) -> None:
         """Keep the earliest expiry of all open orders at hand, so that looking costs nothing."""
@@ -103,13 +121,14 @@ class Matcher:
         """Execute what the present price of a live market allows."""
         symbol = order.request.symbol
         book = self.books.get(symbol)
-        if book is None or not book.live or symbol in self.halted or not order.is_open:
+        if book is None or not book.live or symbol in self.halted or not order.is_working:
             return
         costs = self.costs(symbol)
         if order.waits_for_stop:
             if not fills.stop_is_hit(order, book, costs):
                 return
             order.triggered = True
+            self.before_fill(order, at, out)
         match = fills.at_touch(order, book, costs)
         if match is not None:
             done = self._fill(order, match, book.size(is_buy=order.is_buy), at, out)
@@ -136,7 +155,11 @@ class Matcher:
         both stop and target, nobody knows which came first. An order made while the bar was forming has seen
         nothing of it but the close.
         """
-        orders = [o for o in self.in_line(bar.symbol) if not fills.is_out_of_reach(o, bar)]
+        orders = [
+            order
+            for order in self.in_line(bar.symbol)
+            if order.is_working and not fills.is_out_of_reach(order, bar)
+        ]
         if not orders:
             return
         orders.sort(key=lambda order: not order.waits_for_stop)
@@ -164,6 +187,8 @@ class Matcher:
             for order in orders:
                 if order.is_open:
                     match = rule(order, bar, costs)
+                    if order.triggered:
+                        self.before_fill(order, at, out)
                     if match is not None:
                         budget -= self._fill(order, match, budget, at, out)
                     self._rest(order, at, out)
@@ -192,6 +217,8 @@ class Matcher:
         """Execute as much as the order, the account and the market allow; return how much that was."""
         symbol = order.request.symbol
         instrument = self.instruments[symbol]
+        if available is None or available > ZERO:
+            self.before_fill(order, at, out)
         allowed, cut = order.remaining, ""
         if order.request.reduce_only:
             most = instrument.round_quantity(self.account.closable(symbol, order.request.side))
@@ -252,6 +279,7 @@ class Matcher:
         out += (fill, order.report())
         if is_done:
             self.open[request.symbol].pop(order.venue_order_id, None)
+            self.after_done(order, at, out)
         if before and before * self.account.holdings[request.symbol].quantity <= ZERO:
             self._drop_reductions(request.symbol, at, out)
 
@@ -289,6 +317,21 @@ class Matcher:
         self.account.release(order)
         del self.open[order.request.symbol][order.venue_order_id]
         out.append(order.report())
+        self.after_close(order, at, out)
+
+    # --- what lists of orders add; see `linked` -----------------------------------------------------
+
+    def link(self, order: VenueOrder) -> None:
+        """Take note of what an order has to do with others."""
+
+    def before_fill(self, order: VenueOrder, at: datetime, out: list[OrderUpdate]) -> None:
+        """An order triggers, or is about to be executed."""
+
+    def after_done(self, order: VenueOrder, at: datetime, out: list[OrderUpdate]) -> None:
+        """An order was executed whole."""
+
+    def after_close(self, order: VenueOrder, at: datetime, out: list[OrderUpdate]) -> None:
+        """An order ended before that."""
 
     def expire(self, at: datetime, out: list[OrderUpdate]) -> None:
         """End the orders whose time is over."""
@@ -306,6 +349,7 @@ class Matcher:
 def _after_open_stop(order: VenueOrder, bar: BarData, costs: Costs) -> Match | None:
     """Match with the open; a stop that the open has reached or gapped over triggers there."""
     if order.waits_for_stop:
+        order.follow(bar.open, costs.tick_size)
         if not fills.reaches_stop(order, bar.open):
             return None
         order.triggered = True
@@ -316,7 +360,7 @@ def _within_or_stop(order: VenueOrder, bar: BarData, costs: Costs) -> Match | No
     """Match with what came after the open; a stop may trigger there."""
     if not order.waits_for_stop:
         return fills.within(order, bar)
-    if not fills.reaches_stop(order, bar.high if order.is_buy else bar.low):
+    if not fills.reached_within(order, bar, costs):
         return None
     order.triggered = True
     return fills.at_stop(order, costs)

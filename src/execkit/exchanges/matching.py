@@ -7,11 +7,9 @@ process. Times come in with the inputs. Paper trading, the scripted mock and wir
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from decimal import Decimal, localcontext
-from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from decimal import Decimal
 
 import msgspec
 
@@ -24,32 +22,25 @@ from execkit.errors import (
 )
 from execkit.exchanges import fills
 from execkit.exchanges.fills import Book, Match
-from execkit.exchanges.matcher import Matcher
+from execkit.exchanges.linked import Linked
+from execkit.exchanges.matcher import exactly
 from execkit.exchanges.venue_orders import VenueOrder, check_request, expiry_of, refuse
 from execkit.model.account import Balance, VenuePosition
 from execkit.model.instrument import Instrument
 from execkit.model.market import BarData, Quote, Timeframe, Trade
-from execkit.model.order import Fill, OrderReport, OrderRequest, OrderState, OrderUpdate, Side
-from execkit.numbers import MONEY, ZERO, plain
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _exactly(
-    method: Callable[Concatenate[MatchingCore, P], T],
-) -> Callable[Concatenate[MatchingCore, P], T]:
-    """Run a method with so many digits that no sum or product is ever rounded."""
-
-    @wraps(method)
-    def run(self: MatchingCore, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with localcontext(MONEY):
-            return method(self, *args, **kwargs)
-
-    return run
+from execkit.model.order import (
+    Fill,
+    ListKind,
+    OrderList,
+    OrderReport,
+    OrderRequest,
+    OrderState,
+    OrderUpdate,
+)
+from execkit.numbers import ZERO, plain
 
 
-class MatchingCore(Matcher):
+class MatchingCore(Linked):
     """The matching engine of one simulated account.
 
     Inputs return what became of the orders, as a venue's stream would tell it; those that refuse raise an
@@ -81,7 +72,7 @@ class MatchingCore(Matcher):
 
     # --- orders -----------------------------------------------------------------------------------
 
-    @_exactly
+    @exactly
     def place(
         self, request: OrderRequest, at: datetime, *, match: bool = True
     ) -> list[OrderUpdate]:
@@ -91,6 +82,42 @@ class MatchingCore(Matcher):
         would pass), `DuplicateClientOrderIdError`, `MarketClosedError`, or `MarketOrderRefusedError` when the
         symbol has no price yet.
         """
+        price = self._vet(request, at)
+        order = self._make(request, at)
+        self.account.reserve(order, self.instruments[request.symbol], price)
+        self.now = max(self.now, at)
+        self.admit(order)
+        out: list[OrderUpdate] = [order.report()]
+        if match:
+            self.match_live(order, at, out)
+        return out
+
+    @exactly
+    def place_list(
+        self, orders: OrderList, at: datetime, *, match: bool = True
+    ) -> list[OrderUpdate]:
+        """Take several orders that depend on each other (see `Linked`); raise as `place` does, for all or none."""
+        for request in orders.orders:
+            self._vet(request, at)
+        made = [self._make(each, at, ahead=place) for place, each in enumerate(orders.orders)]
+        entries = made if orders.kind is ListKind.OCO else made[:1]
+        for order in made:
+            if orders.kind is not ListKind.OTO and (len(made) == 2 or order is not made[0]):
+                order.group = made[-1].venue_order_id
+            if order not in entries:
+                order.waits_for, order.status = made[0].venue_order_id, OrderState.HELD
+        entry = max(entries, key=self.worth)
+        self.hold_for(entry)
+        self.now = max(self.now, at)
+        for order in made:
+            self.admit(order)
+        out: list[OrderUpdate] = [order.report() for order in made]
+        for order in entries if match else ():
+            self.match_live(order, at, out)
+        return out
+
+    def _vet(self, request: OrderRequest, at: datetime) -> Decimal:
+        """Refuse an order that may not come in, whatever the account owns; return the price that values it."""
         instrument = self.instrument(request.symbol)
         earlier = self.by_client.get(request.client_order_id)
         if earlier is not None and (self.ids_unique_for_ever or earlier.is_open):
@@ -102,22 +129,18 @@ class MatchingCore(Matcher):
             self.account.closable(request.symbol, request.side)
         ):
             refuse("REDUCE_ONLY", f"there is no position in {request.symbol} to reduce")
-        order = VenueOrder(
+        return price
+
+    def _make(self, request: OrderRequest, at: datetime, *, ahead: int = 0) -> VenueOrder:
+        return VenueOrder(
             request=request,
-            venue_order_id=str(len(self.orders) + 1),
+            venue_order_id=str(len(self.orders) + 1 + ahead),
             since=at,
             updated_at=at,
             expires_at=expiry_of(request, at),
         )
-        self.account.reserve(order, instrument, price)
-        self.now = max(self.now, at)
-        self.admit(order)
-        out: list[OrderUpdate] = [order.report()]
-        if match:
-            self.match_live(order, at, out)
-        return out
 
-    @_exactly
+    @exactly
     def cancel(
         self, symbol: str, client_order_id: str, at: datetime, *, venue_order_id: str | None = None
     ) -> list[OrderUpdate]:
@@ -128,7 +151,7 @@ class MatchingCore(Matcher):
         self.close(order, OrderState.CANCELLED, "", at, out)
         return out
 
-    @_exactly
+    @exactly
     def amend(
         self,
         symbol: str,
@@ -155,7 +178,8 @@ class MatchingCore(Matcher):
             refuse("PARAMETERS", f"{plain(order.filled)} of it is executed already")
         order.request = new
         try:
-            self.account.reserve(order, instrument, price)
+            if order.is_working and (order.locked or not order.group):
+                self.account.reserve(order, instrument, price)
         except Exception:
             order.request = old
             raise
@@ -171,9 +195,7 @@ class MatchingCore(Matcher):
     def _check(self, request: OrderRequest, instrument: Instrument, at: datetime) -> Decimal:
         """Put a request through all filters and return the price that values it."""
         book = self.books.get(request.symbol)
-        price = request.limit_price or request.stop_price
-        if price is None and book is not None:
-            price = fills.touch(book, self.costs(request.symbol), is_buy=request.side is Side.BUY)
+        price = self.price_of(request)
         check_request(request, instrument, price, at)
         if price is None:
             raise MarketOrderRefusedError(f"{request.symbol} has no price yet")
@@ -187,7 +209,7 @@ class MatchingCore(Matcher):
 
     # --- prices and time --------------------------------------------------------------------------
 
-    @_exactly
+    @exactly
     def on_quote(self, quote: Quote) -> list[OrderUpdate]:
         """Take a quote: stops trigger on its last price (else bid or ask), limits execute when crossed."""
         self.instrument(quote.symbol)
@@ -204,7 +226,7 @@ class MatchingCore(Matcher):
             self.match_live(order, quote.at, out)
         return out
 
-    @_exactly
+    @exactly
     def on_trade(self, trade: Trade) -> list[OrderUpdate]:
         """Take a public trade: limits execute when it went through them, up to its quantity in all."""
         self.instrument(trade.symbol)
@@ -219,7 +241,7 @@ class MatchingCore(Matcher):
             left -= self.match_trade(order, trade.price, left, trade.at, out)
         return out
 
-    @_exactly
+    @exactly
     def on_bar(self, bar: BarData) -> list[OrderUpdate]:
         """Take a finished bar. One that is not newer than the last of its kind is ignored.
 
@@ -243,7 +265,7 @@ class MatchingCore(Matcher):
         out += self._advance(bar.close_time)
         return out
 
-    @_exactly
+    @exactly
     def on_time(self, at: datetime) -> list[OrderUpdate]:
         """Let time pass: DAY and GTD orders end."""
         return self._advance(at)
@@ -260,7 +282,7 @@ class MatchingCore(Matcher):
 
     # --- what the venue's owner sets --------------------------------------------------------------
 
-    @_exactly
+    @exactly
     def add_instrument(self, instrument: Instrument) -> None:
         """Make a symbol tradeable, or change its rules."""
         self.account.add_symbol(instrument, self.instruments.values())
@@ -274,19 +296,19 @@ class MatchingCore(Matcher):
         """Close or open a market: while closed it takes no orders and executes none."""
         (self.halted.add if halted else self.halted.discard)(self.instrument(symbol).symbol)
 
-    @_exactly
+    @exactly
     def set_allow_short(self, *, allow: bool) -> None:
         """Turn short selling on or off; what is open stays as it is."""
         self.account.allow_short = allow
         self.rebuild_holds()
 
-    @_exactly
+    @exactly
     def deposit(self, asset: str, quantity: Decimal) -> None:
         """Change a balance from outside; a negative quantity takes away."""
         of_base = (i.symbol for i in self.instruments.values() if i.base == asset)
         self.account.deposit(asset, quantity, next(of_base, None))
 
-    @_exactly
+    @exactly
     def execute(
         self,
         client_order_id: str,
@@ -304,10 +326,11 @@ class MatchingCore(Matcher):
             )
         self.now = max(self.now, at)
         out: list[OrderUpdate] = []
+        self.before_fill(order, at, out)
         self.execute_fill(order, quantity, Match(price, maker), at, out)
         return out
 
-    @_exactly
+    @exactly
     def end(
         self, client_order_id: str, status: OrderState, reason: str, at: datetime
     ) -> list[OrderUpdate]:
@@ -344,17 +367,17 @@ class MatchingCore(Matcher):
         recent = self.fills[bisect_left(self.known_at, since) :]
         return [fill for fill in recent if symbol is None or fill.symbol == symbol]
 
-    @_exactly
+    @exactly
     def balances(self) -> dict[str, Balance]:
         """Return all holdings by asset."""
         return self.account.balances()
 
-    @_exactly
+    @exactly
     def positions(self) -> list[VenuePosition]:
         """Return all net positions that are not flat."""
         return self.account.positions()
 
-    @_exactly
+    @exactly
     def quote(self, symbol: str, at: datetime | None = None) -> Quote:
         """Return the prices of a symbol, dated *at*; raise `ExchangeUnavailableError` without any."""
         self.instrument(symbol)

@@ -80,6 +80,7 @@ def restore(data: bytes) -> MatchingCore:
         core.orders[order.venue_order_id] = order
         core.by_client[order.request.client_order_id] = order
         core.fills_of[order.venue_order_id] = []
+        core.link(order)
     for symbol, line in state.open.items():
         core.open[symbol] = {venue_order_id: core.orders[venue_order_id] for venue_order_id in line}
         for order in core.open[symbol].values():

@@ -19,10 +19,11 @@ from execkit.model.order import (
     Side,
     TimeInForce,
 )
-from execkit.numbers import ZERO, plain
+from execkit.numbers import HUNDRED, ZERO, plain, round_down, round_up
 
 IMMEDIATE: Final = (TimeInForce.IOC, TimeInForce.FOK)
 _STOPS: Final = (OrderType.STOP, OrderType.STOP_LIMIT)
+_CONDITIONAL: Final = (*_STOPS, OrderType.TRAILING_STOP)
 _LIMITS: Final = (OrderType.LIMIT, OrderType.STOP_LIMIT)
 _AVERAGE: Final = Context(prec=28)
 
@@ -43,6 +44,14 @@ class VenueOrder(msgspec.Struct, kw_only=True):
     """Quantity times price, summed over its fills."""
     triggered: bool = False
     """The stop price has traded."""
+    trail: Decimal | None = None
+    """Present level of a trailing stop."""
+    stop_above: bool | None = None
+    """Whether it triggers at or above its stop; None: a buy above, a sell below."""
+    group: str = ""
+    """Names the orders of which the execution of one ends the others; they hold money for one only."""
+    waits_for: str = ""
+    """Venue id of the order whose complete execution lets this one in."""
     rested: bool = False
     """It has stood in the book, so whoever meets it now is the taker."""
     lock_asset: str = ""
@@ -62,9 +71,41 @@ class VenueOrder(msgspec.Struct, kw_only=True):
         return not self.status.is_closed
 
     @property
+    def is_working(self) -> bool:
+        """Tell whether a price may execute or trigger it now."""
+        return self.is_open and self.status is not OrderState.HELD
+
+    @property
     def waits_for_stop(self) -> bool:
         """Tell whether its stop price has not traded yet."""
-        return not self.triggered and self.request.type in _STOPS
+        return not self.triggered and self.request.type in _CONDITIONAL
+
+    @property
+    def stop(self) -> Decimal | None:
+        """Price that triggers it; None for a trailing stop that has seen no price yet."""
+        is_trailing = self.request.type is OrderType.TRAILING_STOP
+        return self.trail if is_trailing else self.request.stop_price
+
+    @property
+    def triggers_above(self) -> bool:
+        """Tell on which side of its stop it triggers."""
+        return self.is_buy if self.stop_above is None else self.stop_above
+
+    def follow(self, price: Decimal, tick_size: Decimal) -> None:
+        """Let a trailing stop keep its distance from the best price; other orders do not move.
+
+        The level is rounded away from the price, so that rounding never triggers it early.
+        """
+        request = self.request
+        if request.type is not OrderType.TRAILING_STOP or self.triggered:
+            return
+        distance = request.trail_amount or price * (request.trail_percent or ZERO) / HUNDRED
+        if self.is_buy:
+            level = round_up(price + distance, tick_size)
+            self.trail = level if self.trail is None else min(level, self.trail)
+        else:
+            level = round_down(price - distance, tick_size)
+            self.trail = level if self.trail is None else max(level, self.trail)
 
     @property
     def limit(self) -> Decimal | None:
@@ -155,6 +196,15 @@ def _check_shape(request: OrderRequest, at: datetime) -> None:
             )
         if value is not None and not (value.is_finite() and value > ZERO):
             refuse("PARAMETERS", f"{name} {value} is not a number above zero")
+    trails = (request.trail_amount, request.trail_percent)
+    given = [value for value in trails if value is not None]
+    if len(given) is not int(request.type is OrderType.TRAILING_STOP):
+        refuse(
+            "PARAMETERS",
+            "a trailing stop, and no other order, has one trail_amount or trail_percent",
+        )
+    if not all(value.is_finite() and value > ZERO for value in given):
+        refuse("PARAMETERS", f"the distance {given[0]} is not a number above zero")
     if request.post_only and (
         request.type is not OrderType.LIMIT or request.time_in_force in IMMEDIATE
     ):
