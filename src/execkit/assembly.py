@@ -205,6 +205,7 @@ def _wire(
         book=book,
         ledger=ledger,
         quotes=quotes,
+        bars=MarketDataCache(),
         market=MarketHours(adapter, clock, settings.calendar),
         gateway=gateway,
         resolver=resolver,
@@ -279,7 +280,7 @@ def _runner(
     return BarRunner(
         registry=registry,
         plans=settings.plans,
-        cache=MarketDataCache(),
+        cache=desk.bars,
         book=desk.book,
         submit=submit,
         record=desk.recorder.record,

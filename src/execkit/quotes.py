@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from decimal import Decimal
+from typing import Final
 
 import structlog
 
 from execkit.clock import Clock
 from execkit.exchanges.base import ExchangeAdapter
 from execkit.model.market import Quote
-from execkit.numbers import ZERO
+from execkit.numbers import HUNDRED, ZERO
 from execkit.orders.book import Book
 
 log = structlog.get_logger("execkit")
+
+_STEP: Final = timedelta(seconds=1)
+_PATH: Final = 600
+"""Quotes remembered of a symbol: ten minutes of them."""
 
 Ask = Callable[[Callable[[str], Awaitable[Quote]], float, str], Awaitable[Quote]]
 
@@ -49,6 +56,8 @@ class QuoteBook:
         self._fetches: dict[str, asyncio.Task[Quote | None]] = {}
         self._wanted: set[str] = set()
         self._changed = asyncio.Event()
+        self._path: dict[str, deque[Quote]] = {}
+        """Quotes of the last minutes, one a second, by symbol."""
         self.on_quote: Callable[[Quote], None] = lambda _quote: None
         """Called with each quote that was taken in."""
 
@@ -61,9 +70,32 @@ class QuoteBook:
         if known is not None and quote.at < known.at:
             return False
         self._quotes[quote.symbol] = quote
+        self._remember(quote)
         self._book.see_quote(quote)
         self.on_quote(quote)
         return True
+
+    def _remember(self, quote: Quote) -> None:
+        path = self._path.get(quote.symbol)
+        if path is None:
+            path = self._path[quote.symbol] = deque(maxlen=_PATH)
+        if not path or quote.at - path[-1].at >= _STEP:
+            path.append(quote)
+
+    def moved_pct(self, symbol: str, within: timedelta) -> Decimal:
+        """Return how far the mid has come in a time of at most ten minutes, in percent of where it was farthest off."""
+        last = self._quotes.get(symbol)
+        if last is None:
+            return ZERO
+        since, mid = last.at - within, last.mid
+        return max(
+            (
+                abs(mid - quote.mid) / quote.mid * HUNDRED
+                for quote in self._path.get(symbol, ())
+                if quote.at >= since
+            ),
+            default=ZERO,
+        )
 
     def last(self, symbol: str) -> Quote | None:
         """Return the last quote, however old."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,7 +18,15 @@ from execkit.model.fields import Count, Duration, NonNegative, Number, Positive,
 from execkit.model.instrument import Instrument
 from execkit.pipeline import ExecutionPipeline
 from execkit.risk.limits import RiskLimits
-from execkit.risk.sizing import FixedNotional, FixedQuantity, PercentOfEquity, RiskPerTrade, Sizing
+from execkit.risk.sizing import (
+    FixedNotional,
+    FixedQuantity,
+    PercentOfEquity,
+    RiskPerTrade,
+    Sizing,
+    VolatilityTarget,
+)
+from execkit.risk.stops import AtrStop, FixedStop, LevelStop, StopRule
 
 Percent = Annotated[Number, Field(gt=0, le=100)]
 
@@ -28,19 +36,76 @@ _METHODS: Final[Mapping[str, Callable[[Decimal], Sizing]]] = {
     "fixed_notional": FixedNotional,
     "fixed_quantity": FixedQuantity,
     "risk_per_trade": RiskPerTrade,
+    "volatility_target": VolatilityTarget,
 }
 
 
 class SizingSettings(Section):
     """How much an entry is; the limits cut it down further."""
 
-    method: Literal["percent_of_equity", "fixed_notional", "fixed_quantity", "risk_per_trade"]
+    method: Literal[
+        "percent_of_equity",
+        "fixed_notional",
+        "fixed_quantity",
+        "risk_per_trade",
+        "volatility_target",
+    ]
     value: Positive
-    """Percent of the equity, quote units, base units, or percent of the equity that the stop-loss may cost."""
+    """Percent of the equity, quote units, base units, percent of the equity that the stop-loss may cost, or percent
+    of the equity that a usual day moves."""
 
     def build(self) -> Sizing:
         """Return the sizing method."""
         return _METHODS[self.method](self.value)
+
+
+class StopSettings(Section):
+    """Where a stop-loss goes that the signal does not state. What is not stated keeps the rule's default."""
+
+    method: Literal["fixed", "atr", "level"]
+    pct: Percent | None = None
+    """Distance of a fixed stop."""
+    multiple: Positive | None = None
+    """Average true ranges of an ATR stop."""
+    bars: Count | None = None
+    """Bars of an ATR stop's mean, or that a level is looked for in."""
+    buffer_pct: NonNegative | None = None
+    """How far beyond its level the stop is."""
+    timeframe: str | None = None
+
+    _takes: ClassVar = {
+        "fixed": {"pct": "pct"},
+        "atr": {"multiple": "multiple", "bars": "period", "timeframe": "timeframe"},
+        "level": {"bars": "lookback", "buffer_pct": "buffer_pct", "timeframe": "timeframe"},
+    }
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        takes = self._takes[self.method]
+        for name in ("pct", "multiple", "bars", "buffer_pct", "timeframe"):
+            if getattr(self, name) is not None and name not in takes:
+                raise ValueError(
+                    f"{name}: the method {self.method!r} has no such option; it takes {', '.join(takes)}"
+                )
+        try:
+            self.build()
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    def build(self) -> StopRule:
+        """Return the rule."""
+        given = {
+            option: value
+            for name, option in self._takes[self.method].items()
+            if (value := getattr(self, name)) is not None
+        }
+        rules: dict[str, Callable[..., StopRule]] = {
+            "fixed": FixedStop,
+            "atr": AtrStop,
+            "level": LevelStop,
+        }
+        return rules[self.method](**given)
 
 
 class RiskSettings(Section):
@@ -48,10 +113,15 @@ class RiskSettings(Section):
 
     preset: Literal["engine", "strategy"] = "engine"
     sizing: SizingSettings | None = None
+    stop: StopSettings | None = None
     size_pct: Percent | None = None
     max_size_pct: Percent | None = None
     max_position_pct: Percent | None = None
     max_exposure_pct: Percent | None = None
+    groups: dict[str, Annotated[tuple[str, ...], Field(strict=False)]] | None = None
+    max_group_pct: Percent | None = None
+    max_day_trades: Count | None = None
+    day_trades_free_above: NonNegative | None = None
     max_concurrent_positions: Count | None = None
     min_risk_reward_ratio: NonNegative | None = None
     max_stop_distance_pct: Percent | None = None
@@ -81,7 +151,7 @@ class RiskSettings(Section):
         changes = {
             name: value
             for name, value in stated.items()
-            if value is not None and name not in ("preset", "sizing")
+            if value is not None and name not in ("preset", "sizing", "stop")
         }
         preset = RiskLimits.strategy if self.preset == "strategy" else RiskLimits.engine
         return preset(**changes)
@@ -94,6 +164,10 @@ class ValidationSettings(Section):
     valid_exchanges: Annotated[tuple[str, ...], Field(strict=False)] | None = None
     max_quote_age: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(seconds=5)
     price_collar_pct: Percent = Decimal(5)
+    max_move_pct: Percent | None = None
+    move_window: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(minutes=10))] = timedelta(
+        seconds=60
+    )
 
 
 class ExecutorSettings(Section):
@@ -153,6 +227,7 @@ def build_pipeline(
             RiskManagementHandler(
                 limits,
                 sizing=None if risk.sizing is None else risk.sizing.build(),
+                stop=None if risk.stop is None else risk.stop.build(),
                 price_collar_pct=validation.price_collar_pct,
             ),
             OrderExecutorHandler(**_seconds(executor or ExecutorSettings())),

@@ -14,7 +14,13 @@ from execkit.handlers.reconciliation import ReconciliationHandler
 from execkit.handlers.risk import RiskManagementHandler
 from execkit.handlers.validation import ValidationHandler
 from execkit.risk.limits import RiskLimits
-from execkit.risk.sizing import FixedNotional, FixedQuantity, PercentOfEquity, RiskPerTrade
+from execkit.risk.sizing import (
+    FixedNotional,
+    FixedQuantity,
+    PercentOfEquity,
+    RiskPerTrade,
+    VolatilityTarget,
+)
 from execkit.settings import RiskSettings, SizingSettings
 
 FULL = """
@@ -83,9 +89,9 @@ def test_reads_everything(load, tmp_path):
     registry = config.registry()
     assert not registry.is_enabled("trailing_stop")
     assert registry.changes[-1].change.actor == "configuration"
-    made = [registry.create("close_above", {"threshold_price": 1}) for _ in range(3)]
+    made = [registry.create("close_above", {"threshold_price": 1 + n}) for n in range(3)]
     with pytest.raises(RegistrationError, match=f"has {len(made)} instances"):
-        registry.create("close_above", {"threshold_price": 1})
+        registry.create("close_above", {"threshold_price": 9})
 
 
 def test_defaults_are_those_of_the_handlers(load, tmp_path):
@@ -109,7 +115,7 @@ def test_defaults_are_those_of_the_handlers(load, tmp_path):
 def test_every_risk_limit_can_be_set():
     """The settings and `RiskLimits` have the same fields."""
     limits = {field.name for field in attrs.fields(RiskLimits)}
-    assert set(RiskSettings.model_fields) - {"preset", "sizing"} == limits
+    assert set(RiskSettings.model_fields) - {"preset", "sizing", "stop"} == limits
     assert RiskSettings().limits() == RiskLimits.engine()
 
 
@@ -120,6 +126,7 @@ def test_every_risk_limit_can_be_set():
         ("fixed_notional", FixedNotional(Decimal(3))),
         ("fixed_quantity", FixedQuantity(Decimal(3))),
         ("risk_per_trade", RiskPerTrade(Decimal(3))),
+        ("volatility_target", VolatilityTarget(Decimal(3))),
     ],
 )
 def test_sizing_methods(method, made):
@@ -281,7 +288,7 @@ def test_unknown_functions_are_refused(load, key):
     """A name that is nobody's is a typing mistake."""
     config = load(f"functions: {{{key}}}")
     with pytest.raises(
-        ConfigurationError, match=r"functions\.\w+: 'rsi' is unknown; there are: close"
+        ConfigurationError, match=r"functions\.\w+: 'rsi' is unknown; there are: all_of"
     ):
         config.registry()
 

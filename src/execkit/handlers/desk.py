@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import attrs
 
+from execkit.bars.cache import MarketDataCache
 from execkit.clock import Clock
 from execkit.exchanges.base import ExchangeAdapter
 from execkit.market import MarketHours
@@ -32,6 +33,7 @@ class Desk:
     book: Book
     ledger: RiskLedger
     quotes: QuoteBook
+    bars: MarketDataCache
     market: MarketHours
     gateway: OrderGateway
     resolver: Resolver

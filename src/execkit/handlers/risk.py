@@ -7,6 +7,7 @@ from typing import ClassVar, Final
 
 from msgspec.structs import replace
 
+from execkit.bars.cache import BarHistory
 from execkit.errors import ConfigurationError, PipelineError
 from execkit.handlers.desk import Desk
 from execkit.model.denial import Denial, DenialCode
@@ -30,17 +31,22 @@ from execkit.risk.checks import (
     worst_price,
 )
 from execkit.risk.daily import DayWatch
+from execkit.risk.day_trades import check_day_trades
+from execkit.risk.groups import group_room
 from execkit.risk.limits import RiskLimits
 from execkit.risk.scaling import check_scale_in
 from execkit.risk.sizing import PercentOfEquity, Room, Sizing, SizingFunction, SizingInputs, fit
+from execkit.risk.stops import FixedStop, StopRule, computed_stop, on_ticks
 
 _BUY: Final = Side.BUY
+_NO_BARS: Final = BarHistory()
 _TOO_SMALL: Final = (DenialCode.QUANTITY_TOO_SMALL, DenialCode.NOTIONAL_TOO_SMALL)
 
 
 class RiskManagementHandler:
     """Approve entries within *limits*, sized by *sizing* where the signal states no quantity.
 
+    *stop* says where a stop-loss goes that the signal does not state; one farther than the limit is clamped.
     A stated quantity is approved or denied, never changed. Limits count positions, everything under way and
     orders of others; the check and the reservation are one step, so signals that come together cannot pass a
     limit together. Money is compared at the arrival mid, inclusively. Reductions pass; they are cut to the
@@ -58,6 +64,7 @@ class RiskManagementHandler:
         limits: RiskLimits | None = None,
         *,
         sizing: Sizing | SizingFunction | None = None,
+        stop: StopRule | None = None,
         price_collar_pct: Decimal | int = Decimal(5),
     ) -> None:
         self.limits = limits = RiskLimits() if limits is None else limits
@@ -77,13 +84,10 @@ class RiskManagementHandler:
         self._max_position = limits.max_position_pct / HUNDRED
         self._max_exposure = limits.max_exposure_pct / HUNDRED
         # A stop of ours is clamped, and a target of ours never fails our own ratio.
-        stop_pct = min(limits.default_stop_pct, limits.max_stop_distance_pct)
-        self._stop = stop_pct / HUNDRED
-        self._stop_note = (
-            f"default stop clamped from {plain(limits.default_stop_pct)} % to {plain(stop_pct)} %"
-            if stop_pct < limits.default_stop_pct
-            else ""
-        )
+        self._farthest = FixedStop(limits.max_stop_distance_pct)
+        self.stop: StopRule = FixedStop(limits.default_stop_pct) if stop is None else stop
+        if not isinstance(self.stop, StopRule) or isinstance(self.stop, type):
+            raise ConfigurationError(f"stop: {stop!r} is no stop rule, e.g. AtrStop()")
         self._target_r = max(limits.default_target_r, limits.min_risk_reward_ratio)
         self._lots: dict[str, Decimal] = {}
         """Lot sizes of the symbols seen: less than a lot is dust that nobody can sell, not a position."""
@@ -166,12 +170,15 @@ class RiskManagementHandler:
             or self._check_order(ticket, desk)
             or self._check_daily_loss(ticket, desk)
             or self._check_position(ticket, desk)
+            or check_day_trades(
+                desk.book.positions.closed, desk.clock.now(), ticket.account.equity, self.limits
+            )
         )
         if denial is not None:
             return denial
         mid = ticket.quote.mid
         price = expected_price(ticket, mid)
-        stop_loss, take_profit, note = self._levels(ticket, price)
+        stop_loss, take_profit, note = self._levels(ticket, price, desk)
         limits = self.limits
         denial = (
             check_stop_loss(ticket.side, price, stop_loss)
@@ -184,7 +191,7 @@ class RiskManagementHandler:
         room = self._room(ticket, desk, mid)
         quantity, cause = ticket.quantity, ""
         if quantity is None:
-            quantity, cause = self._sized(ticket, room, price, abs(price - stop_loss))
+            quantity, cause = self._sized(ticket, room, price, abs(price - stop_loss), desk)
         worst = worst_price(ticket, ticket.quote, self.price_collar_pct)
         stamp = RiskStamp(ticket.signal_id, ticket.symbol, ticket.side, quantity, worst)
         notes = ticket.notes
@@ -269,27 +276,29 @@ class RiskManagementHandler:
     def _is_dust(self, position: Position) -> bool:
         return abs(position.quantity) < self._lots.get(position.symbol, ZERO)
 
-    def _levels(self, ticket: OrderTicket, price: Decimal) -> tuple[Decimal, Decimal, str]:
-        """Return stop-loss and take-profit on ticks, and a remark where ours was clamped.
-
-        A stop is rounded towards the entry and a target away from it: no more loss, no less gain.
-        """
-        instrument, buys, note = ticket.instrument, ticket.side is _BUY, ""
-        # For a long both lie above what was asked, for a short both below.
-        rounded = instrument.round_price_up if buys else instrument.round_price_down
-        stop_loss = ticket.stop_loss
+    def _levels(
+        self, ticket: OrderTicket, price: Decimal, desk: Desk
+    ) -> tuple[Decimal, Decimal, str]:
+        """Return stop-loss and take-profit on ticks, and a remark where ours is not what was asked for."""
+        stop_loss, note = ticket.stop_loss, ""
         if stop_loss is None:
-            distance = MONEY.multiply(price, self._stop)
-            stop_loss, note = (price - distance if buys else price + distance), self._stop_note
-        if not instrument.on_tick(stop_loss):
-            stop_loss = rounded(stop_loss)
+            bars = self._bars(self.stop, ticket.symbol, desk)
+            stop_loss, note = computed_stop(self.stop, self._farthest, ticket.side, price, bars)
         take_profit = ticket.take_profit
         if take_profit is None:
+            # From the stop on its tick, so that the ratio holds for what is sent.
+            stop_loss, _ = on_ticks(ticket.side, ticket.instrument, stop_loss, price)
             reward = MONEY.multiply(abs(price - stop_loss), self._target_r)
-            take_profit = price + reward if buys else price - reward
-        if not instrument.on_tick(take_profit):
-            take_profit = rounded(take_profit)
+            take_profit = price + reward if ticket.side is _BUY else price - reward
+        stop_loss, take_profit = on_ticks(ticket.side, ticket.instrument, stop_loss, take_profit)
         return stop_loss, take_profit, note
+
+    @staticmethod
+    def _bars(method: object, symbol: str, desk: Desk) -> BarHistory:
+        timeframe = getattr(method, "timeframe", None)
+        if timeframe is None:
+            return _NO_BARS
+        return desk.bars.history(symbol, timeframe)
 
     def _room(self, ticket: OrderTicket, desk: Desk, mid: Decimal) -> Room:
         symbol, book, ledger = ticket.symbol, desk.book, desk.ledger
@@ -314,12 +323,30 @@ class RiskManagementHandler:
             position_limit=MONEY.multiply(equity, self._max_position),
             exposure=total + ledger.exposure - own_notional,
             exposure_limit=MONEY.multiply(equity, self._max_exposure),
+            groups=group_room(
+                symbol, self.limits, equity, lambda s: self._held_notional(s, desk, symbol, mid)
+            ),
             cost=cost,
             cash=cash - ledger.reserved_cash + own_cash,
         )
 
+    @staticmethod
+    def _held_notional(name: str, desk: Desk, symbol: str, mid: Decimal) -> Decimal:
+        """Return what a symbol's position and everything on its way are worth."""
+        position = desk.book.positions.open.get(name)
+        held = ZERO
+        if position is not None:
+            price = mid if name == symbol else desk.book.mark(name) or position.average_price
+            held = abs(position.quantity) * price
+        return held + desk.ledger.reserved_notional_of(name)
+
     def _sized(
-        self, ticket: OrderTicket, room: Room, price: Decimal, stop_distance: Decimal
+        self,
+        ticket: OrderTicket,
+        room: Room,
+        price: Decimal,
+        stop_distance: Decimal,
+        desk: Desk,
     ) -> tuple[Decimal, str]:
         """Return what the sizing method wants, cut down and rounded down, and what cut it."""
         wanted = self._size(
@@ -330,6 +357,7 @@ class RiskManagementHandler:
                 price=price,
                 stop_distance=stop_distance,
                 strength=ticket.signal.strength,
+                bars=self._bars(self.sizing, ticket.symbol, desk),
             )
         )
         if not isinstance(wanted, Decimal) or not wanted.is_finite():

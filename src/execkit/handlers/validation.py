@@ -37,7 +37,8 @@ class ValidationHandler:
 
     *min_signal_strength* is 0-100; *min_confluence_score* is skipped, with a remark in the trace, for a signal
     without a score. *valid_exchanges* names the venues that may be traded (None: any). A quote older than
-    *max_quote_age* judges nothing, and prices may be *price_collar_pct* percent away from its mid.
+    *max_quote_age* judges nothing, and prices may be *price_collar_pct* percent away from its mid. With *max_move_pct*
+    nothing is entered while the mid has moved farther than that within *move_window*.
 
     Reductions pass strength, confluence, halts, blocks, quotes and collar; their numbers must be legal.
     Raises `ConfigurationError` naming the option for a value out of range.
@@ -54,6 +55,8 @@ class ValidationHandler:
         valid_exchanges: Iterable[str] | None = None,
         max_quote_age: timedelta = timedelta(seconds=5),
         price_collar_pct: Decimal | int = Decimal(5),
+        max_move_pct: Decimal | int | None = None,
+        move_window: timedelta = timedelta(seconds=60),
     ) -> None:
         self.min_signal_strength = non_negative("min_signal_strength", min_signal_strength)
         if self.min_signal_strength > HUNDRED:
@@ -72,6 +75,12 @@ class ValidationHandler:
             )
         self.max_quote_age = max_quote_age
         self.price_collar_pct = percent("price_collar_pct", price_collar_pct)
+        self.max_move_pct = None if max_move_pct is None else percent("max_move_pct", max_move_pct)
+        if not timedelta(0) < move_window <= timedelta(minutes=10):
+            raise ConfigurationError(
+                f"move_window: {move_window!r} must be above zero and at most ten minutes"
+            )
+        self.move_window = move_window
         self._desk: Desk | None = None
 
     def bind(self, desk: Desk) -> None:
@@ -102,6 +111,7 @@ class ValidationHandler:
             self._check_state(ticket, desk.book)
             or self._check_signal(ticket)
             or self._check_quote(ticket, desk.clock)
+            or self._check_move(ticket, desk)
             or self._check_terms(ticket, desk, is_reduction=False)
             or self._check_levels(ticket)
             or self._check_pending(ticket, desk.book)
@@ -154,6 +164,19 @@ class ValidationHandler:
                 limit_seconds=self.max_quote_age.total_seconds(),
             )
         return check_quote(quote)
+
+    def _check_move(self, ticket: OrderTicket, desk: Desk) -> Denial | None:
+        if self.max_move_pct is None:
+            return None
+        moved = desk.quotes.moved_pct(ticket.symbol, self.move_window)
+        if moved <= self.max_move_pct:
+            return None
+        return Denial.of(
+            DenialCode.PRICE_MOVED,
+            moved_pct=round(moved, 4),
+            limit_pct=self.max_move_pct,
+            within_seconds=self.move_window.total_seconds(),
+        )
 
     def _check_terms(self, ticket: OrderTicket, desk: Desk, *, is_reduction: bool) -> Denial | None:
         """Check what holds for reductions too: age, venue, symbol, and the order's own numbers."""

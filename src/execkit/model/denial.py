@@ -96,6 +96,18 @@ class DenialCode(Enum):
         "EXPOSURE_TOO_LARGE",
         "All positions and live orders together would pass the limit.",
     )
+    GROUP_TOO_LARGE = (
+        "GROUP_TOO_LARGE",
+        "The positions of a correlation group would pass the share of the account it may take.",
+    )
+    DAY_TRADES_REACHED = (
+        "DAY_TRADES_REACHED",
+        "So many positions were opened and closed on one day that another could be refused or penalised.",
+    )
+    PRICE_MOVED = (
+        "PRICE_MOVED",
+        "The price has moved farther in a short time than entries are allowed in.",
+    )
     RISK_REWARD_TOO_LOW = (
         "RISK_REWARD_TOO_LOW",
         "The gain to the target is too small for the loss to the stop.",

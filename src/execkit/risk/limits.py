@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final, Self
 
@@ -15,6 +16,7 @@ _PERCENTS: Final = (
     "max_size_pct",
     "max_position_pct",
     "max_exposure_pct",
+    "max_group_pct",
     "max_stop_distance_pct",
     "default_stop_pct",
     "daily_loss_pct",
@@ -39,6 +41,15 @@ class RiskLimits:
     """Largest notional of one position with everything on its way, of the equity."""
     max_exposure_pct: Decimal = Decimal(50)
     """Largest sum of all positions and live, in-flight and in-doubt entries, of the equity."""
+    groups: Mapping[str, tuple[str, ...]] | None = None
+    """Symbols that move together, by the group's name; a symbol may be in several. None: there are no groups."""
+    max_group_pct: Decimal = Decimal(20)
+    """Largest sum over the symbols of one group, of the equity."""
+    max_day_trades: int | None = None
+    """Positions opened and closed on one day of the last five that trading still goes on with; None: any number. Under
+    FINRA rule 4210 a margin account below 25,000 USD may have three."""
+    day_trades_free_above: Decimal = Decimal(25_000)
+    """Equity from which *max_day_trades* does not count."""
     max_concurrent_positions: int = 3
     """Symbols with a position or an entry under way."""
     min_risk_reward_ratio: Decimal = Decimal("1.5")
@@ -76,6 +87,14 @@ class RiskLimits:
         if strength > HUNDRED:
             raise ConfigurationError(f"min_signal_strength: {strength} is outside 0 to 100")
         self._put("min_signal_strength", strength)
+        self._put(
+            "day_trades_free_above",
+            non_negative("day_trades_free_above", self.day_trades_free_above),
+        )
+        if self.groups is not None:
+            object.__setattr__(self, "groups", _groups(self.groups))
+        if self.max_day_trades is not None:
+            _whole("max_day_trades", self.max_day_trades, at_least=0)
         _whole("max_concurrent_positions", self.max_concurrent_positions, at_least=1)
         _whole("max_scale_ins", self.max_scale_ins, at_least=0)
         for name in _FLAGS:
@@ -99,6 +118,19 @@ class RiskLimits:
             "min_risk_reward_ratio": Decimal(2),
         }
         return cls(**(preset | changes))
+
+
+def _groups(value: object) -> dict[str, tuple[str, ...]]:
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"groups: {value!r} is no mapping of names to symbols")
+    groups: dict[str, tuple[str, ...]] = {}
+    for name, members in value.items():
+        if isinstance(members, str) or not all(isinstance(each, str) for each in members):
+            raise ConfigurationError(
+                f"groups: {name!r} has {members!r}; give a list of symbols, e.g. ['BTC/USDT', 'ETH/USDT']"
+            )
+        groups[str(name)] = tuple(members)
+    return groups
 
 
 def _whole(name: str, value: object, *, at_least: int) -> None:

@@ -9,8 +9,12 @@ from typing import Final, Protocol, runtime_checkable
 import attrs
 import msgspec
 
+from execkit.bars.cache import BarHistory
+from execkit.errors import ConfigurationError
+from execkit.functions.measures import average_true_range
 from execkit.model.denial import Denial
 from execkit.model.instrument import Instrument
+from execkit.model.market import Timeframe
 from execkit.model.order import OrderType, Side
 from execkit.numbers import MONEY, ZERO, percent, positive
 from execkit.risk.checks import (
@@ -20,6 +24,7 @@ from execkit.risk.checks import (
     check_position_size,
     largest_quantity,
 )
+from execkit.risk.groups import GroupRoom, check_groups
 
 _DOWN: Final = Context(
     prec=60, rounding=ROUND_DOWN, traps=[InvalidOperation, DivisionByZero, Overflow]
@@ -39,6 +44,8 @@ class SizingInputs(msgspec.Struct, frozen=True, kw_only=True):
     """Entry price to stop-loss, above zero."""
     strength: Decimal
     """Of the signal, 0-100."""
+    bars: BarHistory = BarHistory()
+    """Of the timeframe that the method names in an attribute *timeframe*; else none."""
 
 
 @runtime_checkable
@@ -111,6 +118,42 @@ class RiskPerTrade:
         )
 
 
+def _timeframe(value: Timeframe | str) -> Timeframe:
+    return Timeframe.parse(value)
+
+
+@attrs.frozen
+class VolatilityTarget:
+    """The quantity whose average true range over *period* bars of *timeframe* is *pct* percent of the equity.
+
+    With daily bars: a usual day moves the account by *pct* percent. Raises `ConfigurationError`, which denies the
+    signal, while there are fewer bars.
+    """
+
+    pct: Decimal = Decimal(1)
+    period: int = 14
+    timeframe: Timeframe = attrs.field(default=Timeframe.D1, converter=_timeframe)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "pct", percent("pct", self.pct))
+        if type(self.period) is not int or self.period < 1:
+            raise ConfigurationError(
+                f"period: {self.period!r} must be a whole number of bars from 1"
+            )
+
+    def quantity(self, inputs: SizingInputs) -> Decimal:
+        """Return equity x pct / 100 / ATR."""
+        if len(inputs.bars) < self.period:
+            raise ConfigurationError(
+                f"sizing: {inputs.symbol} has {len(inputs.bars)} bars of {self.timeframe}, and "
+                f"VolatilityTarget needs {self.period}; let more come in first"
+            )
+        atr = average_true_range(inputs.bars, self.period)
+        if not atr:
+            raise ConfigurationError(f"sizing: {inputs.symbol} has not moved, so its ATR is zero")
+        return _DOWN.divide(MONEY.multiply(inputs.equity, self.pct).scaleb(-2, MONEY), atr)
+
+
 class Room(msgspec.Struct, frozen=True, kw_only=True):
     """What the limits leave for one order. Money in quote units; each limit is inclusive."""
 
@@ -124,6 +167,8 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
     exposure: Decimal
     """The same over all symbols."""
     exposure_limit: Decimal
+    groups: tuple[GroupRoom, ...] = ()
+    """Of the correlation groups that the symbol is in."""
     cost: Decimal | None
     """Cash per unit, fee included; None for an order that needs none."""
     cash: Decimal
@@ -136,6 +181,7 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
             check_order_size(notional, self.size_limit)
             or check_position_size(MONEY.add(self.position, notional), self.position_limit)
             or check_exposure(MONEY.add(self.exposure, notional), self.exposure_limit)
+            or check_groups(self.groups, notional)
         )
         if denial is None and self.cost is not None:
             return check_buying_power(MONEY.multiply(quantity, self.cost), self.cash)
@@ -150,6 +196,10 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
         left = MONEY.subtract(self.exposure_limit, self.exposure)
         if left < notional:
             notional, cause = left, "max_exposure_pct"
+        for group in self.groups:
+            left = MONEY.subtract(group.limit, group.notional)
+            if left < notional:
+                notional, cause = left, f"max_group_pct of {group.name}"
         quantity = _DOWN.divide(notional, self.price)
         if self.cost is not None:
             affordable = _DOWN.divide(self.cash, self.cost)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import attrs
 import pytest
 
+from execkit.bars.cache import MarketDataCache
 from execkit.clock import ManualClock
 from execkit.model.account import AccountView
 from execkit.model.capabilities import Capabilities
@@ -32,7 +33,17 @@ class Desk:
     adapter: SimpleNamespace = attrs.field(
         factory=lambda: SimpleNamespace(name="paper", capabilities=Capabilities(short_selling=True))
     )
+    bars: MarketDataCache = attrs.field(factory=MarketDataCache)
+    moved: Decimal = ZERO
+    """How far the price has moved lately, in percent."""
     records: list = attrs.field(factory=list)
+
+    @property
+    def quotes(self):
+        return self
+
+    def moved_pct(self, _symbol, _within):
+        return self.moved
 
     @property
     def recorder(self):

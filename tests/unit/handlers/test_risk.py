@@ -11,11 +11,19 @@ from execkit.handlers.risk import RiskManagementHandler
 from execkit.model.capabilities import Capabilities
 from execkit.model.denial import Denial, DenialCode
 from execkit.model.instrument import Instrument
+from execkit.model.market import BarData, Timeframe
 from execkit.model.order import OrderReport, OrderRole, OrderState, OrderType, Side
 from execkit.model.records import TradingState, TradingStateChanged
 from execkit.model.ticket import RiskStamp
 from execkit.risk.limits import RiskLimits
-from execkit.risk.sizing import FixedNotional, FixedQuantity, PercentOfEquity, RiskPerTrade
+from execkit.risk.sizing import (
+    FixedNotional,
+    FixedQuantity,
+    PercentOfEquity,
+    RiskPerTrade,
+    VolatilityTarget,
+)
+from execkit.risk.stops import LevelStop
 from execkit.virtual_time import run_virtual
 
 D = Decimal
@@ -30,8 +38,8 @@ def make_instrument(**changes):
 def ask(desk, make_ticket, judge):
     """Return a function that sends a signal through the handler on a desk worth 10,000."""
 
-    def run(limits=None, *, sizing=None, handler=None, **signal):
-        handler = handler or RiskManagementHandler(limits, sizing=sizing)
+    def run(limits=None, *, sizing=None, stop=None, handler=None, **signal):
+        handler = handler or RiskManagementHandler(limits, sizing=sizing, stop=stop)
         ticket = make_ticket(desk, **signal)
         verdict = judge(handler, desk, ticket)
         claim = desk.ledger._claims.get(ticket.signal_id)
@@ -376,9 +384,61 @@ def test_the_default_stop_is_clamped_and_traced(ask):
     passed = ask(limits, sizing=FixedQuantity(D(9))).passed
     assert passed.stop_loss == 97
     assert passed.notes == (
-        "default stop clamped from 5 % to 3 %",
+        "FixedStop clamped to 3 %",
         "size capped by max_size_pct",
     )
+
+
+def test_a_stop_rule_looks_at_its_own_bars(ask, desk):
+    """The lowest low of two hours with a buffer; with fewer bars the farthest stop that is allowed."""
+    rule = LevelStop(lookback=2, buffer_pct=D(0))
+    passed = ask(stop=rule).passed
+    assert (passed.stop_loss, passed.notes) == (
+        98,
+        ("LevelStop has too few bars (0); 2 % instead",),
+    )
+    for hour, low in enumerate((D(99), D("98.5"))):
+        close = desk.clock.now() + timedelta(hours=hour)
+        bar = BarData("BTC/USDT", Timeframe.H1, close, D(100), D(101), low, D(100), D(1))
+        desk.bars.append(bar)
+    passed = ask(stop=rule, signal_id="s2").passed
+    assert (passed.stop_loss, passed.take_profit, passed.notes) == (D("98.5"), D(103), ())
+
+
+def test_a_sizing_method_looks_at_its_own_bars(ask, desk):
+    """1 % of 10,000 over a mean daily range of 50 is 2 units."""
+    bar = BarData("BTC/USDT", Timeframe.D1, desk.clock.now(), D(100), D(120), D(70), D(100), D(1))
+    desk.bars.append(bar)
+    assert ask(sizing=VolatilityTarget(period=1)).passed.quantity == 2
+
+
+def test_symbols_that_move_together_count_together(ask, desk):
+    """20 % of 10,000 for the group: what is left of it cuts the size, and a stated quantity is denied."""
+    limits = RiskLimits(
+        groups={"majors": ["BTC/USDT", "ETH/USDT"]},
+        max_size_pct=D(10),
+        max_position_pct=D(20),
+    )
+    desk.hold("ETH/USDT", "18", 100)
+    passed = ask(limits, sizing=FixedQuantity(D(5))).passed
+    assert passed.quantity == 2
+    assert passed.notes == ("size capped by max_group_pct of majors",)
+    denial = ask(limits, quantity=D("2.1"), signal_id="s2").denial
+    assert denial == Denial.of(
+        DenialCode.GROUP_TOO_LARGE, group="majors", notional=D("2010.0"), limit=D(2000)
+    )
+    assert ask(limits, quantity=D("2.1"), symbol="XRP/USDT", signal_id="s3").passed
+
+
+def test_day_trades_are_counted_before_an_entry(ask, desk):
+    """Two round trips today, and none more is begun."""
+    for n in range(2):
+        desk.hold(symbol=f"S{n}/USDT", quantity="1", price=100)
+        desk.intend(f"x{n}", f"S{n}/USDT", Side.SELL, "1")
+        desk.fill(f"x{n}", 1, 100)
+    denial = ask(RiskLimits(max_day_trades=2)).denial
+    assert denial.code is DenialCode.DAY_TRADES_REACHED
+    assert ask(RiskLimits(max_day_trades=3), signal_id="s2").passed
 
 
 def test_the_default_target_meets_the_least_ratio(ask):

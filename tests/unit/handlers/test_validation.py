@@ -360,3 +360,29 @@ def test_bad_options_are_refused_by_name(option, value):
     """A limit that cannot work is refused when it is set."""
     with pytest.raises(ConfigurationError, match=f"^{option}: "):
         ValidationHandler(**{option: value})
+
+
+# -- the price lately ------------------------------------------------------------------------------------
+
+
+def test_nothing_is_entered_after_a_jump(denies, desk):
+    """The limit itself is allowed; exits pass; without the option nobody looks."""
+    handler = ValidationHandler(max_move_pct=D(3))
+    desk.moved = D("3.00001")
+    expected = Denial.of(
+        DenialCode.PRICE_MOVED, moved_pct=D("3.0000"), limit_pct=D(3), within_seconds=60.0
+    )
+    assert denies(handler) == expected
+    assert denies() is None
+    desk.moved = D(3)
+    assert denies(handler) is None
+    desk.moved = D(50)
+    desk.hold()
+    assert denies(handler, side=Side.SELL, signal_id="out") is None
+
+
+@pytest.mark.parametrize("window", [timedelta(0), timedelta(minutes=10, seconds=1)])
+def test_the_window_of_a_move_is_bounded(window):
+    """No longer than quotes are remembered."""
+    with pytest.raises(ConfigurationError, match="move_window"):
+        ValidationHandler(max_move_pct=D(3), move_window=window)
