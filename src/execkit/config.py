@@ -21,7 +21,7 @@ from execkit.functions.registry import ExecutionFunctionRegistry
 from execkit.model.fields import Count, Duration, Name, Section, checked, path_text
 from execkit.model.fields import Path as KeyPath
 from execkit.pipeline import ExecutionPipeline
-from execkit.plans import TradePlan
+from execkit.plans import TradePlan, load_plans
 from execkit.settings import (
     ExecutorSettings,
     ReconciliationSettings,
@@ -172,7 +172,9 @@ class Config(Section):
     ) -> tuple[TradePlan, ...]:
         """Read the files of the trade plans; with *functions* their parameters are checked too."""
         return tuple(
-            TradePlan.load(self._folder / path, functions=functions) for path in self.plans
+            plan
+            for path in self.plans
+            for plan in load_plans(self._folder / path, functions=functions)
         )
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from execkit.bars.reader import BarFileSpec, Gaps, Label, VolumeUnit
 from execkit.config_yaml import YamlFile, load_yaml
 from execkit.errors import ConfigurationError, RegistrationError
-from execkit.functions.base import ExecutionAction
+from execkit.functions.base import ExecutionAction, Part
 from execkit.functions.registry import ExecutionFunctionRegistry
 from execkit.model.fields import (
     Frame,
@@ -20,6 +20,7 @@ from execkit.model.fields import (
     Positive,
     Section,
     SymbolName,
+    checked,
     path_text,
 )
 from execkit.model.fields import Path as KeyPath
@@ -30,7 +31,7 @@ from execkit.numbers import HUNDRED, MONEY, round_down, round_up
 from execkit.pipeline import ExecutionPipeline
 from execkit.settings import InstrumentSettings, Percent, RiskSettings, build_pipeline
 
-__all__ = ["PlanBars", "PlanRisk", "Rule", "TradePlan", "TradePlanStatus"]
+__all__ = ["PlanBars", "PlanRisk", "Rule", "TradePlan", "TradePlanStatus", "load_plans"]
 
 _EIGHT_PLACES: Final = Decimal("1e-8")
 
@@ -41,6 +42,19 @@ class Rule(Section):
     function: Name
     timeframe: Frame
     parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, timeframe: str | Timeframe, part: Part) -> Rule:
+        """Return the rule that asks *part* at the closes of *timeframe*.
+
+        >>> Rule.of("5m", Part(function="breakout", parameters={"bars": 20})).timeframe
+        <Timeframe.M5: '5m'>
+        """
+        return cls(
+            function=part.function,
+            timeframe=Timeframe.parse(timeframe),
+            parameters=part.parameters,
+        )
 
 
 class PlanBars(Section):
@@ -105,17 +119,15 @@ class TradePlan(Section):
     def load(
         cls, path: str | Path, *, functions: ExecutionFunctionRegistry | None = None
     ) -> TradePlan:
-        """Read a plan from a YAML file; errors name file, line, key and the fix.
+        """Read the one plan of a YAML file; errors name file, line, key and the fix.
 
         With *functions* the functions' names and parameters are checked too, while their lines are known.
         """
-        file = load_yaml(path)
-        plan = file.build(cls)
-        if functions is not None:
-            for part, rules in (("entry", plan.entry), ("exit", plan.exit)):
-                for place, rule in enumerate(rules):
-                    _check_rule(file, (part, place), rule, functions)
-        return plan
+        plans = load_plans(path, functions=functions)
+        if len(plans) > 1:
+            names = ", ".join(plan.name for plan in plans)
+            raise ConfigurationError(f"{path}: holds {len(plans)} plans ({names}); one is wanted")
+        return plans[0]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -184,6 +196,61 @@ class TradePlan(Section):
         if multiple is None:
             return stop, None
         return stop, outward(price + side.sign * distance * multiple, tick)
+
+
+def load_plans(
+    path: str | Path, *, functions: ExecutionFunctionRegistry | None = None
+) -> tuple[TradePlan, ...]:
+    """Read the plans of a YAML file: one plan, or a list of them under the key `plans`.
+
+    With *functions* the functions' names and parameters are checked too. Raises `ConfigurationError` with a line for
+    each wrong value of all of them: file, line, key and the fix.
+    """
+    file = load_yaml(path)
+    several = file.values.get("plans")
+    if several is None:
+        return (_read_plan(file, (), file.values, functions),)
+    for key in file.values:
+        if key != "plans":
+            raise ConfigurationError(
+                f"{file.where((key,))}{key}: stands beside `plans`; it belongs into each plan of the list"
+            )
+    if not isinstance(several, list) or not several:
+        raise ConfigurationError(f"{file.where(('plans',))}plans: must be a list of plans")
+    plans: list[TradePlan] = []
+    problems = []
+    for place, values in enumerate(several):
+        try:
+            plan = _read_plan(file, ("plans", place), values, functions)
+            if any(plan.name == other.name for other in plans):
+                where = file.where(("plans", place, "name"))
+                raise ConfigurationError(  # noqa: TRY301 - one line among the others
+                    f"{where}plans[{place}].name: two plans are named {plan.name!r}; rename one"
+                )
+            plans.append(plan)
+        except ConfigurationError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+    return tuple(plans)
+
+
+def _read_plan(
+    file: YamlFile, at: KeyPath, values: Any, functions: ExecutionFunctionRegistry | None
+) -> TradePlan:
+    inside = f"{path_text(at)}." if at else ""
+    plan = checked(TradePlan, values, where=lambda path: f"{file.where(at + path)}{inside}")
+    problems = []
+    for part, rules in (("entry", plan.entry), ("exit", plan.exit)):
+        for place, rule in enumerate(rules):
+            try:
+                if functions is not None:
+                    _check_rule(file, (*at, part, place), rule, functions)
+            except ConfigurationError as error:
+                problems.append(str(error))
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+    return plan
 
 
 def _check_rule(

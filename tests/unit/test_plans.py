@@ -8,8 +8,9 @@ import pytest
 from execkit.errors import ConfigurationError
 from execkit.functions.base import ExecutionAction
 from execkit.functions.builtin import standard_registry
+from execkit.functions.compose import all_of, use
 from execkit.model.market import Timeframe
-from execkit.plans import PlanBars, PlanRisk, Rule, TradePlan, TradePlanStatus
+from execkit.plans import PlanBars, PlanRisk, Rule, TradePlan, TradePlanStatus, load_plans
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plans" / "breakout.yaml"
 ENTRY = {"function": "close_above", "timeframe": "1h", "parameters": {"threshold_price": 100}}
@@ -128,6 +129,85 @@ def test_functions_are_checked_while_lines_are_known(tmp_path, rule, message):
     with pytest.raises(ConfigurationError) as caught:
         TradePlan.load(path, functions=standard_registry())
     assert str(caught.value).startswith(f"{path}{message}")
+
+
+TWO = """\
+plans:
+  - name: one
+    symbol: BTC/USDT
+    entry: &entry
+      - function: all_of
+        timeframe: 5m
+        parameters:
+          of:
+            - {function: close_above, parameters: {threshold_price: 42000}}
+            - function: breakout
+              parameters: {bars: 20}
+  - name: two
+    symbol: ETH/USDT
+    entry: *entry
+"""
+
+
+def test_a_file_may_hold_several_plans(tmp_path):
+    """A list under `plans`, in its order; what they share may be written once."""
+    path = write(tmp_path, TWO)
+    one, two = load_plans(path, functions=standard_registry())
+    assert (one.name, two.name, two.symbol) == ("one", "two", "ETH/USDT")
+    assert one.entry == two.entry
+    part = all_of(use("close_above", threshold_price=42_000), use("breakout", bars=20))
+    assert one.entry == (Rule.of("5m", part),)
+    with pytest.raises(ConfigurationError, match=r"plan.yaml: holds 2 plans \(one, two\); one is"):
+        TradePlan.load(path)
+    assert load_plans(EXAMPLE) == (TradePlan.load(EXAMPLE),)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("plans:", "risk: {}\nplans:", ":1: risk: stands beside `plans`; it belongs into each"),
+        (TWO, "plans: 5", ":1: plans: must be a list of plans"),
+        (TWO, "plans: []", ":1: plans: must be a list of plans"),
+        (TWO, "plans: [5]", ":1: plans[0].(top): 5 is not a mapping"),
+        ("name: two", "name: one", ":12: plans[1].name: two plans are named 'one'; rename one"),
+        ("symbol: ETH/USDT", "symbl: X", ":13: plans[1].symbl: unknown key; did you mean 'symbol'"),
+        (
+            "threshold_price: 42000",
+            "threshold_price: NO",
+            ":9: plans[0].entry[0].parameters.of[0].parameters.threshold_price: 'NO' is text",
+        ),
+        (
+            "bars: 20",
+            "bar: 20",
+            ":11: plans[0].entry[0].parameters.of[1].parameters.bar: unknown key; did you mean 'bars'",
+        ),
+        (
+            "function: breakout",
+            "function: breakuot",
+            ":10: plans[0].entry[0].parameters.of[1]: function 'breakuot' is unknown",
+        ),
+    ],
+)
+def test_files_of_several_name_plan_line_and_key(tmp_path, old, new, message):
+    """Also deep inside a function of a function of the second plan."""
+    path = write(tmp_path, TWO.replace(old, new))
+    with pytest.raises(ConfigurationError) as caught:
+        load_plans(path, functions=standard_registry())
+    assert f"{path}{message}" in str(caught.value)
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path):
+    """One run, every message: in both plans, in entry and exit."""
+    text = TWO.replace("bars: 20", "bars: 0").replace("name: two", "name: t w o")
+    text += "    repeat: 1\n"
+    with pytest.raises(ConfigurationError) as caught:
+        load_plans(write(tmp_path, text), functions=standard_registry())
+    keys = [line.split(": ")[1] for line in str(caught.value).splitlines()]
+    assert keys == [
+        "plans[0].entry[0].parameters.of[1].parameters.bars",
+        "plans[1].name",
+        "plans[1].repeat",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from execkit.functions.base import ConfidenceLevel
 from execkit.model.account import AccountView
-from execkit.model.order import Fill
+from execkit.model.order import Fill, OrderEvent
 from execkit.model.records import (
     BarClosed,
     Decision,
     Entry,
     Filled,
     Intent,
+    OrderChanged,
     PositionSeen,
     Record,
     SignalResult,
@@ -63,6 +64,7 @@ class ExecutionLogEntry(msgspec.Struct, frozen=True, kw_only=True):
     duration: timedelta
     signal_id: str
     outcome: Outcome | None = None
+    """What the caller was told, or what came of it later, by the end of the journal."""
     outcome_reason: str = ""
     client_order_ids: tuple[str, ...] = ()
     filled: Decimal = ZERO
@@ -112,6 +114,16 @@ def _decoded(text: str) -> Any:
     return msgspec.json.decode(text) if text else None
 
 
+_OPEN: Final = (Outcome.WORKING, Outcome.PARTIALLY_FILLED, Outcome.QUEUED, Outcome.IN_DOUBT)
+"""What a caller may be told while more can come of it."""
+
+_ENDS: Final = {
+    OrderEvent.CANCEL: Outcome.CANCELLED,
+    OrderEvent.EXPIRE: Outcome.EXPIRED,
+    OrderEvent.REJECT: Outcome.REJECTED,
+}
+
+
 class Outcomes:
     """What becomes of signals, from the records that follow them."""
 
@@ -124,6 +136,10 @@ class Outcomes:
         """Client order ids by signal."""
         self._fills: dict[str, dict[str, Fill]] = {}
         """Executions by signal and trade id."""
+        self._quantities: dict[str, Decimal] = {}
+        """What the last order of a signal asked for."""
+        self._ends: dict[str, Outcome] = {}
+        """How the last order of a signal ended without being filled."""
 
     def follow(self, decision: Decision) -> None:
         """Take an interest in a decision's signal."""
@@ -141,6 +157,14 @@ class Outcomes:
                 if signal_id in self._wanted and order not in self._signals:
                     self._signals[order] = signal_id
                     self._orders.setdefault(signal_id, []).append(order)
+                    self._quantities[signal_id] = record.request.quantity
+                    self._ends.pop(signal_id, None)
+            case OrderChanged():
+                signal_id = self._signals.get(record.client_order_id)
+                if signal_id is not None and record.event in _ENDS:
+                    self._ends[signal_id] = _ENDS[record.event]
+                elif signal_id is not None and record.quantity is not None:
+                    self._quantities[signal_id] = record.quantity
             case Filled():
                 fill = record.fill
                 signal_id = self._signals.get(fill.client_order_id or "")
@@ -161,9 +185,20 @@ class Outcomes:
         denial = None if result is None else result.denial
         return msgspec.structs.replace(
             entry,
-            outcome=None if result is None else result.outcome,
+            outcome=self._outcome(entry.signal_id, result, filled),
             outcome_reason="" if result is None else str(denial or result.reason),
             client_order_ids=tuple(orders),
             filled=filled,
             average_price=MONEY.divide(paid, filled) if filled else None,
         )
+
+    def _outcome(
+        self, signal_id: str, result: SignalResult | None, filled: Decimal
+    ) -> Outcome | None:
+        told = None if result is None else result.outcome
+        if told is not None and told not in _OPEN:
+            return told
+        if filled:
+            whole = filled >= self._quantities.get(signal_id, filled)
+            return Outcome.FILLED if whole else Outcome.PARTIALLY_FILLED
+        return self._ends.get(signal_id, told)

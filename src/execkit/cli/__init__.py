@@ -28,6 +28,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "resolve": ("execkit.cli.control:resolve", "Settle an order in doubt by hand."),
     "resume": ("execkit.cli.control:resume", "Release a halt."),
     "status": ("execkit.cli.control:status", "Tell how a running engine is."),
+    "check": ("execkit.cli.check:check", "Check trade plans."),
     "config": ("execkit.cli.config:config", "Check a configuration file."),
     "conformance": ("execkit.cli.conformance:conformance", "Put an adapter through its contract."),
     "demo": ("execkit.cli.demo:demo", "Trade one generated day offline."),

@@ -27,6 +27,7 @@ from execkit.functions.base import ExecutionAction
 from execkit.numbers import plain
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_WIDTH = 200
 _JOURNAL = click.argument(
     "journal", type=click.Path(path_type=Path), default=Path("orders.db"), required=False
 )
@@ -107,7 +108,9 @@ def audit(
             json.dump([as_object(entry) for entry in found], file, indent=2)
             file.write("\n")
         else:
-            _show(found, Console(file=None if output is None else file))
+            # A pipe or a file has no width to keep to.
+            width = None if output is None and sys.stdout.isatty() else _WIDTH
+            _show(found, Console(file=file, width=width))
 
 
 def as_object(entry: ExecutionLogEntry) -> dict[str, Any]:

@@ -11,12 +11,13 @@ from execkit.journal.base import MemoryJournal
 from execkit.journal.file import FileJournal
 from execkit.model.account import AccountView
 from execkit.model.denial import Denial, DenialCode
-from execkit.model.order import Fill, OrderRequest, OrderRole, OrderType, Side
+from execkit.model.order import Fill, OrderEvent, OrderRequest, OrderRole, OrderType, Side
 from execkit.model.records import (
     BarClosed,
     Decision,
     Filled,
     Intent,
+    OrderChanged,
     PositionSeen,
     SignalResult,
     Source,
@@ -102,6 +103,10 @@ def result(signal_id, outcome, **values):
         outcome=outcome,
         **values,
     )
+
+
+def ended(event):
+    return OrderChanged(client_order_id="o1", event=OrderEvent(event), source=Source.STREAM)
 
 
 SEEN = PositionSeen("BTC/USDT#1", D(2), D(101), best_price=D(102), stop_loss=D(99))

@@ -29,7 +29,7 @@ def test_csv_has_every_column(entries):
         "high",
         "1.5",
     )
-    assert (entered["outcome"], entered["average_price"]) == ("partially_filled", "102")
+    assert (entered["outcome"], entered["average_price"]) == ("filled", "102")
     assert entered["parameters"] == '{"threshold_price":"100"}'
     assert (entered["position_id"], left["position_stop"]) == ("", "99")
     assert rows[5]["outcome"] == ""

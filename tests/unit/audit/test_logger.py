@@ -12,7 +12,17 @@ from execkit.journal.base import MemoryJournal
 from execkit.model.records import Alarm
 from execkit.model.result import Outcome
 
-from .conftest import CLOCK_START, EVALUATIONS, SEEN
+from .conftest import (
+    CLOCK_START,
+    EVALUATIONS,
+    SEEN,
+    close,
+    decision,
+    ended,
+    filled,
+    intent,
+    result,
+)
 
 
 def minute(number):
@@ -56,13 +66,42 @@ def test_what_became_of_it(memory):
     entered, denied, open_end = (
         entry for entry in ExecutionLogger(memory).query_logs() if entry.signal_id
     )
-    assert (entered.outcome, entered.client_order_ids) == (Outcome.PARTIALLY_FILLED, ("o1",))
+    assert (entered.outcome, entered.client_order_ids) == (Outcome.FILLED, ("o1",))
     assert (entered.filled, entered.average_price) == (2, 102)
     assert (denied.outcome, denied.outcome_reason) == (
         Outcome.DENIED,
         "DUPLICATE_SIGNAL: signal_id=s2",
     )
     assert (open_end.outcome, open_end.filled) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("told", "later", "outcome", "sum_filled"),
+    [
+        ("working", [], "working", 0),
+        ("working", [filled("o1", "t", 1, 100)], "partially_filled", 1),
+        ("working", [filled("o1", "t", 2, 100)], "filled", 2),
+        ("working", [ended("cancel")], "cancelled", 0),
+        ("partially_filled", [filled("o1", "t", 1, 100), ended("cancel")], "partially_filled", 1),
+        ("in_doubt", [ended("reject")], "rejected", 0),
+        ("queued", [], "queued", 0),
+        (None, [], None, 0),
+        (None, [filled("o1", "t", 2, 100)], "filled", 2),
+        ("denied", [], "denied", 0),
+        ("filled", [filled("o1", "t", 2, 100), filled("o1", "u", 1, 100, "t")], "filled", 1),
+        ("working", [filled("o1", "t", 2, 100), filled("o1", "u", 0, 100, "t")], "working", 0),
+    ],
+)
+def test_what_came_of_it_later(told, later, outcome, sum_filled):
+    """The last word counts: fills, ends and corrections after the caller was told."""
+    journal = MemoryJournal()
+    records = [close(1, decision(action="exit", signal_id="s")), intent("s", "o1"), *later]
+    if told is not None:
+        records.insert(2, result("s", Outcome(told)))
+    for record in records:
+        journal.append(record, CLOCK_START)
+    (entry,) = ExecutionLogger(journal).query_logs()
+    assert (entry.outcome, entry.filled) == (outcome, sum_filled)
 
 
 @pytest.mark.parametrize(
