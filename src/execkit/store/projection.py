@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,6 +42,10 @@ from execkit.store.rows import Row, order_row, position_number, position_row, re
 
 LOCK_SECONDS = 1.0
 """How long a write waits for another process's lock on the store."""
+
+KEEP_EVALUATIONS = timedelta(days=30)
+"""How long what functions said stays in the store; the journal's segments keep it for good."""
+_PRUNE_EVERY = timedelta(hours=1)
 
 
 def _go_on() -> None:
@@ -99,11 +104,21 @@ class Projection:
     Records are given in order, from the journal's beginning or from a snapshot (see `restore`). Those that the
     store has already only bring the fold up to date, so giving everything again changes nothing. Raises what
     SQLAlchemy raises when the store cannot be written; the records of that batch are written with the next.
-    *breathe* is called between the statements of a write.
+    *breathe* is called between the statements of a write. Evaluations older than *keep* are taken out as the newest
+    record's time goes on; None keeps them all.
     """
 
-    def __init__(self, db_url: str, *, breathe: Callable[[], None] = _go_on) -> None:
+    def __init__(
+        self,
+        db_url: str,
+        *,
+        breathe: Callable[[], None] = _go_on,
+        keep: timedelta | None = KEEP_EVALUATIONS,
+    ) -> None:
         self._breathe = breathe
+        self._keep = keep
+        self._at: datetime | None = None
+        self._pruned_at: datetime | None = None
         self._engine = open_engine(db_url)
         self._book = Book()
         self._folded = 0
@@ -149,6 +164,7 @@ class Projection:
         if entry.seq <= self.last_seq:
             return
         self._batch.seq, self._batch.chain = entry.seq, chain
+        self._at = entry.at
         if not is_known:
             self._note(entry)
 
@@ -196,11 +212,21 @@ class Projection:
             for symbol, current in positions.items():
                 self._breathe()
                 self._write_positions(connection, symbol, current)
+            self._prune(connection)
             self._breathe()
             connection.execute(schema.meta.update().values(last_seq=batch.seq, chain=batch.chain))
         self._written.update(positions)
         self.last_seq, self.chain = batch.seq, batch.chain
         self._batch = _Batch(self.last_seq, self.chain)
+
+    def _prune(self, connection: Connection) -> None:
+        """Take out the evaluations that are too old by the journal's own time, now and then."""
+        now, last = self._at, self._pruned_at
+        if self._keep is None or now is None or (last is not None and now - last < _PRUNE_EVERY):
+            return
+        self._pruned_at = now
+        table = schema.evaluations
+        connection.execute(table.delete().where(table.c.at < now - self._keep))
 
     def _positions_of(self, symbols: set[str]) -> dict[str, list[Position]]:
         """Return the positions of each symbol that are in memory, oldest first."""

@@ -15,7 +15,7 @@ from sqlalchemy.types import TypeDecorator
 
 from execkit.numbers import plain
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of these tables. A store of another version is rebuilt from the journal."""
 
 
@@ -217,6 +217,14 @@ evaluations = Table(
     Column("confidence", Exact, nullable=False),
     Column("reasoning", Text, nullable=False),
     Column("skipped", Boolean, nullable=False),
+    Column("failed", Boolean, nullable=False),
+    Column("parameters", Text, nullable=False),  # JSON; empty when it was not asked
+    Column("bars", Integer, nullable=False),  # of history that it could see
+    Column("duration_us", Integer, nullable=False),
+    Column("signal_id", Text, nullable=False),  # of `results` and `orders`; empty without
+    Column("new_stop", Exact),
+    Column("metadata", Text, nullable=False),  # JSON
+    Index("evaluations_by_time", "at"),
     Index("evaluations_by_symbol", "symbol", "close_time"),
 )
 

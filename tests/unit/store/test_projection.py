@@ -279,11 +279,57 @@ def test_every_record_is_in_some_table(memory, store, url):
     assert reader.order_events("unknown")[0]["state"] is None
 
 
+def evaluated(memory, at):
+    memory.now = at
+    memory.tell(
+        BarClosed(
+            symbol="BTC/USDT",
+            timeframe="1h",
+            close_time=at,
+            high=D(3),
+            low=D(1),
+            close=D(2),
+            decisions=(
+                Decision("p", "f", "exit", D(1), parameters="{}", duration_us=7, signal_id="s"),
+            ),
+        )
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 100])
+def test_evaluations_are_kept_for_thirty_days(memory, url, store, batch):
+    """F retention: by the journal's own time, so a rebuilt store holds the same; orders and the like stay."""
+    first = memory.now
+    memory.intend("a")
+    for days in (0, 1, 29, 31):
+        evaluated(memory, first + timedelta(days=days))
+    with Projection(url) as projection:
+        for number, entry in enumerate(memory.journal.entries, 1):
+            projection.fold(entry)
+            if number % batch == 0:
+                projection.flush()
+    reader = store()
+    rows = reader.evaluations()
+    assert [row["close_time"] - first for row in rows] == [timedelta(days=n) for n in (1, 29, 31)]
+    assert (rows[0]["parameters"], rows[0]["duration_us"], rows[0]["signal_id"]) == ("{}", 7, "s")
+    assert len(reader.orders()) == 1
+
+
+def test_evaluations_may_be_kept_for_good(memory, url, store):
+    """For those who analyse in SQL."""
+    first = memory.now
+    for days in (0, 100):
+        evaluated(memory, first + timedelta(days=days))
+    with Projection(url, keep=None) as projection:
+        projection.apply(memory.journal.entries)
+    assert len(store().evaluations()) == 2
+
+
 def test_a_store_of_another_version_is_stale(memory, url, monkeypatch):
     """Tables of another version are not written to."""
     Projection(url).close()
-    monkeypatch.setattr(schema, "VERSION", 2)
-    with pytest.raises(StaleStoreError, match="its tables have version 1, not 2"):
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
+    with pytest.raises(StaleStoreError, match="its tables have version 2, not 3"):
         Projection(url)
 
 
