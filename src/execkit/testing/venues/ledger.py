@@ -76,7 +76,7 @@ class Ledger(ABC):
     def sends(self, client_order_id: str) -> int:
         """Return how many requests to place this order came in, also those that were lost at the door."""
         return sum(
-            call.operation in ("place", "place_list")
+            call.operation in ("place", "place_list", "replace")
             and client_order_id in self.client_order_ids(call)
             for call in self.requests
         )

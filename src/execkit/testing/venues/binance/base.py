@@ -15,6 +15,7 @@ from aiohttp import web
 
 from execkit.clock import Clock
 from execkit.model.order import OrderUpdate
+from execkit.testing.venues.binance.core import BinanceCore
 from execkit.testing.venues.binance.errors import TEXTS, missing, refuse
 from execkit.testing.venues.binance.limits import Limits, Rules
 from execkit.testing.venues.binance.words import BinanceState, ms
@@ -61,6 +62,11 @@ class BinanceBase(WireVenue):
         self._rng = rng
         self.on_updates: Callable[[Iterable[OrderUpdate]], None] = lambda _updates: None
         """Turns what happened to orders into events of the account's stream."""
+
+    @property
+    def core(self) -> BinanceCore:
+        """The matching core; in a stale read a copy of it."""
+        return self.state.core
 
     def symbol_of(self, symbol: str) -> str:
         """Return Binance's name of a symbol of ours."""
@@ -191,6 +197,17 @@ class BinanceBase(WireVenue):
         if call.operation == "get":
             refuse(-2013)
         return []
+
+    def order_in(self, payload: Any) -> dict[str, Any] | None:
+        """Return the order in an answer; of several, the first."""
+        if isinstance(payload, list):
+            return payload[0] if payload and isinstance(payload[0], dict) else None
+        if not isinstance(payload, dict):
+            return None
+        for name in ("orderReports", "newOrderResponse", "amendedOrder"):
+            if payload.get(name):
+                return self.order_in(payload[name])
+        return payload
 
     def unknown_path(self, call: Call) -> Any:
         """Answer as the gateway does."""

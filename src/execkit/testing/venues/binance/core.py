@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final
 
+from execkit.exchanges.matcher import exactly
 from execkit.exchanges.matching import MatchingCore
 from execkit.exchanges.venue_orders import VenueOrder
 from execkit.model.instrument import Instrument
+from execkit.model.order import OrderUpdate
 from execkit.numbers import MONEY, ZERO
 
 _PLACES: Final = Decimal("1e-8")
@@ -20,6 +24,14 @@ class BinanceCore(MatchingCore):
     def __init__(self, *args: Any, bnb_price: Decimal | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
         self.bnb_price = bnb_price
+
+    @exactly
+    def let_in(self, orders: Iterable[VenueOrder], at: datetime) -> list[OrderUpdate]:
+        """Let the price act on orders that were placed without."""
+        out: list[OrderUpdate] = []
+        for order in orders:
+            self.match_live(order, at, out)
+        return out
 
     def fee_of(
         self,

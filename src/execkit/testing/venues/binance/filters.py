@@ -9,13 +9,17 @@ from execkit.exchanges.venue_orders import VenueOrder
 from execkit.model.order import OrderRequest, OrderType, Side
 from execkit.testing.venues.binance.base import BinanceBase
 from execkit.testing.venues.binance.errors import filtered, refuse
+from execkit.testing.venues.binance.spot_reading import Wanted
 
 CONDITIONAL: Final = (OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP)
 
 
-def check_spot_filters(venue: BinanceBase, request: OrderRequest) -> None:
-    """Refuse an order for a filter, or because its stop has traded already."""
+def check_spot_filters(venue: BinanceBase, wanted: Wanted, *, trigger: bool) -> None:
+    """Refuse an order for a filter; with *trigger* also because its stop has traded already."""
+    request = wanted.request
     check_percent_price(venue, request)
+    if wanted.trailing_delta is not None and not 10 <= wanted.trailing_delta <= 2000:
+        filtered("TRAILING_DELTA")
     waiting = list(venue.core.in_line(request.symbol))
     if len(waiting) >= venue.rules.max_orders:
         filtered("MAX_NUM_ORDERS")
@@ -23,8 +27,8 @@ def check_spot_filters(venue: BinanceBase, request: OrderRequest) -> None:
         conditional = sum(order.request.type in CONDITIONAL for order in waiting)
         if conditional >= venue.rules.max_conditional:
             filtered("MAX_NUM_ALGO_ORDERS")
-        if would_trigger(venue, request):
-            refuse(-2010, "Stop price would trigger immediately.")
+        if trigger and would_trigger(venue, wanted):
+            refuse(-2010, "Order would trigger immediately.")
 
 
 def check_percent_price(venue: BinanceBase, request: OrderRequest) -> None:
@@ -46,12 +50,17 @@ def check_percent_price(venue: BinanceBase, request: OrderRequest) -> None:
             filtered("PERCENT_PRICE_BY_SIDE")
 
 
-def would_trigger(venue: BinanceBase, request: OrderRequest) -> bool:
+def would_trigger(venue: BinanceBase, wanted: Wanted) -> bool:
     """Tell whether the stop price of a new order has been reached already."""
+    request, now = wanted.request, venue.clock.now()
     book = venue.core.books.get(request.symbol)
     if book is None or request.stop_price is None:
         return False
     probe = VenueOrder(
-        request=request, venue_order_id="", since=venue.clock.now(), updated_at=venue.clock.now()
+        request=request,
+        venue_order_id="",
+        since=now,
+        updated_at=now,
+        stop_above=wanted.stop_above,
     )
     return fills.stop_is_hit(probe, book, venue.core.costs(request.symbol))

@@ -25,7 +25,7 @@ from execkit.testing.venues.binance.words import (
     ms,
 )
 from execkit.testing.venues.calls import Answer, Call, Handler, Refusal
-from execkit.testing.venues.faults import Mishap
+from execkit.testing.venues.faults import OF_ORDERS, Mishap
 
 
 class SpotOrders:
@@ -72,36 +72,43 @@ class SpotOrders:
         params.done()
         return {}
 
-    def check(self, wanted: Wanted) -> None:
+    def check(self, wanted: Wanted, *, trigger: bool = True) -> None:
         """Put an order through the filters that the core does not have."""
-        check_spot_filters(self.venue, wanted.request)
+        check_spot_filters(self.venue, wanted, trigger=trigger)
+
+    def note(self, order: VenueOrder, wanted: Wanted, *, list_id: int = -1) -> None:
+        """Keep what Binance says of a new order and the core does not know."""
+        request = wanted.request
+        self.venue.state.notes_of[order.venue_order_id] = Notes(
+            word=wanted.word,
+            time_in_force=request.time_in_force.value.upper(),
+            created_at=order.since,
+            list_id=list_id,
+            quote_quantity=wanted.quote_quantity,
+            trailing_delta=wanted.trailing_delta,
+        )
+        order.stop_above = wanted.stop_above
 
     def enter(self, wanted: Wanted, call: Call | None = None) -> VenueOrder:
         """Let an order into the book, as a fault of the request may want it."""
         self.check(wanted)
-        venue, request = self.venue, wanted.request
-        kind = None if call is None or call.fault is None else call.fault.kind
-        by_hand = kind in (Mishap.UNFILLED, Mishap.PARTIAL, Mishap.EXPIRE, Mishap.EXPIRE_IN_MATCH)
-        now = venue.clock.now()
+        venue, request, now = self.venue, wanted.request, self.venue.clock.now()
+        fault = None if call is None else call.fault
         try:
-            updates = venue.core.place(request, now, match=not by_hand)
+            updates = venue.core.place(request, now, match=False)
         except ExchangeError as error:
             spot_refusal(error)
         order = venue.core.by_client[request.client_order_id]
-        venue.state.notes_of[order.venue_order_id] = Notes(
-            word=wanted.word,
-            time_in_force=request.time_in_force.value.upper(),
-            created_at=now,
-            quote_quantity=wanted.quote_quantity,
-            trailing_delta=wanted.trailing_delta,
-        )
+        self.note(order, wanted)
         venue.took(request.client_order_id)
         venue.tell(updates)
-        if call is not None and call.fault is not None:
-            self._mistreat(order, kind, call.fault.fraction)
+        if fault is not None and fault.kind in OF_ORDERS:
+            self._mistreat(order, fault.kind, fault.fraction)
+        else:
+            venue.tell(venue.core.let_in([order], now))
         return order
 
-    def _mistreat(self, order: VenueOrder, kind: Mishap | None, fraction: Decimal) -> None:
+    def _mistreat(self, order: VenueOrder, kind: Mishap, fraction: Decimal) -> None:
         """Do with a new order what a fault wants."""
         venue, name, now = self.venue, order.request.client_order_id, self.venue.clock.now()
         if kind is Mishap.PARTIAL:

@@ -193,6 +193,8 @@ class SpotAccount:
             "W": ms(order.since),
             "V": "NONE",
         }
+        if notes.trailing_delta is not None:
+            event["d"] = notes.trailing_delta
         if notes.expiry_reason is not None and status.startswith("EXPIRED"):
             event["eR"] = notes.expiry_reason
         return event

@@ -12,7 +12,7 @@ from execkit.model.instrument import Instrument
 from execkit.model.order import OrderRequest, OrderType, Side, TimeInForce
 from execkit.numbers import ZERO
 from execkit.testing.venues.binance.base import BinanceBase
-from execkit.testing.venues.binance.errors import missing
+from execkit.testing.venues.binance.errors import missing, refuse
 from execkit.testing.venues.binance.params import Params, check_precision, unwanted
 from execkit.testing.venues.binance.words import SPOT_TYPES
 
@@ -35,6 +35,12 @@ class Wanted(msgspec.Struct, frozen=True):
     word: str
     trailing_delta: int | None = None
     quote_quantity: Decimal = ZERO
+
+    @property
+    def stop_above(self) -> bool | None:
+        """On which side of its stop it triggers: a take-profit where a stop does not."""
+        is_target = self.word in ("TAKE_PROFIT", "TAKE_PROFIT_LIMIT")
+        return self.request.side is Side.SELL if is_target else None
 
     @property
     def default_answer(self) -> str:
@@ -86,6 +92,9 @@ class SpotReader:
         is_conditional = SPOT_TYPES[word] in (OrderType.STOP, OrderType.STOP_LIMIT)
         if is_conditional and stop is None and delta is None:
             missing(name("stopPrice"))
+        if delta is not None and (word != "STOP_LOSS" or stop is not None):
+            # Trailing take-profits, trailing limits and activation prices are not played here.
+            refuse(-1020)
         if not is_conditional and stop is not None:
             unwanted(name("stopPrice"))
         if word == "MARKET" and (amount is None) is (quote_quantity is None):
@@ -105,10 +114,11 @@ class SpotReader:
             client_order_id=client_id or self.venue.new_client_id(),
             symbol=instrument.symbol,
             side=side,
-            type=SPOT_TYPES[word],
+            type=SPOT_TYPES[word] if delta is None else OrderType.TRAILING_STOP,
             quantity=self._quantity(instrument, side, amount, quote_quantity),
             limit_price=price,
             stop_price=stop,
+            trail_percent=None if delta is None else Decimal(delta) / 100,
             time_in_force=tif,
             post_only=word == "LIMIT_MAKER",
         )

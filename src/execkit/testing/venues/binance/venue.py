@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from execkit.clock import Clock
 from execkit.model.instrument import Instrument
 from execkit.model.market import BarData, Quote, Trade
-from execkit.model.order import OrderRequest
+from execkit.model.order import OrderRequest, OrderUpdate
 from execkit.numbers import ZERO
 from execkit.testing.venues.binance.base import KEY, SECRET, BinanceBase
 from execkit.testing.venues.binance.core import BinanceCore
@@ -18,6 +18,7 @@ from execkit.testing.venues.binance.limits import Rules
 from execkit.testing.venues.binance.market_data import MarketData
 from execkit.testing.venues.binance.spot import SpotOrders
 from execkit.testing.venues.binance.spot_account import SpotAccount
+from execkit.testing.venues.binance.spot_lists import SpotLists
 from execkit.testing.venues.binance.symbols import spot_instrument, spot_symbols
 from execkit.testing.venues.binance.words import BinanceState
 from execkit.testing.venues.calls import Handler
@@ -98,6 +99,7 @@ class BinanceVenue(BinanceBase):
         """Klines and public streams."""
         self.account = SpotAccount(self)
         self.orders = SpotOrders(self)
+        self.lists = SpotLists(self, self.orders)
         for symbol, price in prices.items():
             now = self.clock.now()
             tick = core.instrument(symbol).tick_size
@@ -109,6 +111,7 @@ class BinanceVenue(BinanceBase):
         yield from self.data.routes()
         yield from self.account.routes()
         yield from self.orders.routes()
+        yield from self.lists.routes()
 
     def sockets_at(self) -> Iterable[str]:
         """Yield the paths of streams and of the WebSocket API."""
@@ -135,6 +138,11 @@ class BinanceVenue(BinanceBase):
         if is_closed:
             self.data.klines.load([bar.checked()])
         self.data.show_kline(Kline(bar, is_closed))
+
+    def publish(self, updates: Iterable[OrderUpdate]) -> None:
+        """Turn what happened to orders and to lists into events."""
+        super().publish(updates)
+        self.lists.note_ends()
 
     def place_foreign(self, request: OrderRequest) -> None:
         """Place an order of somebody else in the same account."""

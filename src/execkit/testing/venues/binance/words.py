@@ -8,10 +8,10 @@ from typing import Final
 
 import attrs
 
-from execkit.exchanges.matching import MatchingCore
 from execkit.exchanges.venue_orders import VenueOrder
 from execkit.model.order import OrderRequest, OrderState, OrderType, TimeInForce
 from execkit.numbers import plain
+from execkit.testing.venues.binance.core import BinanceCore
 from execkit.testing.venues.ledger import VenueState
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -109,7 +109,9 @@ class ListRecord:
 class BinanceState(VenueState):
     """Orders, with what Binance says of them."""
 
-    def __init__(self, core: MatchingCore) -> None:
+    core: BinanceCore
+
+    def __init__(self, core: BinanceCore) -> None:
         super().__init__(core)
         self.notes_of: dict[str, Notes] = {}
         """By the core's order id."""
