@@ -141,6 +141,11 @@ class MockExchange(SimulatedExchange):
         if part:
             self.execute(client_order_id, part)
 
+    def _execute_rest(self, client_order_id: str) -> None:
+        """Execute what is left of an order that is still open; an ended one has no rest."""
+        if self.core.by_client[client_order_id].is_open:
+            self._execute_part(client_order_id, ONE)
+
     # --- orders -----------------------------------------------------------------------------------
 
     async def place_order(self, request: OrderRequest) -> OrderReport:
@@ -182,7 +187,7 @@ class MockExchange(SimulatedExchange):
         elif fault is not None and kind is FaultKind.PARTIAL:
             self._execute_part(name, fault.fraction)
             if fault.after:
-                self.connection.later(fault.after, lambda: self._execute_part(name, ONE))
+                self.connection.later(fault.after, lambda: self._execute_rest(name))
         return self.core.order(name)
 
     def _request_of(self, client_order_id: str) -> OrderRequest | None:

@@ -294,6 +294,16 @@ async def test_partial_fill_leaves_the_rest_for_later(mock, clock):
 
 
 @virtual
+async def test_a_cancelled_order_has_no_rest_to_execute(mock, clock):
+    """The rest of a partial fill does not come once the order has ended: that would be a fault of its own."""
+    venue = mock(Fault(on="place", kind="partial", fraction=Decimal("0.3"), after=10 * SECOND))
+    await venue.place_order(make_request())
+    await venue.cancel_order("BTC/USDT", client_order_id="order-1")
+    await clock.sleep_until(START + 20 * SECOND)
+    assert venue.core.order("order-1").filled == Decimal("0.3")
+
+
+@virtual
 async def test_partial_fill_may_be_all(mock, clock):
     """Without *after* the rest stays open; less than a lot fills nothing."""
     venue = mock(Fault(on="place", kind="partial"))
