@@ -138,6 +138,7 @@ __all__ = [
     "BarHistory",
     "BinanceAdapter",
     "BinanceCCXTAdapter",
+    "CCXTAdapter",
     "Capabilities",
     "CircuitBreakerHandler",
     "Clock",

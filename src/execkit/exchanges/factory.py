@@ -34,6 +34,7 @@ class _Registration:
 
 _BUILT_IN: Final = {
     "paper": _Registration("execkit.exchanges.paper:PaperExchange", None),
+    "ccxt": _Registration("execkit.exchanges.ccxt.adapter:CCXTAdapter", "ccxt"),
     "binance": _Registration("execkit.exchanges.binance.adapter:BinanceAdapter", "binance"),
 }
 _ALIASES: Final = {"BinanceCCXTAdapter": "BinanceAdapter"}

@@ -22,7 +22,7 @@ _STATUS_LASTS: Final = 10.0
 
 
 class BinanceAdapter(BinanceOrders):
-    """One account at Binance.
+    """One account at Binance, spot or USD-M futures.
 
     Args:
         api_key: Key; by default `BINANCE_API_KEY` of the environment.

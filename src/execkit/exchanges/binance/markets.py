@@ -8,12 +8,8 @@ from typing import Any, Final
 
 import attrs
 
-from execkit.errors import (
-    ConfigurationError,
-    InvalidOrderError,
-    MarketClosedError,
-    QuantityTooLargeError,
-)
+from execkit.errors import ConfigurationError, InvalidOrderError
+from execkit.exchanges.ccxt.rules import check_rules
 from execkit.exchanges.ccxt.values import BadAnswerError, amount, mapping, rows, text
 from execkit.model.instrument import Instrument
 from execkit.model.order import OrderRequest, OrderType, Side
@@ -131,13 +127,14 @@ def check(market: Market, request: OrderRequest, reference: Decimal | None) -> N
     Binance takes an average of its own and a reduction must never be kept back by an estimate.
     """
     rules = market.instrument
-    if not rules.tradeable:
-        raise MarketClosedError(f"symbol: {rules.symbol} is not open for trading at Binance now")
-    for field, price in (("limit_price", request.limit_price), ("stop_price", request.stop_price)):
-        if price is not None:
-            _check_price(market, field, price)
-    _check_quantity(market, request)
-    _check_notional(rules, request)
+    check_rules(
+        rules,
+        request,
+        min_price=market.min_price,
+        max_price=market.max_price,
+        market_lot=market.market_lot,
+        market_min=market.market_min,
+    )
     band = market.bid_band if request.side is Side.BUY else market.ask_band
     limit = request.limit_price
     if None in (band, reference, limit) or request.reduce_only or request.type in _STOPS:
@@ -150,67 +147,6 @@ def check(market: Market, request: OrderRequest, reference: Decimal | None) -> N
         raise InvalidOrderError(
             f"limit_price: {plain(limit)} is outside {_short(low)} to {_short(high)}, "
             f"what {rules.symbol} allows a {request.side} around {_short(reference)} (PERCENT_PRICE_BY_SIDE)"
-        )
-
-
-def _check_price(market: Market, field: str, price: Decimal) -> None:
-    rules = market.instrument
-    if not rules.on_tick(price):
-        raise InvalidOrderError(
-            f"{field}: {plain(price)} is no multiple of the tick size {plain(rules.tick_size)} of {rules.symbol}; "
-            f"use {plain(rules.round_price_down(price))} or {plain(rules.round_price_up(price))}"
-        )
-    if price < max(market.min_price, rules.tick_size) or (
-        market.max_price is not None and price > market.max_price
-    ):
-        most = "" if market.max_price is None else f" and at most {plain(market.max_price)}"
-        raise InvalidOrderError(
-            f"{field}: {plain(price)} must be at least {plain(max(market.min_price, rules.tick_size))}{most}"
-            f" for {rules.symbol} (PRICE_FILTER)"
-        )
-
-
-def _check_quantity(market: Market, request: OrderRequest) -> None:
-    rules, quantity = market.instrument, request.quantity
-    is_market = request.type is OrderType.MARKET
-    lot = rules.lot_size
-    if is_market and market.market_lot is not None:
-        lot = max(lot, market.market_lot)
-    if not rules.on_lot(quantity) or (lot != rules.lot_size and quantity % lot != ZERO):
-        raise InvalidOrderError(
-            f"quantity: {plain(quantity)} is no multiple of the lot size {plain(lot)} of {rules.symbol}; "
-            "round down with instrument.round_quantity()"
-        )
-    least = max(rules.min_quantity, lot, market.market_min if is_market else ZERO)
-    if quantity < least:
-        raise InvalidOrderError(
-            f"quantity: {plain(quantity)} is below the least, {plain(least)}, of {rules.symbol} (LOT_SIZE)"
-        )
-    limits = (rules.max_quantity, rules.market_max_quantity if is_market else None)
-    most = min((limit for limit in limits if limit is not None), default=None)
-    if most is not None and quantity > most:
-        raise QuantityTooLargeError(
-            f"quantity: {plain(quantity)} is above {plain(most)}, the most that {rules.symbol} takes in one order",
-            allowed=most,
-        )
-
-
-def _check_notional(rules: Instrument, request: OrderRequest) -> None:
-    price = request.limit_price or request.stop_price
-    if price is None or request.reduce_only:
-        return
-    notional = request.quantity * price
-    if notional < rules.min_notional:
-        raise InvalidOrderError(
-            f"quantity: {plain(request.quantity)} at {plain(price)} is worth {plain(notional)} {rules.quote}, "
-            f"the least for {rules.symbol} is {plain(rules.min_notional)} (NOTIONAL); "
-            f"use {plain(rules.smallest_quantity(price))} or more"
-        )
-    if rules.max_notional is not None and notional > rules.max_notional:
-        raise QuantityTooLargeError(
-            f"quantity: worth {plain(notional)} {rules.quote}, the most for {rules.symbol} "
-            f"is {plain(rules.max_notional)} (NOTIONAL)",
-            allowed=rules.round_quantity(rules.max_notional / price),
         )
 
 

@@ -72,7 +72,11 @@ class Dialect:
     clock_codes: frozenset[str] = frozenset()
     """The request was refused unread, because our clock and the venue's differ."""
     knows_all: bool = False
-    """Whether *meanings* covers what the venue says of ordinary mistakes."""
+    """Whether *read_code* finds every error, so that ccxt need not be asked."""
+    client_id_param: str | None = None
+    """The venue's name of our order id in lists of orders, where these can be asked for one id."""
+    is_subscribed: Callable[[Any], bool] | None = None
+    """Whether a frame confirms a subscription to the account's stream; None: nobody knows."""
 
     def meaning(self, refused: RefusedError) -> type[ExchangeError] | None:
         """Return which error an answer definitely is, or None where it proves nothing."""
@@ -95,9 +99,17 @@ def _bybit_code(body: Any) -> tuple[str, str] | None:
     return None if code in (0, "0") else (str(code), str(body.get("retMsg", "")))
 
 
+def _bybit_subscribed(frame: Any) -> bool:
+    return (
+        isinstance(frame, Mapping) and frame.get("op") == "subscribe" and bool(frame.get("success"))
+    )
+
+
 BYBIT: Final = Dialect(
     read_code=_bybit_code,
     knows_all=True,
+    client_id_param="orderLinkId",
+    is_subscribed=_bybit_subscribed,
     clock_codes=frozenset({"10002"}),
     meanings={
         "10001": InvalidOrderError,
