@@ -128,11 +128,24 @@ class PlanRun:
         self, status: TradePlanStatus, reason: str, *, signal_id: str | None = None
     ) -> None:
         """Put it into a status and journal that."""
+        if status is TradePlanStatus.AWAITING_ENTRY and not self.plan.repeat:
+            signal_id = self._last_trade()  # it waits for another one
         self._record(
             PlanChanged(
                 plan=self.plan.name, status=status.value, reason=reason, signal_id=signal_id
             )
         )
+
+    def _last_trade(self) -> str | None:
+        """Return the signal of its last position that is closed."""
+        closed = reversed(self._book.positions.closed)
+        return next((each.signal_id for each in closed if self.owns(each)), None)
+
+    def _has_traded(self) -> bool:
+        """Tell whether a position of its own was closed since it began to wait for an entry."""
+        last = self._last_trade()
+        known = self._book.plans.get(self.plan.name)
+        return last is not None and (known is None or known.signal_id != last)
 
     def _refresh(self, position: Position | None) -> TradePlanStatus:
         """Bring the status up to what the positions say."""
@@ -142,7 +155,7 @@ class PlanRun:
             if position is not None and owned:
                 status = TradePlanStatus.POSITION_OPEN
                 self.set_status(status, "entered", signal_id=position.signal_id)
-            elif not self.plan.repeat and any(map(self.owns, self._book.positions.closed)):
+            elif not self.plan.repeat and self._has_traded():
                 # Opened and closed between two bars, so it was never seen open.
                 status = TradePlanStatus.COMPLETED
                 self.set_status(status, "the position is closed")
