@@ -6,6 +6,7 @@ Everything that is promised can be taken from here; where a name is defined may 
 from __future__ import annotations
 
 from execkit.bars.cache import BarHistory, MarketData, MarketDataCache
+from execkit.bars.live import LiveOptions
 from execkit.bars.reader import BarFileSpec, read_bars
 from execkit.clock import Clock, ManualClock, SystemClock
 from execkit.config import Config
@@ -185,6 +186,7 @@ __all__ = [
     "JournalVersionError",
     "LevelStop",
     "ListKind",
+    "LiveOptions",
     "ManagedOrder",
     "ManualClock",
     "MarketClosedError",

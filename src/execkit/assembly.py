@@ -12,7 +12,9 @@ import msgspec
 import structlog
 
 from execkit.bars.cache import MarketDataCache
+from execkit.bars.live import LiveBars
 from execkit.bars.runner import BarRunner
+from execkit.calendars import ExchangeHours
 from execkit.clock import Clock, SystemClock
 from execkit.config import Config
 from execkit.control.commands import obey
@@ -30,7 +32,7 @@ from execkit.handlers.validation import ValidationHandler
 from execkit.journal.base import Journal, MemoryJournal
 from execkit.journal.file import FileJournal
 from execkit.journal.fold import fold
-from execkit.market import MarketHours
+from execkit.market import Calendar, MarketHours, told_by
 from execkit.model.instrument import Instrument
 from execkit.model.market import Timeframe
 from execkit.model.order import OrderRole
@@ -84,6 +86,8 @@ def options_of(config: Config | str | Path, exchanges: ExchangeFactory) -> dict[
         "plans": config.load_plans(functions),
         "currency": config.currency,
         "reconcile_every": config.reconcile_every,
+        "store": config.store,
+        "control": config.control,
     }
 
 
@@ -206,7 +210,7 @@ def _wire(
         ledger=ledger,
         quotes=quotes,
         bars=MarketDataCache(),
-        market=MarketHours(adapter, clock, settings.calendar),
+        market=MarketHours(adapter, clock, _calendar(settings)),
         gateway=gateway,
         resolver=resolver,
         keeper=keeper,
@@ -219,6 +223,10 @@ def _wire(
     control = None
     if settings.control and isinstance(journal, FileJournal) and not _is_virtual():
         control = ControlServer(journal.path, lambda request: obey(desk, request), clock)
+    runner = _runner(settings, desk, currency, submit)
+    live = None
+    if settings.live is not None and runner is not None:
+        live = LiveBars(runner, desk, spawn=upkeep.spawn, options=settings.live)
     return Parts(
         adapter=adapter,
         journal=journal,
@@ -227,11 +235,18 @@ def _wire(
         desk=desk,
         upkeep=upkeep,
         currency=currency,
-        runner=_runner(settings, desk, currency, submit),
+        runner=runner,
+        live=live,
         store=_store(settings, journal),
         unaudit=_audit(settings.functions, recorder),
         control=control,
     )
+
+
+def _calendar(settings: Settings) -> Calendar | None:
+    if settings.calendar is None and settings.live is not None and settings.live.calendar:
+        return told_by(ExchangeHours(settings.live.calendar))
+    return settings.calendar
 
 
 def _is_virtual() -> bool:
@@ -286,6 +301,7 @@ def _runner(
         record=desk.recorder.record,
         account=lambda: desk.book.account(currency, desk.ledger.reserved_cash),
         clock=desk.clock,
+        hours=None if settings.live is None else settings.live.hours(),
         base=next((p.bars.timeframe for p in settings.plans if p.bars is not None), Timeframe.M1),
     )
 

@@ -24,6 +24,7 @@ from execkit.pipeline import ExecutionPipeline
 from execkit.plans import TradePlan, load_plans
 from execkit.settings import (
     ExecutorSettings,
+    LiveSettings,
     ReconciliationSettings,
     RiskSettings,
     ValidationSettings,
@@ -94,6 +95,12 @@ class Config(Section):
     functions: FunctionSettings = FunctionSettings()
     plans: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Files of trade plans. A relative path starts at the configuration file."""
+    live: LiveSettings = LiveSettings()
+    """How the venue's bars are followed when the plans run, as by `execkit run`."""
+    store: bool = True
+    """Whether the SQLite projection is kept beside the journal."""
+    control: bool = True
+    """Whether commands are taken from other processes."""
 
     _folder: Path = PrivateAttr(default=Path())
     _secrets: dict[str, SecretStr] = PrivateAttr(default_factory=dict)

@@ -12,6 +12,7 @@ from typing import Final, Self
 import structlog
 
 from execkit.assembly import assemble, options_of
+from execkit.bars.live import LiveOptions
 from execkit.by_hand import ByHand
 from execkit.clock import Clock
 from execkit.config import Config
@@ -61,7 +62,8 @@ class ExecutionEngine(ByHand):
         durability: `power` (default) survives a power loss, `process` survives kill -9.
         pipeline: The chain; the standard one when None.
         functions: Registry of candle-close functions, for *plans*.
-        plans: Trade plans to run on the bars given to `on_bar`.
+        plans: Trade plans to run, on the bars given to `on_bar` or on live ones.
+        live: How to follow the venue's own bars for the plans; None: bars come by `on_bar`.
         currency: Asset in which limits are counted; by default USDT, USD, USDC or EUR, the first that is held.
         clock, rng: Injected time and chance; one seed and one clock repeat a run exactly.
         reconcile_every: Period of the comparison with the venue.
@@ -88,6 +90,7 @@ class ExecutionEngine(ByHand):
         store: bool = True,
         control: bool = True,
         calendar: Calendar | None = None,
+        live: LiveOptions | None = None,
     ) -> None:
         if not isinstance(exchange, ExchangeAdapter):
             raise ConfigurationError(f"exchange: {exchange!r} is not an ExchangeAdapter")
@@ -105,6 +108,7 @@ class ExecutionEngine(ByHand):
             store=store,
             control=control,
             calendar=calendar,
+            live=live,
         )
         self.events = EventBus()
         """Subscribe here: `engine.events.subscribe(OrderFilled, callback)`."""
@@ -147,6 +151,8 @@ class ExecutionEngine(ByHand):
             self._running = True
             if prepare is None:
                 await self.parts.settle_owed()
+            if self.parts.live is not None:
+                await self.parts.live.start()
             if self.parts.control is not None:
                 self.parts.control.start()
         except BaseException:

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from execkit.bars.sessions import Hours
 from execkit.clock import Clock
 from execkit.exchanges.base import ExchangeAdapter, MarketStatus
 
@@ -22,6 +23,20 @@ MAX_AGE: Final = timedelta(seconds=15)
 """How long a status is believed; a halt is noticed that late, but never later than the venue's own refusal."""
 
 _QUERY_SECONDS: Final = 5.0
+
+
+def told_by(hours: Hours) -> Calendar:
+    """Return what the sessions of *hours* say of every symbol."""
+
+    def tell(_symbol: str, at: datetime) -> MarketStatus:
+        is_open = hours.is_open(at)
+        return MarketStatus(
+            is_open=is_open,
+            next_open=None if is_open else hours.next_open(at),
+            next_close=hours.session_after(at).close,
+        )
+
+    return tell
 
 
 class MarketHours:

@@ -13,6 +13,7 @@ import attrs
 import msgspec
 import structlog
 
+from execkit.bars.live import LiveBars, LiveOptions
 from execkit.bars.runner import BarRunner
 from execkit.clock import Clock
 from execkit.control.server import ControlServer
@@ -56,6 +57,7 @@ class Settings:
     store: bool = True
     control: bool = True
     calendar: Calendar | None = None
+    live: LiveOptions | None = None
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -73,6 +75,8 @@ class Parts:
     store: StoreFeed | None
     unaudit: Callable[[], None]
     """Ends the audit of the registry."""
+    live: LiveBars | None = None
+    """Follows the venue's bars for the plans."""
     control: ControlServer | None = None
     """Takes commands from other processes."""
 
@@ -113,6 +117,8 @@ class Parts:
         """End the tasks, make the journal durable and close the venue; each step is tried."""
         if self.control is not None:
             self.control.stop()
+        if self.live is not None:
+            await self.live.stop()
         self.unaudit()
         await self.upkeep.stop()
         await self.desk.reconciler.stop()

@@ -9,6 +9,8 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from execkit.bars.live import LiveOptions
+from execkit.calendars import DEFAULT_TIMEZONE
 from execkit.errors import ConfigurationError
 from execkit.handlers.executor import OrderExecutorHandler
 from execkit.handlers.reconciliation import ReconciliationHandler
@@ -190,6 +192,31 @@ class ReconciliationSettings(Section):
     alert_slippage_pct: NonNegative = Decimal("0.5")
     max_wait_time: Duration = timedelta(seconds=10)
     poll_interval: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(milliseconds=500)
+
+
+class LiveSettings(Section):
+    """How the venue's live bars are followed for the plans; see `LiveOptions`."""
+
+    calendar: str | None = None
+    timezone: str = DEFAULT_TIMEZONE
+    market_hours_only: bool = True
+    accuracy: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(milliseconds=500)
+    schedule_advance: Duration = timedelta(milliseconds=100)
+    grace: Duration = timedelta(milliseconds=100)
+    patience: Duration = timedelta(seconds=2)
+    backfill: Count = 100
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        try:
+            self.build().hours()
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    def build(self) -> LiveOptions:
+        """Return the options."""
+        return LiveOptions(**_values(self))
 
 
 class InstrumentSettings(Section):
