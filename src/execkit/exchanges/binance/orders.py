@@ -277,7 +277,22 @@ class BinanceOrders(BinanceCore):
                 found = news
                 break
             found = news
-        return [fill for fill in found.values() if fill.at >= since]
+        return await self._named(market_id, [f for f in found.values() if f.at >= since])
+
+    async def _named(self, market_id: str, fills: list[Fill]) -> list[Fill]:
+        """Return executions with our ids. Binance lists them by its own: those that we do not know are asked for."""
+        unknown = [int(f.venue_order_id) for f in fills if not f.client_order_id]
+        if not unknown:
+            return fills
+        params = {"symbol": market_id, "orderId": min(unknown), "limit": _PAGE}
+        for row in rows(await self._api.private("allOrders", params)):
+            self._read(row)
+        return [
+            fill
+            if fill.client_order_id
+            else replace(fill, client_order_id=self._client_id_of(fill.venue_order_id))
+            for fill in fills
+        ]
 
     def _read_fill(self, row: Any) -> Fill:
         fill = decode.read_trade(row, self._kind, self._symbol_of, self._client_id_of)
