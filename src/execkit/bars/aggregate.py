@@ -17,6 +17,8 @@ __all__ = ["BarAggregator", "is_aligned", "window_open"]
 
 _INSTANT: Final = timedelta(microseconds=1)
 _ADD: Final = MONEY.add
+_PARTS: Final = 60
+"""Parts of one bar at most, so that little is kept and a correction is quick."""
 
 
 class _Level:
@@ -40,17 +42,19 @@ class _Level:
             self.high, self.low, self.volume = part.high, part.low, part.volume
             return
         self.parts.append(part)
-        self.high = max(self.high, part.high)
-        self.low = min(self.low, part.low)
+        # Not max() and min(), which take three times as long: thousands of bars grow at one boundary.
+        if part.high > self.high:  # noqa: PLR1730
+            self.high = part.high
+        if part.low < self.low:  # noqa: PLR1730
+            self.low = part.low
         self.volume = _ADD(self.volume, part.volume)
 
-    def finish(self) -> tuple[BarData, datetime]:
-        """Return the bar as it is and when it began, and make room for the next."""
-        window, parts = self.window, self.parts
-        assert window is not None, "something has grown"
+    def finish(self, window: Window) -> BarData:
+        """Return the bar as it is, and make room for the next."""
+        parts = self.parts
         self.last, self.last_parts = window, parts
         self.window = None
-        return self._bar(window, parts), window[0]
+        return self._bar(window, parts)
 
     def correct(self, part: BarData) -> tuple[BarData, datetime] | None:
         """Put a corrected or late part in its place; return the finished bar that it changes, and when that began."""
@@ -98,6 +102,22 @@ def _with(part: BarData, parts: list[BarData]) -> list[BarData]:
     return kept
 
 
+def _ladder(base: Timeframe, wanted: Iterable[Timeframe]) -> list[Timeframe]:
+    """Return the timeframes to build: those wanted, and some between so that none has very many parts."""
+    ladder: list[Timeframe] = []
+    below = base
+    for timeframe in wanted:
+        while timeframe.seconds > _PARTS * below.seconds:
+            below = max(
+                (each for each in Timeframe if each.seconds <= _PARTS * below.seconds),
+                key=lambda each: each.seconds,
+            )
+            ladder.append(below)
+        ladder.append(timeframe)
+        below = timeframe
+    return ladder
+
+
 class BarAggregator:
     """Builds bars of several timeframes from the bars of one market in a shorter one.
 
@@ -117,17 +137,11 @@ class BarAggregator:
                     f"timeframe: {timeframe} cannot be built from {base} bars; use a multiple of {base}"
                 )
         self.hours = AlwaysOpen() if hours is None else hours
-        # Each timeframe is a multiple of the one before it, so none needs more than a handful of parts.
-        longest = self.timeframes[-1].seconds if self.timeframes else 0
-        self._levels = [_Level(t) for t in Timeframe if base.seconds < t.seconds <= longest]
+        self._levels = [_Level(timeframe) for timeframe in _ladder(base, self.timeframes)]
         self._wanted = frozenset(self.timeframes)
         self._first: datetime | None = None
-        self._last: datetime | None = None
-
-    @property
-    def last(self) -> datetime | None:
+        self.last: datetime | None = None
         """Up to when everything is in: the close of the last bar, or the last `advance`."""
-        return self._last
 
     def add(self, bar: BarData) -> list[BarData]:
         """Take the next short bar and return the longer ones that it finishes, in the order of their closes.
@@ -144,29 +158,30 @@ class BarAggregator:
                 f"close_time: {closed.isoformat()} is no boundary of {self.base} bars; "
                 "check time zone, label and the market's hours"
             )
-        if self._last is not None and closed <= self._last:
+        if self.last is not None and closed <= self.last:
             return []
         if self._first is None:
             self._first = window[0]
         finished: list[BarData] = []
         if self._levels:
-            self._finish(window[0], finished)
+            if window[0] != self.last:
+                self._finish(window[0], finished)
             self._levels[0].take(bar, self.hours)
             self._finish(closed, finished)
-        self._last = closed
-        if len(finished) > 1:
+        self.last = closed
+        if len(finished) > 1 and finished[0].close_time != closed:
             finished.sort(key=lambda done: done.close_time)
         return finished
 
     def advance(self, to: datetime) -> list[BarData]:
         """Return the longer bars whose time is over at *to*, though nothing was traded in their last part."""
-        if self._last is not None and to <= self._last:
+        if self.last is not None and to <= self.last:
             return []
         if self._first is None:
             self._first = to
         finished: list[BarData] = []
         self._finish(to, finished)
-        self._last = to
+        self.last = to
         finished.sort(key=lambda done: done.close_time)
         return finished
 
@@ -188,17 +203,19 @@ class BarAggregator:
 
     def _finish(self, limit: datetime, finished: list[BarData]) -> None:
         """Finish what ends at or before *limit*, from the shortest up, each a part of the next."""
-        levels = self._levels
-        for place, level in enumerate(levels):
-            if level.window is None:
+        below: BarData | None = None
+        for level in self._levels:
+            if below is not None:
+                level.take(below, self.hours)
+                below = None
+            window = level.window
+            if window is None:
                 continue
-            if level.window[1] > limit:
+            if window[1] > limit:
                 break  # all longer ones end later still
-            bar, began = level.finish()
-            if self._is_given(level, began):
-                finished.append(bar)
-            if place + 1 < len(levels):
-                levels[place + 1].take(bar, self.hours)
+            below = level.finish(window)
+            if self._is_given(level, window[0]):
+                finished.append(below)
 
     def _is_given(self, level: _Level, began: datetime) -> bool:
         # What came before the very first bar is unknown; later, a hole is known to be one.

@@ -114,8 +114,8 @@ class MarketDataCache:
     def at(self, symbol: str, timeframe: Timeframe, close_time: datetime) -> BarData | None:
         """Return the bar that closed then, if it is kept."""
         bars = self._series(symbol, timeframe)
-        if bars and bars[-1].close_time == close_time:
-            return bars[-1]
+        if bars and (last := bars[-1]).close_time == close_time:
+            return last
         place = bisect_left(bars, close_time, key=_close_time)
         if place < len(bars) and bars[place].close_time == close_time:
             return bars[place]

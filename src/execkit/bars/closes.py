@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Final, Protocol
@@ -95,13 +97,20 @@ class Lateness:
         self.max = self.longest_block = timedelta(0)
         self._recent: deque[timedelta] = deque(maxlen=_KEPT)
 
-    def add(self, lateness: timedelta) -> None:
-        """Count one close."""
-        self.count += 1
-        self._recent.append(lateness)
-        self.max = max(self.max, lateness)
-        if lateness > self.accuracy:
-            self.late += 1
+    @contextmanager
+    def batch(self, measured: list[timedelta]) -> Iterator[None]:
+        """Count the closes of a batch when it ends, however it ends."""
+        try:
+            yield
+        finally:
+            self._add(measured)
+
+    def _add(self, measured: list[timedelta]) -> None:
+        if measured:
+            self.count += len(measured)
+            self._recent.extend(measured)
+            self.max = max(self.max, *measured)
+            self.late += sum(1 for lateness in measured if lateness > self.accuracy)
 
     def stats(self) -> LatenessStats:
         """Return what was measured so far."""

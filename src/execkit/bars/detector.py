@@ -133,6 +133,7 @@ class BarCloseDetector:
         )
         self._groups: dict[tuple[Hours, Timeframe], _Group] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._merged: dict[tuple[_Group, ...], list[Stream]] = {}
         self._running = False
 
     # -- what is watched -------------------------------------------------------------------------------
@@ -165,9 +166,11 @@ class BarCloseDetector:
                 added.append((group, stream))
                 if self._running:
                     self._catch_up(group, stream)
+        self._merged.clear()
         self._arm()
 
         def unwatch() -> None:
+            self._merged.clear()
             for group, stream in added:
                 if stream in group.streams:
                     group.streams = [each for each in group.streams if each is not stream]
@@ -230,9 +233,12 @@ class BarCloseDetector:
             return
         delay = _HEARTBEAT
         if self._groups:
-            due = min(group.next for group in self._groups.values()) + self._grace
-            left = max((due - self._clock.now()).total_seconds(), 0.0)
+            due = min(group.next for group in self._groups.values())
+            left = max((due + self._grace - self._clock.now()).total_seconds(), 0.0)
             delay = left if left <= self._advance else min(left - self._advance, _HEARTBEAT)
+            if left <= self._advance:
+                # Made ready now, so that there is nothing left to do at the close but to tell it.
+                self._together([group for group in self._groups.values() if group.next == due])
         self._planned = self._loop.time() + delay
         self._timer = self._loop.call_at(self._planned, self._wake)
 
@@ -249,10 +255,14 @@ class BarCloseDetector:
             self._lateness.blocked += 1
             self._lateness.longest_block = max(self._lateness.longest_block, late)
             log.warning("bars.loop_blocked", seconds=late.total_seconds())
+        due: dict[datetime, list[_Group]] = {}
         for group in self._groups.values():
             # A timer may come early by a fraction of a millisecond: then nothing is due, and it is set again.
             if group.next + self._grace <= wall:
-                self._close(group, wall, reason)
+                for close in self._due(group, wall, reason):
+                    due.setdefault(close, []).append(group)
+        for close in sorted(due):
+            self._handover.put(close, self._together(due[close]))
         self._arm()
 
     def _step(self, jump: timedelta, wall: datetime) -> None:
@@ -274,8 +284,8 @@ class BarCloseDetector:
             group.begin(group.after)
         self._arm()
 
-    def _close(self, group: _Group, wall: datetime, reason: str) -> None:
-        """Queue what has closed; skip what is too old."""
+    def _due(self, group: _Group, wall: datetime, reason: str) -> list[datetime]:
+        """Return what has closed; skip what is too old."""
         oldest = wall - self._max_age
         if group.next < oldest:
             first = group.next
@@ -283,9 +293,26 @@ class BarCloseDetector:
             last = group.hours.previous_close(group.timeframe, group.next - _INSTANT)
             for stream in group.streams:
                 self._handover.skip(stream, first, last, f"older than {self._max_age}: {reason}")
+        closes = []
         while group.next + self._grace <= wall:
-            self._handover.put(group.next, group.streams)
+            closes.append(group.next)
             group.begin(group.next)
+        return closes
+
+    def _together(self, groups: list[_Group]) -> list[Stream]:
+        """Return the streams of groups that close together, symbol by symbol, the short bars before the long."""
+        if len(groups) == 1:
+            return groups[0].streams
+        key = tuple(groups)
+        found = self._merged.get(key)
+        if found is None:
+            by_symbol: dict[str, list[Stream]] = {}
+            for group in sorted(groups, key=lambda each: each.timeframe.seconds):
+                for stream in group.streams:
+                    by_symbol.setdefault(stream.symbol, []).append(stream)
+            found = [stream for streams in by_symbol.values() for stream in streams]
+            self._merged[key] = found
+        return found
 
     def deliver(self, symbol: str) -> None:
         """Hand over the closes of a symbol that were waited for; a source calls this when a bar has come."""

@@ -219,7 +219,10 @@ class BarFeed:
     ) -> BarData | NotYet | None:
         """Return the bar that has just closed, None when nothing was traded in it, or `NOT_YET`; see `BarSource`."""
         market = self._markets[symbol]
-        if not market.has(close_time) and not self._finish(market, close_time, final=final):
+        last = market.aggregator.last
+        if (last is None or last < close_time) and not self._finish(
+            market, close_time, final=final
+        ):
             return NOT_YET
         return self.cache.at(symbol, timeframe, close_time)
 
@@ -230,13 +233,15 @@ class BarFeed:
                 return False
             self._pass_over(market, close_time)  # the venue has sent no bar: nothing was traded
             return True
-        start = market.aggregator.last or close_time - self.base.duration
-        seen = market.whole_from
-        window = self.hours.window(self.base, close_time - _INSTANT)
-        if seen is None or window is None or min(start, window[0]) < seen or not self.is_connected:
+        step = self.base.duration
+        start = market.aggregator.last or close_time - step
+        ends: Sequence[datetime] = (close_time,)
+        if start + step != close_time:
+            ends = list(self.hours.closes(self.base, start, close_time))
+        if market.whole_from is None or ends[0] - step < market.whole_from or not self.is_connected:
             self._ask(market, close_time)
             return False
-        for end in self.hours.closes(self.base, start, close_time):
+        for end in ends:
             bar = market.builder.close(end)
             if bar is None:
                 self._pass_over(market, end)

@@ -7,7 +7,7 @@ import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from types import TracebackType
+from types import CoroutineType, TracebackType
 from typing import Any, Final, Self
 
 import structlog
@@ -20,8 +20,8 @@ log = structlog.get_logger("execkit")
 
 Callback = Callable[[BarCloseEvent], Awaitable[object] | object]
 
-_CHUNK: Final = 500
-"""Closes handed over before others may have the loop for a moment: a few milliseconds."""
+_SLICE: Final = timedelta(milliseconds=8)
+"""How long closes are handed over before others may have the loop for a moment."""
 
 
 class Stream:
@@ -97,31 +97,31 @@ class Handover:
                 await self._hand_over(close, streams, final=final)
 
     async def _hand_over(self, close: datetime, streams: Sequence[Stream], *, final: bool) -> None:
-        source, clock, lateness = self._source, self._clock, self._lateness
-        with _Watch(self._loop, self._budget) as watch:
+        take = None if self._source is None else self._source.take
+        pause_at = self._clock.now() - close + _SLICE
+        now, max_age, measured = self._clock.now, self._max_age, list[timedelta]()
+        with _Watch(self._loop, self._budget) as watch, self._lateness.batch(measured):
             for count, stream in enumerate(streams, 1):
-                if count % _CHUNK == 0:
-                    await asyncio.sleep(0)
                 if stream.last is not None and close <= stream.last:
                     continue
                 symbol, timeframe = stream.symbol, stream.timeframe
                 try:
-                    bar = (
-                        None
-                        if source is None
-                        else source.take(symbol, timeframe, close, final=final)
-                    )
+                    bar = None if take is None else take(symbol, timeframe, close, final=final)
                     if isinstance(bar, NotYet):
                         self._wait(close, stream, final=final)
                         continue
-                    late = clock.now() - close
-                    if late > self._max_age:
+                    late = now() - close
+                    if late > pause_at:
+                        await asyncio.sleep(0)
+                        late = now() - close
+                        pause_at = late + _SLICE
+                    if late > max_age:
                         self.skip(stream, close, close, f"told {late} after it closed")
                         continue
                     stream.last = close
-                    lateness.add(late)
+                    measured.append(late)
                     answer = stream.callback(BarCloseEvent(symbol, timeframe, close, bar, late))
-                    if answer is not None and inspect.isawaitable(answer):
+                    if type(answer) is CoroutineType or inspect.isawaitable(answer):
                         watch.waits_for = count
                         await answer
                         watch.waits_for = 0

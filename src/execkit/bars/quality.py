@@ -73,21 +73,21 @@ class BarUse(StrEnum):
 class PriceBand:
     """Holds prices that lie too far from the last close, until the next one confirms the new level."""
 
-    __slots__ = ("_factors", "_high", "_low", "_suspected_high", "_suspected_low")
+    __slots__ = ("_close", "_factors", "_limits", "_suspected")
 
     def __init__(self, max_move_pct: Decimal = MAX_MOVE_PCT) -> None:
         move = MONEY.divide(percent("max_move_pct", max_move_pct), HUNDRED)
         self._factors = (MONEY.subtract(ONE, move), MONEY.add(ONE, move))
-        self._low: Decimal | None = None
-        self._high = self._suspected_high = ONE
-        self._suspected_low: Decimal | None = None
+        self._close: Decimal | None = None
+        self._limits: tuple[Decimal, Decimal] | None = None
+        self._suspected: tuple[Decimal, Decimal] | None = None
 
     def allows(self, low: Decimal, high: Decimal, close: Decimal) -> bool:
         """Tell whether prices are believed; an unbelieved close is remembered, and confirmed by one near it."""
-        if self._low is not None and not self._low <= low <= high <= self._high:
-            suspected = self._suspected_low
-            if suspected is None or not suspected <= low <= high <= self._suspected_high:
-                self._suspected_low, self._suspected_high = self._around(close)
+        if not (self.contains(low) and self.contains(high)):
+            suspected = self._suspected
+            if suspected is None or not suspected[0] <= low <= high <= suspected[1]:
+                self._suspected = self._around(close)
                 return False
         self.center(close)
         return True
@@ -95,17 +95,22 @@ class PriceBand:
     @property
     def limits(self) -> tuple[Decimal, Decimal]:
         """The lowest and the highest price that is believed at once; needs a first close."""
-        assert self._low is not None, "there was a first close"
-        return self._low, self._high
+        if self._limits is None:
+            assert self._close is not None, "there was a first close"
+            self._limits = self._around(self._close)
+        return self._limits
 
     def contains(self, price: Decimal) -> bool:
         """Tell whether a price lies in the band as it is."""
-        return self._low is None or self._low <= price <= self._high
+        if self._close is None:
+            return True
+        lowest, highest = self.limits
+        return lowest <= price <= highest
 
     def center(self, close: Decimal) -> None:
         """Measure from *close* from now on."""
-        self._low, self._high = self._around(close)
-        self._suspected_low = None
+        self._close = close
+        self._limits = self._suspected = None
 
     def _around(self, close: Decimal) -> tuple[Decimal, Decimal]:
         down, up = self._factors

@@ -112,6 +112,9 @@ class Timeframe(Enum):
             f"timeframe: {text!r} is unknown; use one of {', '.join(m.value for m in cls)}"
         )
 
+    # Members are single, so their identity will do; the hash of an Enum is computed in Python each time.
+    __hash__ = object.__hash__
+
     # Kept once computed, because every boundary of every bar is counted with them.
     @cached_property
     def seconds(self) -> int:
