@@ -5,6 +5,9 @@ Everything that is promised can be taken from here; where a name is defined may 
 
 from __future__ import annotations
 
+from execkit.audit.entry import ExecutionLogEntry
+from execkit.audit.logger import ExecutionLogger
+from execkit.audit.verify import verify_audit
 from execkit.bars.cache import BarHistory, MarketData, MarketDataCache
 from execkit.bars.live import LiveOptions
 from execkit.bars.reader import BarFileSpec, read_bars
@@ -53,8 +56,19 @@ from execkit.functions.base import (
     ExecutionFunctionBase,
     ExecutionSignal,
     FunctionParams,
+    Part,
 )
 from execkit.functions.builtin import standard_registry
+from execkit.functions.compose import (
+    all_of,
+    any_of,
+    confirm,
+    cooldown,
+    k_of_n,
+    not_,
+    only_in_session,
+    use,
+)
 from execkit.functions.registry import ExecutionFunctionRegistry, default_registry, register
 from execkit.handlers.breaker import CircuitBreakerHandler
 from execkit.handlers.confirmation import ConfirmationHandler, TerminalPrompt
@@ -114,7 +128,7 @@ from execkit.model.signal import TradingSignal
 from execkit.model.ticket import OrderTicket, RiskStamp
 from execkit.orders.manager import ManagedOrder, OrderManager
 from execkit.pipeline import ExecutionHandler, ExecutionPipeline, Next, handler
-from execkit.plans import TradePlan
+from execkit.plans import Rule, TradePlan, load_plans
 from execkit.replay import Replayed, replay
 from execkit.risk.limits import RiskLimits
 from execkit.risk.sizing import (
@@ -163,6 +177,8 @@ __all__ = [
     "ExecutionFunctionBase",
     "ExecutionFunctionRegistry",
     "ExecutionHandler",
+    "ExecutionLogEntry",
+    "ExecutionLogger",
     "ExecutionPipeline",
     "ExecutionResult",
     "ExecutionSignal",
@@ -221,6 +237,7 @@ __all__ = [
     "OrderUpdate",
     "Outcome",
     "PaperExchange",
+    "Part",
     "PercentOfEquity",
     "PipelineError",
     "Position",
@@ -242,6 +259,7 @@ __all__ = [
     "RiskManagementHandler",
     "RiskPerTrade",
     "RiskStamp",
+    "Rule",
     "Side",
     "SignalConflictError",
     "SignalDenied",
@@ -270,13 +288,23 @@ __all__ = [
     "VirtualTimeError",
     "VirtualTimeLoop",
     "VolatilityTarget",
+    "all_of",
+    "any_of",
+    "confirm",
+    "cooldown",
     "default_registry",
     "handler",
+    "k_of_n",
+    "load_plans",
+    "not_",
+    "only_in_session",
     "read_bars",
     "register",
     "replay",
     "run_virtual",
     "standard_registry",
+    "use",
+    "verify_audit",
 ]
 
 

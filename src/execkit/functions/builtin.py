@@ -28,6 +28,7 @@ class CloseParams(FunctionParams):
     """Parameters of `close_above` and `close_below`."""
 
     threshold_price: Positive
+    """The price beyond which a close counts."""
     min_volume: NonNegative = ZERO
     """Volume of the bar, in base units, below which it is ignored."""
     action: Literal["enter_long", "enter_short", "exit"] | None = None

@@ -71,14 +71,18 @@ class BarsParams(OneParams):
     """Parameters of `cooldown` and `confirm`."""
 
     bars: Bars
+    """Length of the pause, or closes in a row."""
 
 
 class SessionParams(OneParams):
     """Parameters of `only_in_session`. Times are `HH:MM` in *timezone*; an *end* before *start* is on the next day."""
 
     start: str
+    """Time of day after which closes count."""
     end: str
+    """Time of day up to and with which they count."""
     timezone: str
+    """IANA name of the zone of both, e.g. `America/New_York`."""
     days: Annotated[
         tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...],
         Field(strict=False, min_length=1),
