@@ -19,6 +19,9 @@ log = structlog.get_logger("execkit")
 
 _MARK_EVERY: Final = timedelta(minutes=15)
 
+_POLL_EVERY: Final = 5.0
+"""Seconds between two comparisons while orders are open and no stream tells of them."""
+
 
 class Upkeep:
     """Runs and stops the tasks. *reconcile_every* is the period of the comparison with the venue."""
@@ -125,11 +128,22 @@ class Upkeep:
     # -- the period ------------------------------------------------------------------------------------
 
     async def _periodically(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._reconcile_every
         while True:
-            await asyncio.sleep(self._reconcile_every)
-            await self.desk.reconciler.try_run()
-            self.mark_equity()
-            await self._drain_queue()
+            await asyncio.sleep(min(self._reconcile_every, _POLL_EVERY))
+            is_due = loop.time() >= due
+            if is_due or (self.desk.book.orders.active and not self._is_told):
+                await self.desk.reconciler.try_run()
+            if is_due:
+                due = loop.time() + self._reconcile_every
+                self.mark_equity()
+                await self._drain_queue()
+
+    @property
+    def _is_told(self) -> bool:
+        """Tell whether a stream says what becomes of orders; while no pass succeeds, asking more often is no help."""
+        return self.desk.reconciler.stream_is_open or self.desk.reconciler.is_blind
 
     def mark_equity(self) -> None:
         """Note the equity, at the start of each UTC day and every quarter of an hour."""

@@ -89,6 +89,7 @@ class Bench:
             protect=self.keeper.check if self.keeper else self.protected.append,
             on_foreign=self._on_foreign,
         )
+        self.reconciler.stream_is_open = True
         self.events = []
         self.bus.subscribe(Event, self.events.append)
 

@@ -8,7 +8,7 @@ the resolver carries it through.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Final
 
@@ -19,6 +19,7 @@ from execkit.errors import (
     ExchangeError,
     JournalCommitError,
     NotSentError,
+    OrderNotFoundError,
     OrderRejectedError,
     RateLimitError,
     UnsupportedFeatureError,
@@ -43,7 +44,7 @@ _AMENDABLE: Final = frozenset({OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED}
 
 
 class OrderChanger:
-    """Sends cancels and amendments. *doubt* is told of every outcome that has to be proven."""
+    """Sends cancels and amendments. *turn* waits for the venue's pause, *doubt* is told of what has to be proven."""
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class OrderChanger:
         pace: Pace,
         *,
         timeout: float,
+        turn: Callable[[str], Awaitable[None]],
         doubt: Callable[[ManagedOrder], None],
         halt: Callable[[str], None],
     ) -> None:
@@ -60,6 +62,7 @@ class OrderChanger:
         self.recorder = intake.recorder
         self.pace = pace
         self._timeout = timeout
+        self._turn = turn
         self._doubt = doubt
         self._halt = halt
 
@@ -102,6 +105,29 @@ class OrderChanger:
             if not order.is_closed:
                 self._doubt(order)
         return order
+
+    async def cancel_closed(self, order: ManagedOrder, venue_order_id: str) -> bool:
+        """Ask the venue to cancel what it has open of an order that is closed here; return whether it answered."""
+        command = _command(order, "cancel", "closed here, open at the venue")
+        try:
+            if not await self._announce(command, order):
+                return False
+            async with asyncio.timeout(self._timeout):
+                report = await self.adapter.cancel_order(
+                    order.symbol,
+                    client_order_id=order.client_order_id,
+                    venue_order_id=venue_order_id,
+                )
+            await self._take(order, report)
+        except OrderNotFoundError:
+            return True
+        except Exception as error:  # noqa: BLE001 - it is tried again in the next pass
+            self._note(error)
+            log.warning(
+                "order.cancel_unknown", client_order_id=order.client_order_id, error=repr(error)
+            )
+            return False
+        return True
 
     async def amend(
         self,
@@ -154,22 +180,24 @@ class OrderChanger:
         return order.asked is None and order.state in _AMENDABLE
 
     async def _announce(
-        self, command: CommandSent, order: ManagedOrder, asked: OrderChanged
+        self, command: CommandSent, order: ManagedOrder, asked: OrderChanged | None = None
     ) -> bool:
         """Make a command durable, somewhere, and wait for the venue's pause to end; return whether it may leave."""
         recorder = self.recorder
         if not recorder.journal.is_current:
             return False
+        was_closed = order.is_closed
         recorder.record(command)
-        recorder.record(asked)
+        if asked is not None:
+            recorder.record(asked)
         try:
             await recorder.settle()
         except JournalCommitError as error:
             if not recorder.keep_apart(command):
                 self._refuse(order, error)
                 return False
-        await self.pace.turn()
-        return recorder.journal.is_current and not order.is_closed
+        await self._turn(order.symbol)
+        return recorder.journal.is_current and order.is_closed is was_closed
 
     async def _take(self, order: ManagedOrder, report: OrderReport) -> None:
         """Take in the answer to a command, if it is one."""

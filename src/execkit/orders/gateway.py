@@ -14,6 +14,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
+from msgspec.structs import replace
 
 from execkit.errors import (
     AuthenticationError,
@@ -78,7 +79,8 @@ class OrderGateway:
         self.pace = Pace()
         self.doubt_hook: Callable[[ManagedOrder], None] = lambda _order: None
         """Called when an order becomes in doubt, or a cancel's outcome does; starts the resolver."""
-        self.intake = Intake(recorder)
+        lag = adapter.capabilities.absence_window or timedelta(0)
+        self.intake = Intake(recorder, answers_lag=lag)
         self.absorb = self.intake.absorb
         self.changes = Changes()
         recorder.listen(self.changes.on_record)
@@ -87,10 +89,13 @@ class OrderGateway:
             self.intake,
             self.pace,
             timeout=self.send_timeout,
+            turn=self._turn,
             doubt=self._doubt,
             halt=self._halt,
         )
+        self._told_of_pause = -1.0
         self.cancel = changer.cancel
+        self.cancel_closed = changer.cancel_closed
         self.amend = changer.amend
 
     # -- placing ---------------------------------------------------------------------------------------
@@ -115,6 +120,7 @@ class OrderGateway:
         if key in self.book.orders:
             # Only when so much came between that the revisions of this signal are forgotten.
             return Sent(denial=Denial.of(DenialCode.DUPLICATE_SIGNAL, order=key))
+        intent = replace(intent, reserved=self.adapter.reserve(intent.request))
         self.recorder.record(intent)
         order = self.book.orders[key]
         order.done_hook = self.changes.closed
@@ -153,9 +159,22 @@ class OrderGateway:
         """Wait until the venue's pause is over; return why the command may not leave then, or None."""
         denial = self._refuse(command, order)
         while denial is None and self.pace.left() > 0:
-            await self.pace.turn()
+            await self._turn(_symbol_of(command))
             denial = self._refuse(command, order)
         return denial
+
+    async def _turn(self, symbol: str) -> None:
+        """Wait until something may leave; a person is told when that keeps a command for longer than it should."""
+        while (left := self.pace.left()) > 0:
+            began, ends = self.pace.span
+            if ends - began > self._longest_pause and self._told_of_pause != began:
+                self._told_of_pause = began
+                self.recorder.alarm(
+                    "VENUE_PAUSE",
+                    f"the venue takes no commands for {ends - began:.0f} s; one for {symbol} waits",
+                    symbol=symbol,
+                )
+            await asyncio.sleep(left)
 
     def _refuse(self, command: Entry | Reduction, order: ManagedOrder | None) -> Denial | None:
         journal = self.recorder.journal
@@ -202,6 +221,7 @@ class OrderGateway:
     async def _send_once(self, order: ManagedOrder) -> Sent:
         """Send, and read the answer. Whatever is not definite leaves the order in doubt."""
         request = order.request
+        self.adapter.reserve(request, order.intent.reserved)
         self.recorder.record(
             OrderChanged(
                 client_order_id=request.client_order_id,
@@ -276,3 +296,7 @@ class OrderGateway:
             self.recorder.record(
                 TradingStateChanged(state=TradingState.HALTED, cause=cause, actor=actor)
             )
+
+
+def _symbol_of(command: Entry | Reduction) -> str:
+    return command.ticket.symbol if isinstance(command, Entry) else command.instrument.symbol

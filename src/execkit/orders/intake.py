@@ -6,7 +6,9 @@ Answers, stream, look-ups and reconciliation all end here, so the same news has 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from decimal import Decimal
+from typing import Final
 
 import structlog
 
@@ -15,21 +17,28 @@ from execkit.model.order import Fill, OrderReport, OrderState
 from execkit.model.records import Filled, Source, SymbolBlocked
 from execkit.numbers import ZERO, plain
 from execkit.orders.manager import ManagedOrder
-from execkit.orders.reconcile import is_plausible, problem_with, read_report
+from execkit.orders.reconcile import is_plausible, is_zombie, problem_with, read_report
 from execkit.orders.recorder import Recorder
 from execkit.orders.shape import malformed_fill, malformed_report
 
 log = structlog.get_logger("execkit")
 
 
+_SETTLED_AFTER: Final = timedelta(seconds=60)
+
+
 class Intake:
     """Turns reports and fills into records, once each."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, *, answers_lag: timedelta = timedelta(0)) -> None:
         self.recorder = recorder
+        self.answers_lag = answers_lag
+        """How long the venue's answers may be behind what it has told before."""
         self.book = recorder.book
         self.missing_hook: Callable[[ManagedOrder], Awaitable[bool]] | None = None
         """Fetches executions that the venue counts and we do not know."""
+        self.zombie_hook: Callable[[ManagedOrder, OrderReport], None] = lambda _order, _report: None
+        """Called with an order that is closed here and, by newer word, open at the venue."""
         self.foreign_hook: Callable[[], None] = lambda: None
         """Called when the stream has told of an order that is not ours."""
         self._doubts: dict[str, str] = {}
@@ -59,6 +68,9 @@ class Intake:
             self.recorder.anomaly_hook(order.symbol, order.client_order_id)
             return order
         self._doubts.pop(order.client_order_id, None)
+        settled = self.recorder.clock.now() - self.answers_lag - _SETTLED_AFTER
+        if is_zombie(order, report, source, ended_before=settled):
+            self.zombie_hook(order, report)
         late = order.state is OrderState.PRESUMED_ABSENT
         reading = read_report(order, report, source)
         for change in reading.before:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
@@ -30,6 +31,8 @@ _MAY_BE_HELD: Final = _NOT_ADOPTED - {OrderState.HELD} | {OrderState.ACCEPTED}
 _RESTING: Final = frozenset(
     {OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.PENDING_CANCEL, OrderState.FILLED}
 )
+_NEVER_THERE: Final = frozenset({OrderState.REJECTED, OrderState.FAILED})
+_REFUTABLE: Final = _NEVER_THERE | {OrderState.CANCELLED, OrderState.EXPIRED}
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -142,6 +145,25 @@ def read_report(order: ManagedOrder, report: OrderReport, source: Source) -> Rea
         after=after,
         fills_missing=_executed(order, fills) < report.filled,
     )
+
+
+def is_zombie(
+    order: ManagedOrder, report: OrderReport, source: Source, *, ended_before: datetime
+) -> bool:
+    """Tell whether a report proves that an order lives which was refused, or had ended, by the venue's own word.
+
+    One that was refused, or of which a client said that it never left, must not exist at all. Of one that had ended a
+    list of open orders may be older than its end, so it must have ended before *ended_before*, or be dated later.
+    """
+    if report.status.is_closed or order.state not in _REFUTABLE:
+        return False
+    if order.state in _NEVER_THERE and order.accepted_at is None and order.venue_at is None:
+        return True
+    if source is not Source.RECONCILE:
+        return False
+    known, shown = order.venue_at, report.updated_at
+    is_later = known is not None and shown is not None and shown > known
+    return is_later or (order.closed_at is not None and order.closed_at < ended_before)
 
 
 def _is_older(order: ManagedOrder, report: OrderReport) -> bool:

@@ -22,6 +22,7 @@ from execkit.model.records import (
     BalancesSeen,
     ExternalChange,
     Filled,
+    OrderChanged,
     Record,
     Source,
 )
@@ -30,6 +31,8 @@ from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.positions import split_symbol
 from execkit.orders.resolver import Resolver, Sight, needs_proof
+from execkit.orders.suspicion import Suspicion
+from execkit.orders.zombies import Zombies
 
 log = structlog.get_logger("execkit")
 
@@ -45,10 +48,6 @@ _WATCH_FOR: Final = timedelta(hours=24)
 
 _QUIET: Final = timedelta(seconds=2)
 """A symbol whose orders moved within this time is not compared: the venue's books may lag behind its fills."""
-
-
-_LONGEST_WAIT: Final = 15.0
-"""Seconds between two passes of which each gives reason for the next."""
 
 _UNANSWERED: Final = frozenset({OrderState.NEW, OrderState.SUBMITTED, OrderState.PENDING_AMEND})
 _UNSETTLED: Final = frozenset({OrderState.NEW, OrderState.SUBMITTED, OrderState.IN_DOUBT})
@@ -82,10 +81,8 @@ class Reconciler:
         self._protect = protect
         self._on_foreign = on_foreign
         self._lock = asyncio.Lock()
-        self._verifying: asyncio.Task[None] | None = None
-        self._suspects: set[str] = set()
-        self._suspicions = 0
-        self._stopped = False
+        self._suspicion = Suspicion(self.try_run, lambda: self.stream_is_live, at_first=_QUIET)
+        self._zombies = Zombies(gateway, self.verify_soon)
         self._unexplained: dict[str, Decimal] = {}
         """Differences of positions that the last pass found, by symbol."""
         self._unexplained_cash: dict[str, Decimal] = {}
@@ -170,6 +167,7 @@ class Reconciler:
             if order is not None:
                 seen.add(order.client_order_id)
         self._on_foreign()
+        await self._zombies.lay_to_rest()
         for order in list(self.book.orders.active.values()):
             if order.client_order_id in seen or order.is_closed:
                 continue
@@ -196,6 +194,14 @@ class Reconciler:
             self._last_fill = record.fill.at if last is None else max(last, record.fill.at)
         if order is not None:
             self._moved_at[order.symbol] = asyncio.get_running_loop().time()
+            if (
+                order.role.is_reduction
+                and isinstance(record, OrderChanged)
+                and record.event is OrderEvent.ACCEPT
+                and not self.stream_is_open
+            ):
+                # Taken is not kept: should the venue think better of it, nobody else would tell.
+                self.verify_soon(order.symbol)
 
     async def _fills(self) -> bool:
         """Fetch executions since the last known moment; return whether one was news."""
@@ -357,24 +363,7 @@ class Reconciler:
 
     def verify_soon(self, symbol: str) -> None:
         """Have a pass made shortly; all that ask meanwhile share it."""
-        if self._stopped:
-            return
-        self._suspects.add(symbol)
-        self._suspicions += 1
-        if self._verifying is None or self._verifying.done():
-            self._verifying = asyncio.get_running_loop().create_task(self._verify())
-
-    async def _verify(self) -> None:
-        # Long enough for the venue's books to catch up with its fills; longer while a pass only raises suspicion anew.
-        at_first = wait = _QUIET.total_seconds() + 0.1
-        while self._suspects:
-            self._suspects.clear()
-            await asyncio.sleep(wait)
-            before = self._suspicions
-            await self.try_run()
-            # Without a stream nobody else would tell of a stop that is gone, so there the pace stays.
-            is_renewed = self.stream_is_live and self._suspicions != before
-            wait = min(wait * 2, _LONGEST_WAIT) if is_renewed else at_first
+        self._suspicion.raise_(symbol)
 
     async def try_run(self) -> bool:
         """Make a pass; return False, and log why, when the venue cannot be read."""
@@ -387,10 +376,7 @@ class Reconciler:
 
     async def stop(self) -> None:
         """End a pass under way."""
-        self._stopped = True
-        if self._verifying is not None:
-            self._verifying.cancel()
-            await asyncio.gather(self._verifying, return_exceptions=True)
+        await self._suspicion.stop()
 
     async def _ask(self, query: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.gateway.pace.ask(query, self._read_timeout, *args, **kwargs)

@@ -20,12 +20,20 @@ class Pace:
 
     def __init__(self) -> None:
         self._until = 0.0
+        self._began = 0.0
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Begin and end of the last pause, by the loop's time; one that was prolonged counts as one."""
+        return self._began, self._until
 
     def note(self, error: RateLimitError) -> None:
         """Take in for how long the venue wants to be left alone."""
         if error.retry_after is not None:
-            until = asyncio.get_running_loop().time() + error.retry_after.total_seconds()
-            self._until = max(self._until, until)
+            now = asyncio.get_running_loop().time()
+            if self._until <= now:
+                self._began = now
+            self._until = max(self._until, now + error.retry_after.total_seconds())
 
     def left(self) -> float:
         """Return the seconds until something may leave; zero or less: now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from decimal import Decimal
+from typing import Final
 
 from execkit.model.instrument import Instrument
 from execkit.model.order import OrderRole, OrderState, Side
@@ -15,6 +16,8 @@ from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.proofs import reducible
 from execkit.protection.plan import protective_side
+
+_ASK_AGAIN: Final = timedelta(seconds=15)
 
 
 class Closer:
@@ -36,13 +39,18 @@ class Closer:
     async def cancel_and_confirm(self, order: ManagedOrder, reason: str) -> bool:
         """Cancel an order and wait until it is proven closed; return False when that takes too long."""
         for attempt in range(self._attempts):
-            await self.gateway.cancel(order, reason)
+            if order.state is not OrderState.PENDING_CANCEL or self._is_forgotten(order):
+                await self.gateway.cancel(order, reason)
             if await self.gateway.changes.until(order, is_gone, self._within / self._attempts):
                 return True
             if order.state is OrderState.PENDING_CANCEL:
-                break  # the resolver goes on asking
+                break  # the resolver asks what became of it, and asks for it again
             await asyncio.sleep(0.1 * 2**attempt)
         return is_gone(order)
+
+    def _is_forgotten(self, order: ManagedOrder) -> bool:
+        """Tell whether nothing was heard of a cancel for so long that it is asked for once more, blind or not."""
+        return self.gateway.recorder.clock.now() - order.updated_at >= _ASK_AGAIN
 
     async def make_room(self, symbol: str, quantity: Decimal, side: Side) -> None:
         """Cancel the stops that keep *quantity* from being closed on *side*, and see them gone."""

@@ -42,6 +42,7 @@ from execkit.protection.plan import (
     is_unproven,
     plan_protection,
     protective_side,
+    refused_late,
     target_is_touched,
 )
 
@@ -196,16 +197,16 @@ class ProtectionKeeper:
         if plan.step is Step.CANCEL:
             return await self._cancel(symbol, plan.orders, plan.reason or "nothing left to protect")
         assert position is not None, "without one there is only something to cancel"
-        loop = asyncio.get_running_loop()
+        now = asyncio.get_running_loop().time()
         overdue = self._is_overdue(symbol)
         if plan.step is Step.FLATTEN or overdue:
-            if loop.time() < self._not_before.get(symbol, 0.0):
+            if now < self._not_before.get(symbol, 0.0):
                 return False
             reason = "it could not be protected in time" if overdue else plan.reason
             return await self._flatten(symbol, instrument, reason)
         if plan.step is Step.WAIT:
             # Never so short that the sum of floats leaves the moment just short of its end.
-            left = max(self._naked_since[symbol] + self._place_within - loop.time(), 0.01)
+            left = max(self._naked_since[symbol] + self._place_within - now, 0.01)
             await self.gateway.changes.until(plan.orders[0], lambda o: not is_unproven(o), left)
             return True
         if plan.step is Step.RESIZE:
@@ -221,11 +222,11 @@ class ProtectionKeeper:
         return gone
 
     def _is_overdue(self, symbol: str) -> bool:
-        since = self._naked_since.get(symbol)
-        overdue = since is not None and (
-            asyncio.get_running_loop().time() - since >= self._place_within
-        )
-        return overdue or self._failures.get(symbol, 0) >= self._attempts
+        now = asyncio.get_running_loop().time()
+        if now - self._naked_since.get(symbol, now) >= self._place_within:
+            return True
+        stops = self.book.orders.revisions(self.book.positions.open[symbol].position_id)
+        return self._failures.get(symbol, 0) + refused_late(stops) >= self._attempts
 
     async def _place(
         self,

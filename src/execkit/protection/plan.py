@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from enum import Enum
+from typing import Final
 
 import msgspec
 
@@ -12,6 +14,9 @@ from execkit.model.order import OrderRole, OrderState, Side
 from execkit.model.position import Position
 from execkit.numbers import ZERO, plain
 from execkit.orders.manager import ManagedOrder
+
+_LATE: Final = timedelta(minutes=1)
+"""An order that was refused after it had rested for longer is one that the venue ended."""
 
 
 class Step(Enum):
@@ -107,6 +112,19 @@ def plan_protection(
 def is_unproven(order: ManagedOrder) -> bool:
     """Tell whether the venue has yet to show what became of an order or its cancel."""
     return order.state in (OrderState.IN_DOUBT, OrderState.PENDING_CANCEL)
+
+
+def refused_late(orders: list[ManagedOrder]) -> int:
+    """Return how many of a position's last stops the venue took and refused soon after: accepted is not kept."""
+    count = 0
+    for order in reversed([order for order in orders if order.role is OrderRole.STOP]):
+        began, ended = order.accepted_at, order.closed_at
+        if order.state is not OrderState.REJECTED or began is None or ended is None:
+            break
+        if ended - began > _LATE:
+            break
+        count += 1
+    return count
 
 
 def is_through(position: Position, trigger: Decimal, mark: Decimal) -> bool:

@@ -680,3 +680,41 @@ async def test_the_limit_of_time_is_an_option(make):
     sent = await bench.gateway.send(entry())
     assert sent.order.state is OrderState.IN_DOUBT
     assert bench.journal.records(Intent)[0].request.client_order_id == bench.venue.sent[0]
+
+
+@virtual
+async def test_a_person_is_told_when_commands_wait_for_long(make):
+    """E5: an entry is denied during a long pause, a reduction waits for its end, and one alarm tells of the pause."""
+    bench = make()
+    await bench.open("2")
+    resting = (await bench.gateway.send(entry("s2"))).order
+    bench.gateway.pace.note(slow(20))
+    waiting = [
+        asyncio.create_task(bench.gateway.send(reduction("1", parent=parent))) for parent in "ab"
+    ]
+    await asyncio.sleep(15)
+    bench.gateway.pace.note(slow(100))
+    await asyncio.sleep(4)
+    assert bench.alarms == [], "a short one is no news, and so far it was one"
+    waiting.append(asyncio.create_task(bench.gateway.cancel(resting, "test")))
+    await asyncio.sleep(2)
+    assert bench.alarms == ["VENUE_PAUSE"]
+    await asyncio.gather(*waiting)
+    assert bench.alarms == ["VENUE_PAUSE"]
+    assert resting.state is OrderState.CANCELLED
+    assert bench.book.positions.quantity(BTC) == 0
+    bench.gateway.pace.note(slow(31))
+    assert (await bench.gateway.send(entry("s3"))).denial.code is DenialCode.VENUE_UNAVAILABLE
+    assert bench.alarms == ["VENUE_PAUSE"], "an entry is denied instead"
+
+
+@virtual
+async def test_another_long_pause_is_told_anew(make):
+    """One alarm each."""
+    bench = make()
+    order = (await bench.gateway.send(entry("s1"))).order
+    other = (await bench.gateway.send(entry("s2"))).order
+    for each in (order, other):
+        bench.gateway.pace.note(slow(31))
+        await bench.gateway.cancel(each, "test")
+    assert bench.alarms == ["VENUE_PAUSE"] * 2

@@ -5,6 +5,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 from tests.support.bench import virtual
 from tests.support.orders import AT, BTC, changed, report
 from tests.support.tickets import INSTRUMENT, entry, reduction
@@ -892,3 +893,73 @@ async def test_news_of_entries_and_of_open_stops_start_nothing(make):
     await bench.gateway.absorb(bench.venue.end(order.client_order_id), "stream")
     assert bench.keeper._tasks == {}
     assert report(order).quantity == 1
+
+
+# -- accepted is not kept ------------------------------------------------------------------------------
+
+
+def taken_and_refused(bench, after_seconds):
+    """Have every stop taken, and refused a little later without a word."""
+
+    def place(request):
+        answer = bench.venue._place(request)
+
+        def think_better_of_it():
+            key = request.client_order_id
+            bench.venue.orders[key] = replace(
+                bench.venue.orders[key], status=OrderState.REJECTED, reason="refused after all"
+            )
+
+        asyncio.get_running_loop().call_later(after_seconds, think_better_of_it)
+        return answer
+
+    only_stops(bench.venue, place)
+
+
+@virtual
+async def test_stops_that_are_refused_after_they_were_taken_end_in_flattening(make):
+    """A20 without a stream: each is looked at soon, and the third time the position is closed."""
+    bench = make(keeper=True)
+    bench.reconciler.stream_is_open = False
+    taken_and_refused(bench, 0.5)
+    await bench.open("1")
+    await bench.quiet(15)
+    assert bench.book.positions.quantity(BTC) == 0
+    stops = [o for o in bench.book.orders.revisions(f"{BTC}#1") if o.role is OrderRole.STOP]
+    assert [stop.state for stop in stops] == [OrderState.REJECTED] * 3
+    assert "UNPROTECTED" in bench.alarms
+
+
+@virtual
+async def test_a_stop_that_is_refused_after_a_while_is_simply_placed_again(make):
+    """The venue ended what had rested: that is no sign that it takes none."""
+    bench = make(keeper=True)
+    taken_and_refused(bench, 100)
+    await bench.open("1")
+    for _ in range(5):
+        await bench.quiet(110)
+        await bench.reconciler.run()
+        await bench.quiet(1)
+        assert len(live_stops(bench)) == 1
+    assert bench.book.positions.quantity(BTC) == 1
+
+
+@virtual
+async def test_a_cancel_under_way_is_not_asked_for_again_and_again(make):
+    """C2: the resolver asks what became of it; only after a long silence is it sent once more without knowing."""
+    bench = await opened(make, "1")
+    await bench.quiet(2)
+    for query in ("get_order", "open_orders", "fills_since"):
+        bench.venue.always(query, ExchangeUnavailableError("503"))
+    bench.venue.always("cancel_order", ConnectionError("reset by peer"))
+    bench.recorder.record(
+        ExternalChange(symbol=BTC, quantity=D(-1), price=D(100), reason="sold by hand")
+    )
+    await bench.quiet(14)
+    assert bench.venue.calls["cancel_order"] == 1
+    await bench.quiet(60)
+    assert 4 <= bench.venue.calls["cancel_order"] <= 6
+    for query in ("get_order", "open_orders", "fills_since", "cancel_order"):
+        bench.venue.always(query)
+    await bench.quiet(60)
+    assert live_stops(bench) == []

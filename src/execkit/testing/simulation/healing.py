@@ -61,6 +61,9 @@ def check_quiet(world: World, actions: Actions) -> None:
             world.fail("I19", f"{order!r} is still under way")
     ours = {o.client_order_id for o in book.orders.active.values() if o.state.may_be_live}
     theirs = {o.request.client_order_id for o in venue.open_of_ours(world.is_ours)}
+    zombies = theirs & world.watch.lied - ours
+    if zombies:
+        world.fail("I19", f"closed here and still open at the venue: {zombies}")
     theirs -= world.watch.lied
     if ours - world.watch.lied != theirs:
         world.fail(

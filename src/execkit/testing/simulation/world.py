@@ -18,6 +18,7 @@ from execkit.model.instrument import Instrument
 from execkit.model.market import Quote
 from execkit.model.order import Fill, OrderReport, OrderRequest, OrderUpdate
 from execkit.model.records import Record
+from execkit.numbers import plain
 from execkit.testing.simulation.chaos import Chaos, Kind
 from execkit.testing.simulation.journal import JournalStore
 from execkit.testing.simulation.link import SimLink
@@ -346,7 +347,7 @@ def fingerprint(result: Any) -> str:
     """Return what a caller was told, for comparison."""
     denial = result.denial
     why = "" if denial is None else f"{denial.code.value} {sorted(denial.context.items())}"
-    return f"{result.outcome.value} {result.client_order_ids} {result.filled} {why}"
+    return f"{result.outcome.value} {result.client_order_ids} {plain(result.filled)} {why}"
 
 
 def _terms(request: OrderRequest) -> str:
