@@ -14,13 +14,14 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from execkit.clock import Clock
-from execkit.model.order import OrderUpdate
+from execkit.exchanges.venue_orders import VenueOrder
+from execkit.model.order import OrderState, OrderUpdate
 from execkit.testing.venues.binance.core import BinanceCore
 from execkit.testing.venues.binance.errors import TEXTS, missing, refuse
 from execkit.testing.venues.binance.limits import Limits, Rules
 from execkit.testing.venues.binance.words import BinanceState, ms
 from execkit.testing.venues.calls import Call, Refusal
-from execkit.testing.venues.faults import WireFault
+from execkit.testing.venues.faults import Mishap, WireFault
 from execkit.testing.venues.server import WireVenue
 
 KEY: Final = "wire-level-key-" + "k" * 49
@@ -52,6 +53,7 @@ class BinanceBase(WireVenue):
         clock: Clock | None,
         port: int,
         rng: random.Random,
+        right_to_trade: str,
     ) -> None:
         super().__init__(state, clock=clock, port=port)
         self.key, self.secret = key, secret
@@ -60,6 +62,7 @@ class BinanceBase(WireVenue):
         self.limits = Limits(rules)
         self.permissions = permissions
         self._rng = rng
+        self._right = right_to_trade
         self.on_updates: Callable[[Iterable[OrderUpdate]], None] = lambda _updates: None
         """Turns what happened to orders into events of the account's stream."""
 
@@ -88,6 +91,22 @@ class BinanceBase(WireVenue):
     def publish(self, updates: Iterable[OrderUpdate]) -> None:
         """Turn updates into events."""
         self.on_updates(updates)
+
+    def mistreat(self, order: VenueOrder, fault: WireFault) -> None:
+        """Do with a new order what a fault wants."""
+        name, now = order.request.client_order_id, self.clock.now()
+        if fault.kind is Mishap.PARTIAL:
+            instrument = self.core.instrument(order.request.symbol)
+            part = instrument.round_quantity(order.remaining * fault.fraction)
+            quote = self.core.quote(order.request.symbol)
+            price = order.limit or (quote.ask if order.is_buy else quote.bid)
+            self.tell(self.core.execute(name, part, price, now))
+        elif fault.kind in (Mishap.EXPIRE, Mishap.EXPIRE_IN_MATCH):
+            notes = self.state.notes(order)
+            notes.expiry_reason = 1
+            if fault.kind is Mishap.EXPIRE_IN_MATCH:
+                notes.status = "EXPIRED_IN_MATCH"
+            self.tell(self.core.end(name, OrderState.EXPIRED, "ended by the venue", now))
 
     # --- requests ---------------------------------------------------------------------------------
 
@@ -145,7 +164,7 @@ class BinanceBase(WireVenue):
     @property
     def can_trade(self) -> bool:
         """Tell whether the key has the right to trade here."""
-        return bool(self.permissions["enableSpotAndMarginTrading"])
+        return bool(self.permissions[self._right])
 
     def check_key(self, key: str) -> None:
         """Refuse a key that is malformed or not ours."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from execkit.model.instrument import Instrument
 from execkit.model.market import BarData, Quote, Timeframe, Trade
-from execkit.numbers import ONE, ZERO, plain
+from execkit.numbers import ONE, ZERO
 from execkit.testing.venues.binance.base import BinanceBase
 from execkit.testing.venues.binance.errors import refuse
 from execkit.testing.venues.binance.params import Params
@@ -284,9 +284,3 @@ class MarketData:
 def _size(quantity: Decimal | None) -> Decimal:
     """Return a size of the book; an unlimited one is shown as a plain number."""
     return Decimal(10) if quantity is None else quantity
-
-
-def places(step: Decimal) -> int:
-    """Return how many places a step has."""
-    _, _, fraction = plain(step).partition(".")
-    return len(fraction)

@@ -122,10 +122,10 @@ class Params:
         )
 
 
-def check_precision(name: str, value: Decimal | None, places: int) -> None:
+def check_precision(name: str, value: Decimal | None, places: int, text: str | None = None) -> None:
     """Refuse a number with more places than the symbol has."""
     if value is not None and -int(value.normalize().as_tuple().exponent) > places:
-        refuse(-1111, name=name)
+        refuse(-1111, text, name=name)
 
 
 def unwanted(name: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -25,7 +24,7 @@ from execkit.testing.venues.binance.words import (
     ms,
 )
 from execkit.testing.venues.calls import Answer, Call, Handler, Refusal
-from execkit.testing.venues.faults import OF_ORDERS, Mishap
+from execkit.testing.venues.faults import OF_ORDERS
 
 
 class SpotOrders:
@@ -103,26 +102,10 @@ class SpotOrders:
         venue.took(request.client_order_id)
         venue.tell(updates)
         if fault is not None and fault.kind in OF_ORDERS:
-            self._mistreat(order, fault.kind, fault.fraction)
+            venue.mistreat(order, fault)
         else:
             venue.tell(venue.core.let_in([order], now))
         return order
-
-    def _mistreat(self, order: VenueOrder, kind: Mishap, fraction: Decimal) -> None:
-        """Do with a new order what a fault wants."""
-        venue, name, now = self.venue, order.request.client_order_id, self.venue.clock.now()
-        if kind is Mishap.PARTIAL:
-            instrument = venue.core.instrument(order.request.symbol)
-            part = instrument.round_quantity(order.remaining * fraction)
-            quote = venue.core.quote(order.request.symbol)
-            price = order.limit or (quote.ask if order.is_buy else quote.bid)
-            venue.tell(venue.core.execute(name, part, price, now))
-        elif kind in (Mishap.EXPIRE, Mishap.EXPIRE_IN_MATCH):
-            notes = venue.state.notes(order)
-            if kind is Mishap.EXPIRE_IN_MATCH:
-                notes.status = "EXPIRED_IN_MATCH"
-            notes.expiry_reason = 1
-            venue.tell(venue.core.end(name, OrderState.EXPIRED, "ended by the venue", now))
 
     # --- looking up -------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from execkit.exchanges.venue_orders import VenueOrder
-from execkit.model.order import Fill, OrderReport, OrderState, OrderUpdate
+from execkit.model.order import Fill, OrderReport, OrderUpdate
 from execkit.testing.venues.binance.base import BinanceBase
-from execkit.testing.venues.binance.words import Notes, eight, ms, status_word
+from execkit.testing.venues.binance.words import Notes, eight, ms, reported_status
 from execkit.testing.venues.calls import Call, Handler, Refusal
 from execkit.testing.venues.sockets import Socket
 
@@ -149,7 +149,7 @@ class SpotAccount:
         self, report: OrderReport, fill: Fill | None, order: VenueOrder, notes: Notes
     ) -> dict[str, Any]:
         request, now = order.request, self.venue.clock.now()
-        status = status_word_of(report, order, notes)
+        status = reported_status(report, order, notes)
         execution = "TRADE" if fill else _EXECUTIONS.get(status, status)
         if status in ("NEW", "PENDING_NEW", "PARTIALLY_FILLED") and fill is None:
             execution = "REPLACED" if notes.announced and status != "PENDING_NEW" else "NEW"
@@ -233,15 +233,3 @@ class SpotAccount:
 
 
 _EXECUTIONS = {"EXPIRED_IN_MATCH": "TRADE_PREVENTION"}
-
-
-def status_word_of(report: OrderReport, order: VenueOrder, notes: Notes) -> str:
-    """Return the status that an order had when it was reported."""
-    if report.status is OrderState.HELD:
-        return "PENDING_NEW"
-    live = (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED)
-    if report.status in live:
-        return "NEW" if report.status is OrderState.ACCEPTED else "PARTIALLY_FILLED"
-    return (
-        status_word(order, notes) if order.status is report.status else report.status.value.upper()
-    )

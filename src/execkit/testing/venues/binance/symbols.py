@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
@@ -9,10 +10,20 @@ from execkit.exchanges.matching import MatchingCore
 from execkit.model.instrument import Instrument
 from execkit.numbers import plain
 from execkit.testing.venues.binance.limits import Rules
-from execkit.testing.venues.binance.words import eight
+from execkit.testing.venues.binance.words import eight, short
 
 _MOST: Final = Decimal(1_000_000)
 _MOST_NOTIONAL: Final = Decimal(9_000_000)
+
+
+FUTURES_BAND: Final = (Decimal("0.95"), Decimal("1.05"))
+"""A sell's limit is at least, a buy's at most so much of the mark price."""
+
+
+def places(step: Decimal) -> int:
+    """Return how many places a step has."""
+    _, _, fraction = plain(step).partition(".")
+    return len(fraction)
 
 
 def spot_instrument(symbol: str, **changes: Any) -> Instrument:
@@ -122,19 +133,75 @@ def _spot(core: MatchingCore, each: Instrument, rules: Rules) -> dict[str, Any]:
     }
 
 
-def _price_filter(each: Instrument) -> dict[str, Any]:
+def futures_symbols(core: MatchingCore, rules: Rules) -> list[dict[str, Any]]:
+    """Return the symbols of a USD-M venue."""
+    return [_perpetual(core, each, rules) for each in core.instruments.values()]
+
+
+def _perpetual(core: MatchingCore, each: Instrument, rules: Rules) -> dict[str, Any]:
+    is_open = each.tradeable and each.symbol not in core.halted
     return {
-        "filterType": "PRICE_FILTER",
-        "minPrice": eight(each.tick_size),
-        "maxPrice": eight(_MOST),
-        "tickSize": eight(each.tick_size),
+        "symbol": each.venue_symbol,
+        "pair": each.venue_symbol,
+        "contractType": "PERPETUAL",
+        "deliveryDate": 4_133_404_800_000,
+        "onboardDate": 1_569_398_400_000,
+        "status": "TRADING" if is_open else "PENDING_TRADING",
+        "maintMarginPercent": "2.5000",
+        "requiredMarginPercent": "5.0000",
+        "baseAsset": each.base,
+        "quoteAsset": each.quote,
+        "marginAsset": each.quote,
+        "pricePrecision": places(each.tick_size),
+        "quantityPrecision": places(each.lot_size),
+        "baseAssetPrecision": 8,
+        "quotePrecision": 8,
+        "underlyingType": "COIN",
+        "underlyingSubType": [],
+        "triggerProtect": "0.0500",
+        "liquidationFee": "0.012500",
+        "marketTakeBound": "0.05",
+        "maxMoveOrderLimit": 10_000,
+        "filters": [
+            _price_filter(each, short),
+            _lot("LOT_SIZE", each, each.max_quantity, short),
+            _lot("MARKET_LOT_SIZE", each, each.market_max_quantity or each.max_quantity, short),
+            {"filterType": "MAX_NUM_ORDERS", "limit": rules.max_orders},
+            {"filterType": "MAX_NUM_ALGO_ORDERS", "limit": 200},
+            {"filterType": "MIN_NOTIONAL", "notional": plain(each.min_notional)},
+            {
+                "filterType": "PERCENT_PRICE",
+                "multiplierDown": plain(FUTURES_BAND[0]),
+                "multiplierUp": plain(FUTURES_BAND[1]),
+                "multiplierDecimal": "4",
+            },
+        ],
+        "orderTypes": [
+            *("LIMIT", "MARKET", "STOP", "STOP_MARKET"),
+            *("TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET"),
+        ],
+        "timeInForce": ["GTC", "IOC", "FOK", "GTX", "GTD"],
     }
 
 
-def _lot(name: str, each: Instrument, most: Decimal | None) -> dict[str, Any]:
+def _price_filter(each: Instrument, number: Callable[[Decimal], str] = eight) -> dict[str, Any]:
+    return {
+        "filterType": "PRICE_FILTER",
+        "minPrice": number(each.tick_size),
+        "maxPrice": number(_MOST),
+        "tickSize": number(each.tick_size),
+    }
+
+
+def _lot(
+    name: str,
+    each: Instrument,
+    most: Decimal | None,
+    number: Callable[[Decimal], str] = eight,
+) -> dict[str, Any]:
     return {
         "filterType": name,
-        "minQty": eight(max(each.min_quantity, each.lot_size)),
-        "maxQty": eight(most or _MOST),
-        "stepSize": eight(each.lot_size),
+        "minQty": number(max(each.min_quantity, each.lot_size)),
+        "maxQty": number(most or _MOST),
+        "stepSize": number(each.lot_size),
     }

@@ -16,11 +16,14 @@ from execkit.testing.venues.binance.base import KEY, SECRET, BinanceBase
 from execkit.testing.venues.binance.core import BinanceCore
 from execkit.testing.venues.binance.limits import Rules
 from execkit.testing.venues.binance.market_data import MarketData
-from execkit.testing.venues.binance.spot import SpotOrders
-from execkit.testing.venues.binance.spot_account import SpotAccount
-from execkit.testing.venues.binance.spot_lists import SpotLists
-from execkit.testing.venues.binance.symbols import spot_instrument, spot_symbols
-from execkit.testing.venues.binance.words import BinanceState
+from execkit.testing.venues.binance.sides import FuturesSide, SpotSide
+from execkit.testing.venues.binance.symbols import (
+    futures_instrument,
+    futures_symbols,
+    spot_instrument,
+    spot_symbols,
+)
+from execkit.testing.venues.binance.words import BinanceState, futures_word, spot_word
 from execkit.testing.venues.calls import Handler
 from execkit.testing.venues.control import WireControl
 from execkit.testing.venues.klines import Kline
@@ -75,17 +78,20 @@ class BinanceVenue(BinanceBase):
         port: int = 0,
         seed: int = 0,
     ) -> None:
-        prices = prices or {"BTC/USDT": Decimal(42_000)}
+        is_spot = market == "spot"
+        prices = prices or {"BTC/USDT" if is_spot else "BTC/USDT:USDT": Decimal(42_000)}
         rules = rules or Rules()
         known = {each.symbol: each for each in instruments}
+        make = spot_instrument if is_spot else futures_instrument
         core = BinanceCore(
             {"USDT": Decimal(100_000)} if balances is None else balances,
-            instruments=[known.get(each) or spot_instrument(each) for each in prices],
+            instruments=[known.get(each) or make(each) for each in prices],
             ids_unique_for_ever=False,
+            allow_short=not is_spot,
             bnb_price=bnb_price,
         )
         super().__init__(
-            BinanceState(core),
+            BinanceState(core, spot_word if is_spot else futures_word),
             key=key,
             secret=secret,
             rules=rules,
@@ -93,13 +99,19 @@ class BinanceVenue(BinanceBase):
             clock=clock,
             port=port,
             rng=random.Random(seed),
+            right_to_trade="enableSpotAndMarginTrading" if is_spot else "enableFutures",
         )
         self.market = market
-        self.data = MarketData(self, "/api/v3", lambda: spot_symbols(core, rules))
+        self.data: MarketData
         """Klines and public streams."""
-        self.account = SpotAccount(self)
-        self.orders = SpotOrders(self)
-        self.lists = SpotLists(self, self.orders)
+        self.side: SpotSide | FuturesSide
+        """What spot and futures do not share: orders, account, and the account's stream."""
+        if is_spot:
+            self.data = MarketData(self, "/api/v3", lambda: spot_symbols(core, rules))
+            self.side = SpotSide(self)
+        else:
+            self.data = MarketData(self, "/fapi/v1", lambda: futures_symbols(core, rules))
+            self.side = FuturesSide(self)
         for symbol, price in prices.items():
             now = self.clock.now()
             tick = core.instrument(symbol).tick_size
@@ -109,14 +121,14 @@ class BinanceVenue(BinanceBase):
     def routes(self) -> Iterable[tuple[str, str, str, Handler]]:
         """Yield all requests of the venue."""
         yield from self.data.routes()
-        yield from self.account.routes()
-        yield from self.orders.routes()
-        yield from self.lists.routes()
+        yield from self.side.routes()
 
     def sockets_at(self) -> Iterable[str]:
         """Yield the paths of streams and of the WebSocket API."""
-        yield from ("/ws-api/v3", "/ws", "/stream")
-        yield from ("/ws/{topic}", "/stream/ws", "/stream/ws/{topic}")
+        yield "/ws-api/v3"
+        for path in ("/ws", "/stream", "/stream/ws", "/public/ws", "/market/ws", "/private/ws"):
+            yield path
+            yield f"{path}/{{topic}}"
 
     def control(self, _adapter: object = None) -> WireControl:
         """Return what a conformance test can make this venue do."""
@@ -125,13 +137,15 @@ class BinanceVenue(BinanceBase):
     # --- the market -------------------------------------------------------------------------------
 
     def show_quote(self, quote: Quote) -> None:
-        """Publish a quote on the market streams."""
+        """Publish a quote on the market streams, and let it trigger what waits outside of the book."""
         self.data.show_quote(quote)
+        self.side.on_price(quote.symbol)
 
     async def trade(self, trade: Trade) -> None:
         """Match the orders with a public trade, and publish it."""
         self.do(lambda: self.core.on_trade(trade.checked()))
         self.data.show_trade(trade)
+        self.side.on_price(trade.symbol)
 
     async def bar(self, bar: BarData, *, is_closed: bool = True) -> None:
         """Publish a kline; a closed one is part of the history from now on."""
@@ -140,9 +154,9 @@ class BinanceVenue(BinanceBase):
         self.data.show_kline(Kline(bar, is_closed))
 
     def publish(self, updates: Iterable[OrderUpdate]) -> None:
-        """Turn what happened to orders and to lists into events."""
+        """Turn what happened to orders, and to lists of them, into events."""
         super().publish(updates)
-        self.lists.note_ends()
+        self.side.note_ends()
 
     def place_foreign(self, request: OrderRequest) -> None:
         """Place an order of somebody else in the same account."""
@@ -156,21 +170,20 @@ class BinanceVenue(BinanceBase):
         last = socket.path.rpartition("/")[2]
         if "@" in last:
             socket.topics.add(last)
+        self.side.on_open(socket)
 
     async def on_message(self, socket: Socket, message: Any) -> None:
         """Hand a message to the WebSocket API or to the market streams."""
         if socket.path.startswith("/ws-api"):
-            self.account.on_message(socket, message)
+            self.side.on_message(socket, message)
         else:
             self.data.on_message(socket, message)
 
     def deliver(self, event: Any) -> None:
-        """Wrap an event of the account as the WebSocket API does."""
-        super().deliver({"subscriptionId": 0, "event": event})
+        """Send an event of the account as the market's stream does."""
+        for wrapped in self.side.wrap(event):
+            super().deliver(wrapped)
 
     def terminate(self) -> None:
-        """End the subscriptions to the account's events."""
-        event = {"e": "eventStreamTerminated", "E": int(self.clock.now().timestamp() * 1000)}
-        for socket in self.listeners():
-            socket.push({"subscriptionId": 0, "event": event})
-            socket.is_private = False
+        """End the subscriptions to the account's events; the connections stay."""
+        self.side.terminate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final
@@ -9,8 +10,8 @@ from typing import Final
 import attrs
 
 from execkit.exchanges.venue_orders import VenueOrder
-from execkit.model.order import OrderRequest, OrderState, OrderType, TimeInForce
-from execkit.numbers import plain
+from execkit.model.order import OrderReport, OrderRequest, OrderState, OrderType, TimeInForce
+from execkit.numbers import HUNDRED, plain, round_down, round_up
 from execkit.testing.venues.binance.core import BinanceCore
 from execkit.testing.venues.ledger import VenueState
 
@@ -66,6 +67,12 @@ _SPOT_WORDS: Final = {
 }
 
 
+def futures_word(request: OrderRequest) -> str:
+    """Return what futures call the type of an order."""
+    words = {OrderType.STOP: "STOP_MARKET", OrderType.STOP_LIMIT: "STOP"}
+    return words.get(request.type, request.type.value.upper())
+
+
 def spot_word(request: OrderRequest) -> str:
     """Return what spot calls the type of an order."""
     return "LIMIT_MAKER" if request.post_only else _SPOT_WORDS[request.type]
@@ -106,23 +113,78 @@ class ListRecord:
     is_done: bool = False
 
 
+@attrs.define(kw_only=True)
+class Algo:
+    """A conditional order on futures, before and after it became an order."""
+
+    algo_id: int
+    client_id: str
+    word: str
+    symbol: str
+    is_buy: bool
+    quantity: Decimal
+    trigger: Decimal | None
+    price: Decimal | None
+    time_in_force: str
+    reduce_only: bool
+    closes_position: bool
+    callback_rate: Decimal | None
+    activation: Decimal | None
+    created_at: datetime
+    updated_at: datetime
+    status: str = "NEW"
+    order_id: str = ""
+    """The core's id of the order that it became."""
+    triggered_at: datetime | None = None
+    reason: str = ""
+    level: Decimal | None = None
+    """Present trigger of a trailing stop."""
+
+    def follow(self, last: Decimal, tick_size: Decimal) -> None:
+        """Let a trailing stop keep its distance from the best price since it was activated."""
+        if self.callback_rate is None:
+            return
+        if self.activation is not None:
+            if (last > self.activation) if self.is_buy else (last < self.activation):
+                return
+            self.activation = None
+        distance = last * self.callback_rate / HUNDRED
+        if self.is_buy:
+            level = round_up(last + distance, tick_size)
+            self.level = level if self.level is None else min(level, self.level)
+        else:
+            level = round_down(last - distance, tick_size)
+            self.level = level if self.level is None else max(level, self.level)
+
+    def is_hit(self, last: Decimal) -> bool:
+        """Tell whether the last price triggers it."""
+        level = self.trigger if self.callback_rate is None else self.level
+        if level is None:
+            return False
+        is_target = self.word.startswith("TAKE_PROFIT")
+        return last >= level if self.is_buy is not is_target else last <= level
+
+
 class BinanceState(VenueState):
-    """Orders, with what Binance says of them."""
+    """Orders, with what Binance says of them; *word_of* names the type of one that came past the protocol."""
 
     core: BinanceCore
 
-    def __init__(self, core: BinanceCore) -> None:
+    def __init__(self, core: BinanceCore, word_of: Callable[[OrderRequest], str]) -> None:
         super().__init__(core)
+        self._word_of = word_of
         self.notes_of: dict[str, Notes] = {}
         """By the core's order id."""
         self.lists: dict[int, ListRecord] = {}
+        self.algos: dict[int, Algo] = {}
+        """Conditional orders on futures."""
 
     def notes(self, order: VenueOrder) -> Notes:
         """Return what is known of an order beyond the core; made up for one that came past the protocol."""
         found = self.notes_of.get(order.venue_order_id)
         if found is None:
             found = self.notes_of[order.venue_order_id] = Notes(
-                word=spot_word(order.request),
+                word=self._word_of(order.request),
                 time_in_force=tif_word(order.request),
                 created_at=order.updated_at,
             )
@@ -144,3 +206,10 @@ def status_word(order: VenueOrder, notes: Notes) -> str:
         # Without a reason somebody cancelled it; with one the venue ended it.
         return "EXPIRED"
     return STATUS[order.status]
+
+
+def reported_status(report: OrderReport, order: VenueOrder, notes: Notes) -> str:
+    """Return the status that an order had when it was reported; by now it may have another."""
+    if order.status is report.status and order.filled == report.filled:
+        return status_word(order, notes)
+    return STATUS[report.status]
