@@ -333,17 +333,20 @@ class BarRunner:
         problem = use.last_error if answer is None else problem_of(answer, context)
         signal = None
         if answer is not None and not problem and answer.action.is_order:
-            stop, target = run.plan.levels(answer.action, bar.close)
-            signal = to_trading_signal(
-                answer,
-                context,
-                use.name,
-                stop_loss=stop if answer.stop_loss is None else answer.stop_loss,
-                take_profit=target if answer.take_profit is None else answer.take_profit,
-                exchange=run.plan.exchange,
-                max_age=self._max_age,
-            )
-            now.signals.append(signal)
+            try:
+                stop, target = run.plan.levels(answer.action, bar.close)
+                signal = to_trading_signal(
+                    answer,
+                    context,
+                    use.name,
+                    stop_loss=stop if answer.stop_loss is None else answer.stop_loss,
+                    take_profit=target if answer.take_profit is None else answer.take_profit,
+                    exchange=run.plan.exchange,
+                    max_age=self._max_age,
+                )
+                now.signals.append(signal)
+            except (ConfigurationError, ArithmeticError) as error:
+                problem = f"makes no signal: {error}"  # e.g. its stop-loss would be at zero
         elif answer is not None and not problem and answer.new_stop is not None:
             now.moves.append(stop_moved(answer, context, use.name))
         now.add(use, answer, problem, bars=len(history), signal=signal)

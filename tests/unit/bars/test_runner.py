@@ -480,6 +480,18 @@ def test_the_record_holds_what_the_functions_were_given(desk, plan, bar):
     assert did.signal_id == ids(desk)[1]
 
 
+def test_an_answer_that_makes_no_signal_stops_nobody(desk, plan, bar):
+    """I29: levels that come out at or below zero are no order; the next rule is asked, and the close is recorded."""
+    far = plan([ABOVE, ABOVE], risk={"stop_loss_pct": 100})
+    near = plan([ABOVE], name="near")
+    run(desk.feed(desk.runner(far, near), bar(1, 101)))
+    assert ids(desk) == ["near|close_above|BTC/USDT|1m|2024-01-01T00:01:00Z"]
+    (first, _), second = desk.decisions[:2], desk.closes[0].decisions[1]
+    assert first[:2] == ("close_above", "skipped")
+    assert first[2].startswith("makes no signal: stop_loss: 0E-8 must be above zero (close 101")
+    assert second.skipped
+
+
 def test_a_part_that_is_disabled_disables_the_whole(desk, plan, bar):
     """A function inside another one is switched off with it; nobody asks around the switch."""
     parameters = {"of": [{"function": "close_above", "parameters": {"threshold_price": 100}}]}
