@@ -69,6 +69,7 @@ class ExchangeAdapter(ABC):
     `instrument`            yes       `InvalidOrderError` for an unknown symbol
     `capabilities`          yes       -
     `amend_order`           no        `UnsupportedFeatureError`
+    `reserve`               no        never; default: nothing is reserved
     `place_list`            no        like `place_order`; *only* the gateway calls it
     `order_updates`         no        end or raise: the engine reconnects and resyncs
     `watch_quotes`          no        end or raise: the engine falls back to `ticker`
@@ -127,6 +128,14 @@ class ExchangeAdapter(ABC):
     @abstractmethod
     async def instrument(self, symbol: str) -> Instrument:
         """Return the rules of a symbol."""
+
+    def reserve(self, request: OrderRequest, earlier: str = "") -> str:
+        """Return the venue's own number under which *request* will be sent; "" where the venue gives it itself.
+
+        The gateway journals it before the first send, and hands it back as *earlier* before each further one, so that
+        the venue takes a repetition for the same order also after a restart. It sends nothing.
+        """
+        return ""
 
     @abstractmethod
     async def place_order(self, request: OrderRequest) -> OrderReport:

@@ -22,7 +22,7 @@ from execkit.testing.venues.tws.listing import Listing, defaults
 from execkit.testing.venues.tws.messages import Executed, TwsOrder
 from execkit.testing.venues.tws.orders import Refused, TwsOrders
 from execkit.testing.venues.tws.session import TwsSession
-from execkit.testing.venues.tws.wire import NEWEST, Fields, SentOrder, read_order
+from execkit.testing.venues.tws.wire import NEWEST, Fields, SentOrder, frame, read_order
 
 BALANCES: Final = {"USD": Decimal(100_000)}
 PRICES: Final = {
@@ -219,6 +219,7 @@ class WireTws:
             Mishap.DROP_ANSWER,
             Mishap.HANG,
             Mishap.OTHER_ORDER,
+            Mishap.CUT_BODY,
         )
         session.is_mute = was_mute or hides
         self.orders.match_at_once = fault is None or fault.kind is not Mishap.UNFILLED
@@ -235,6 +236,9 @@ class WireTws:
                 session.send(
                     messages.open_order(other, session.version), messages.order_status(other)
                 )
+            if fault is not None and fault.kind is Mishap.CUT_BODY:
+                session.is_mute = was_mute
+                session.send(frame(5, sent.order_id, "half of it"))
             if fault is not None and fault.kind is Mishap.ERROR:
                 self.warn(session, sent.order_id, fault.code or 504, fault.text)
         finally:

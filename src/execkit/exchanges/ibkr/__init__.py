@@ -1,0 +1,1 @@
+"""Interactive Brokers, through the TWS socket."""

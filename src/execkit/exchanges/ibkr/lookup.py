@@ -1,0 +1,168 @@
+"""What asks: orders, executions, positions and balances. A question that fails raises; it is never an empty answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from ib_async.objects import ExecutionFilter
+
+from execkit.errors import ExchangeUnavailableError, OrderNotFoundError
+from execkit.exchanges.ibkr.contracts import Contracts
+from execkit.exchanges.ibkr.line import Line
+from execkit.exchanges.ibkr.link import Link
+from execkit.exchanges.ibkr.orders import Known
+from execkit.exchanges.ibkr.raw import ExecutionSeen, OrderSeen, PositionSeen, exact
+from execkit.exchanges.ibkr.table import OrderTable
+from execkit.model.account import Balance, VenuePosition
+from execkit.model.order import Fill, OrderReport
+from execkit.numbers import MONEY, ZERO
+
+_BASE: Final = "BASE"
+"""The account's own currency summed over all others; no holding."""
+
+
+class Lookup:
+    """Questions about one account."""
+
+    def __init__(self, line: Line, contracts: Contracts, table: OrderTable) -> None:
+        self._line = line
+        self._contracts = contracts
+        self._table = table
+
+    # -- orders ----------------------------------------------------------------------------------------
+
+    async def synchronise(self, link: Link) -> None:
+        """Read over a new connection what is open and what was executed today."""
+        orders = await self._open_rows(link)
+        executions = await self._execution_rows(link)
+        await self._contracts.learn(
+            link, [*(row.contract for row in orders), *(row.contract for row in executions)]
+        )
+        # Once more, because the names of their contracts were not known at the first time.
+        for row in orders:
+            self._table.on_order(row)
+
+    async def open_orders(self) -> list[OrderReport]:
+        """Return every open order of the account, whoever has placed it."""
+        found = await self._open(self._line.link)
+        return [report for known in found if (report := self._table.report(known)) is not None]
+
+    async def _open(self, link: Link) -> list[Known]:
+        rows = await self._open_rows(link)
+        await self._contracts.learn(link, [row.contract for row in rows])
+        knowns = {id(known): known for known in map(self._table.of, rows)}.values()
+        return [known for known in knowns if not known.has_ended]
+
+    async def _open_rows(self, link: Link) -> list[OrderSeen]:
+        rows = await link.ask_shared("open_orders", lambda client: client.reqAllOpenOrders())
+        return [row for row in rows if self._table.is_ours(row.account)]
+
+    async def _execution_rows(self, link: Link) -> list[ExecutionSeen]:
+        today = ExecutionFilter(acctCode=self._table.account)
+        rows = await link.ask(lambda client, key: client.reqExecutions(key, today))
+        return [row for row in rows if self._table.is_ours(row.account)]
+
+    async def get(self, client_order_id: str, venue_order_id: str | None) -> OrderReport:
+        """Return one order; `OrderNotFoundError` only when open orders, executions and completed orders all lack it."""
+        known = await self.find(client_order_id, venue_order_id)
+        await self._table.ripen([known])
+        report = self._table.report(known)
+        if report is None or not (report.venue_order_id or known.refusal):
+            text = f"TWS shows executions of order {client_order_id}, but not its terms"
+            raise ExchangeUnavailableError(text, venue="ibkr")
+        return report
+
+    async def find(self, client_order_id: str, venue_order_id: str | None) -> Known:
+        """Return an order as the venue shows it now; of one that has ended what it has shown already."""
+        known = self._table.find(client_order_id, venue_order_id)
+        if known is not None and known.has_ended and known.executed >= known.filled_now:
+            return known
+        link = self._line.link
+        for ask in (self._open, self._executed, self._completed):
+            for found in await ask(link):
+                if _is(found, client_order_id, venue_order_id):
+                    return found
+        raise OrderNotFoundError(
+            f"order {client_order_id} is neither open nor completed, and has no executions today",
+            venue="ibkr",
+        )
+
+    async def _executed(self, link: Link) -> list[Known]:
+        """Return the orders that have ended by today's executions; others are among the open or completed ones."""
+        rows = await self._execution_rows(link)
+        await self._contracts.learn(link, [row.contract for row in rows])
+        return [known for known in map(self._table.of, rows) if known.has_ended]
+
+    async def _completed(self, link: Link) -> list[Known]:
+        rows = await link.ask_shared(
+            "completed_orders", lambda client: client.reqCompletedOrders(False)
+        )
+        rows = [row for row in rows if self._table.is_ours(row.account)]
+        await self._contracts.learn(link, [row.contract for row in rows])
+        for row in rows:
+            self._table.on_order(row)
+        return [self._table.of(row) for row in rows]
+
+    async def fills_since(self, since: datetime) -> list[Fill]:
+        """Return today's executions at or after a time, with their commissions where these come in time."""
+        link = self._line.link
+        rows = await self._execution_rows(link)
+        await self._contracts.learn(link, [row.contract for row in rows])
+        knowns = self._table.every()
+        await self._table.ripen(knowns)
+        fills = [fill for known in knowns for fill in self._table.fills(known) if fill.at >= since]
+        return sorted(fills, key=lambda fill: (fill.at, fill.trade_id))
+
+    # -- the account -----------------------------------------------------------------------------------
+
+    async def positions(self) -> list[VenuePosition]:
+        """Return all net positions."""
+        account = self._table.account
+        link = self._line.link
+        rows: Sequence[PositionSeen] = await link.ask(
+            lambda client, key: client.reqPositionsMulti(key, account, ""),
+            end=lambda client, key: client.cancelPositionsMulti(key),
+        )
+        await self._contracts.learn(link, [row.contract for row in rows])
+        found: dict[str, VenuePosition] = {}
+        for row in rows:
+            if row.account != account:
+                continue
+            units = self._contracts.units(row.contract)
+            symbol = self._contracts.name(row.contract)
+            quantity = MONEY.multiply(row.quantity, units)
+            found[symbol] = VenuePosition(symbol, quantity, round(row.cost / units, 8))
+        return [position for position in found.values() if position.quantity]
+
+    async def balances(self) -> dict[str, Balance]:
+        """Return cash by currency. Of the account's own currency no more is free than its available funds."""
+        account = self._table.account
+        rows: Sequence[tuple[str, str, str]] = await self._line.link.ask(
+            lambda client, key: client.reqAccountUpdatesMulti(key, account, "", False),
+            end=lambda client, key: client.cancelAccountUpdatesMulti(key),
+        )
+        values = {(tag, currency): text for tag, text, currency in rows}
+        cash = {
+            c: exact(text)
+            for (tag, c), text in values.items()
+            if tag == "CashBalance" and c != _BASE
+        }
+        if not cash:
+            raise ExchangeUnavailableError(
+                "TWS states no cash balance of the account", venue="ibkr"
+            )
+        funds = {c: exact(text) for (tag, c), text in values.items() if tag == "AvailableFunds"}
+        return {c: Balance(c, total, _free(total, funds.get(c))) for c, total in cash.items()}
+
+
+def _free(total: Decimal, funds: Decimal | None) -> Decimal:
+    return max(ZERO, total if funds is None else min(total, funds))
+
+
+def _is(known: Known, client_order_id: str, venue_order_id: str | None) -> bool:
+    if venue_order_id and known.perm_id:
+        return venue_order_id == str(known.perm_id)
+    return bool(client_order_id) and known.ref == client_order_id

@@ -1,0 +1,379 @@
+"""TWS messages as they came, with exact numbers: what a message says and nothing that anybody concludes from it.
+
+ib_async's own `Wrapper` draws conclusions that cost money: it marks live orders cancelled on 10349, 161 or 1100, adds a
+corrected execution to the one it corrects, and loses a fill whose time zone it does not know. So only its `Decoder` is
+used, for the three longest messages; the short ones are read here from their text.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final, Protocol
+from zoneinfo import ZoneInfo
+
+import msgspec
+from ib_async.contract import Contract
+from ib_async.decoder import Decoder
+from ib_async.util import UNSET_DOUBLE
+
+from execkit.errors import ConfigurationError
+from execkit.numbers import to_decimal
+
+_UNSET: Final = frozenset(
+    {
+        "",
+        "None",
+        "nan",
+        repr(UNSET_DOUBLE),
+        "1.7976931348623157E308",
+        "1.7976931348623157E+308",
+        str(2**127 - 1),
+    }
+)
+"""How TWS, and ib_async's decoder, write that there is no number."""
+
+
+class OrderSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """An openOrder or completedOrder message; the latter has no *order_id* and no *client_id*."""
+
+    order_id: int
+    client_id: int
+    perm_id: int
+    ref: str
+    account: str
+    contract: Any
+    action: str
+    quantity: Decimal
+    order_type: str
+    limit: Decimal | None
+    aux: Decimal | None
+    trail_stop: Decimal | None
+    oca_group: str
+    status: str
+    filled: Decimal | None = None
+    reason: str = ""
+    is_completed: bool = False
+    raw: Any = None
+    """ib_async's order object."""
+
+
+class StatusSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """An orderStatus message; it does not name the orderRef."""
+
+    order_id: int
+    client_id: int
+    perm_id: int
+    status: str
+    filled: Decimal
+    average: Decimal
+    why_held: str
+
+
+class ExecutionSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """An execDetails message, live (*request_id* -1) or in answer to a request."""
+
+    request_id: int
+    order_id: int
+    client_id: int
+    perm_id: int
+    ref: str
+    account: str
+    contract: Any
+    exec_id: str
+    side: str
+    quantity: Decimal
+    price: Decimal
+    at: datetime | None
+    """None where the message states a zone that nobody knows."""
+
+
+class CommissionSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """A commissionReport message."""
+
+    exec_id: str
+    amount: Decimal | None
+    currency: str
+
+
+class PositionSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """A position message; *cost* has the contract's multiplier in it."""
+
+    account: str
+    contract: Any
+    quantity: Decimal
+    cost: Decimal
+
+
+class BarSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """One historical bar; *date* is where it begins, as text."""
+
+    date: str
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+
+
+class Sink(Protocol):
+    """Takes in what the messages say."""
+
+    def on_order(self, seen: OrderSeen) -> None:
+        """An order is open or has ended."""
+
+    def on_status(self, seen: StatusSeen) -> None:
+        """An order stands there."""
+
+    def on_execution(self, seen: ExecutionSeen) -> None:
+        """Something was executed."""
+
+    def on_commission(self, seen: CommissionSeen) -> None:
+        """That is what an execution cost."""
+
+    def on_error(self, request_id: int, code: int, text: str) -> None:
+        """Something is wrong, or merely worth knowing."""
+
+    def on_row(self, key: int | str, row: Any) -> None:
+        """A part of the answer to a request, or news of a subscription."""
+
+    def on_end(self, key: int | str) -> None:
+        """The answer to a request is complete."""
+
+    def on_unreadable(self, message: int, problem: str) -> None:
+        """A message could not be read."""
+
+
+class RawDecoder(Decoder):  # type: ignore[misc]
+    """Takes the place of ib_async's decoder inside its `Client`. *zone* is for times that state none."""
+
+    def __init__(self, sink: Sink, zone: ZoneInfo | None) -> None:
+        super().__init__(_Rows(sink), 0)
+        self._sink = sink
+        self._zone = zone
+        self.handlers = {
+            1: self._tick_price,
+            3: self._status,
+            4: self._error,
+            5: self.openOrder,
+            10: self.contractDetails,
+            11: self._execution,
+            17: self._history,
+            49: lambda fields: self._row("time", "time", int(fields[2])),
+            52: lambda fields: sink.on_end(int(fields[2])),
+            53: lambda _fields: sink.on_end("open_orders"),
+            55: lambda fields: sink.on_end(int(fields[2])),
+            57: lambda fields: sink.on_end(int(fields[2])),
+            59: self._commission,
+            71: self._position,
+            72: lambda fields: sink.on_end(int(fields[2])),
+            73: lambda fields: sink.on_row(int(fields[2]), (fields[5], fields[6], fields[7])),
+            74: lambda fields: sink.on_end(int(fields[2])),
+            90: self._history_update,
+            93: self._rule,
+            101: self.completedOrder,
+            102: lambda _fields: sink.on_end("completed_orders"),
+        }
+
+    def interpret(self, fields: list[str]) -> None:
+        """Hand a message on; one that cannot be read is told of, never dropped."""
+        number = 0
+        try:
+            number = int(fields[0])
+            handler = self.handlers.get(number)
+            if handler is not None:
+                handler(list(fields))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the message's fault
+            self._sink.on_unreadable(number, f"{type(error).__name__}: {error}"[:200])
+
+    def _row(self, key: int | str, end: int | str, row: object) -> None:
+        self._sink.on_row(key, row)
+        self._sink.on_end(end)
+
+    def _status(self, fields: list[str]) -> None:
+        self._sink.on_status(
+            StatusSeen(
+                order_id=int(fields[1]),
+                status=fields[2],
+                filled=exact(fields[3]),
+                average=exact(fields[5]),
+                perm_id=int(fields[6]),
+                client_id=int(fields[9]),
+                why_held=fields[10],
+            )
+        )
+
+    def _error(self, fields: list[str]) -> None:
+        self._sink.on_error(int(fields[2]), int(fields[3]), fields[4])
+
+    def _execution(self, fields: list[str]) -> None:
+        contract = _contract(fields[3:])
+        self._sink.on_execution(
+            ExecutionSeen(
+                request_id=int(fields[1]),
+                order_id=int(fields[2]),
+                contract=contract,
+                exec_id=fields[14],
+                at=moment(fields[15], self._zone),
+                account=fields[16],
+                side=fields[18],
+                quantity=exact(fields[19]),
+                price=exact(fields[20]),
+                perm_id=int(fields[21]),
+                client_id=int(fields[22]),
+                ref=fields[26],
+            )
+        )
+
+    def _commission(self, fields: list[str]) -> None:
+        amount = maybe(fields[3])
+        self._sink.on_commission(
+            # Some paths say -1 for "not known yet"; a real rebate of exactly -1 is the rarer thing.
+            CommissionSeen(
+                exec_id=fields[2], amount=None if amount == -1 else amount, currency=fields[4]
+            )
+        )
+
+    def _position(self, fields: list[str]) -> None:
+        seen = PositionSeen(
+            account=fields[3],
+            contract=_contract(fields[4:]),
+            quantity=exact(fields[15]),
+            cost=exact(fields[16]),
+        )
+        self._sink.on_row(int(fields[2]), seen)
+
+    def _tick_price(self, fields: list[str]) -> None:
+        self._sink.on_row(int(fields[2]), (int(fields[3]), maybe(fields[4]), maybe(fields[5])))
+
+    def _rule(self, fields: list[str]) -> None:
+        edges = [
+            (exact(edge), exact(step))
+            for edge, step in zip(fields[3::2], fields[4::2], strict=True)
+        ]
+        self._row(f"rule-{fields[1]}", f"rule-{fields[1]}", edges)
+
+    def _history(self, fields: list[str]) -> None:
+        request_id, count = int(fields[1]), int(fields[4])
+        rows = [fields[5 + 8 * at : 13 + 8 * at] for at in range(count)]
+        for date, opened, high, low, close, volume, _average, _count in rows:
+            self._sink.on_row(request_id, _bar(date, opened, high, low, close, volume))
+        self._sink.on_end(request_id)
+
+    def _history_update(self, fields: list[str]) -> None:
+        _, request_id, _count, date, opened, close, high, low, _average, volume = fields
+        self._sink.on_row(int(request_id), _bar(date, opened, high, low, close, volume))
+
+
+class _Rows:
+    """What ib_async's decoder calls for the messages that it reads for us."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def openOrder(self, order_id: int, contract: Any, order: Any, state: Any) -> None:  # noqa: N802
+        self._sink.on_order(_order(contract, order, state, order_id=order_id, filled=None))
+
+    def completedOrder(self, contract: Any, order: Any, state: Any) -> None:  # noqa: N802
+        seen = _order(
+            contract, order, state, order_id=0, filled=maybe(order.filledQuantity) or Decimal(0)
+        )
+        self._sink.on_row("completed_orders", seen)
+
+    def contractDetails(self, request_id: int, details: Any) -> None:  # noqa: N802
+        self._sink.on_row(request_id, details)
+
+
+def _order(
+    contract: Any, order: Any, state: Any, *, order_id: int, filled: Decimal | None
+) -> OrderSeen:
+    return OrderSeen(
+        order_id=order_id,
+        client_id=order.clientId,
+        perm_id=order.permId,
+        ref=order.orderRef,
+        account=order.account,
+        contract=contract,
+        action=order.action,
+        quantity=exact(order.totalQuantity),
+        order_type=order.orderType,
+        limit=maybe(order.lmtPrice),
+        aux=maybe(order.auxPrice),
+        trail_stop=maybe(order.trailStopPrice),
+        oca_group=order.ocaGroup,
+        status=state.status,
+        filled=filled,
+        reason=state.completedStatus or state.warningText,
+        is_completed=filled is not None,
+        raw=order,
+    )
+
+
+def _contract(fields: list[str]) -> Any:
+    """Read the eleven fields by which messages name a contract."""
+    return Contract(
+        conId=int(fields[0] or 0),
+        symbol=fields[1],
+        secType=fields[2],
+        lastTradeDateOrContractMonth=fields[3],
+        multiplier=fields[6],
+        exchange=fields[7],
+        currency=fields[8],
+        localSymbol=fields[9],
+    )
+
+
+def _bar(date: str, opened: str, high: str, low: str, close: str, volume: str) -> BarSeen:
+    return BarSeen(
+        date=date,
+        open=exact(opened),
+        high=exact(high),
+        low=exact(low),
+        close=exact(close),
+        volume=max(exact(volume), Decimal(0)),  # -1 where the venue counts none, as in forex
+    )
+
+
+def exact(value: str | float) -> Decimal:
+    """Return a number as TWS wrote it.
+
+    ib_async's decoder makes doubles; the shortest text of one is the text that it was made from, up to 15 digits.
+    Raises `ValueError` for what is no finite number of a possible size.
+    """
+    number = maybe(value)
+    if number is None:
+        raise ValueError(f"{value!r} is no number")
+    return number
+
+
+def maybe(value: str | float | None) -> Decimal | None:
+    """Return a number as TWS wrote it; None for what it calls unset."""
+    text = repr(value) if isinstance(value, float) else str("" if value is None else value)
+    if text in _UNSET:
+        return None
+    try:
+        return to_decimal("number", text)
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from error
+
+
+def moment(text: str, zone: ZoneInfo | None) -> datetime | None:
+    """Return a time of TWS in UTC; None when its zone is not known.
+
+    It writes `20260102-15:00:00` for UTC, `20260102 10:00:00 US/Eastern` with a zone, `20260102  10:00:00` in its own
+    zone, seconds since 1970, and `20260102` for a day.
+    """
+    if text.isdigit() and len(text) != 8:
+        return datetime.fromtimestamp(int(text), UTC)
+    if text.isdigit():
+        return datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC)
+    if "-" in text:
+        return datetime.strptime(text, "%Y%m%d-%H:%M:%S").replace(tzinfo=UTC)
+    day, time, *name = text.split(maxsplit=2)
+    at = datetime.strptime(f"{day} {time}", "%Y%m%d %H:%M:%S")  # noqa: DTZ007 - its zone follows
+    if name:
+        try:
+            zone = ZoneInfo(name[0])
+        except (KeyError, ValueError, OSError):
+            return None
+    return None if zone is None else at.replace(tzinfo=zone).astimezone(UTC)
