@@ -38,9 +38,10 @@ def environment(venue: str, *, sandbox: bool | str | None, live: bool, default: 
 
 def choose(client: Any, env: str, *, elsewhere: bool) -> None:
     """Point a ccxt client at the environment; *elsewhere*: all its addresses will be replaced."""
-    if env == "live" or (elsewhere and _SANDBOXES[env] not in client.urls):
+    offered = bool(client.urls.get(_SANDBOXES.get(env, "")))
+    if env == "live" or (elsewhere and not offered):
         return
-    if _SANDBOXES[env] not in client.urls:
+    if not offered:
         raise ConfigurationError(
             f"sandbox: {client.id} has no {env} environment that ccxt knows; "
             "pass rest_url= and stream_url= of one, or live=True"
@@ -53,7 +54,11 @@ def choose(client: Any, env: str, *, elsewhere: bool) -> None:
 
 def redirect(client: Any, env: str, *, rest_url: str | None, stream_url: str | None) -> None:
     """Send REST requests and streams to other hosts; paths stay as they are."""
-    known = {name: set(_hosts(urls)) for name, urls in client.urls.items() if name != "logo"}
+    known = {name: _hosts(client, client.urls.get(name)) for name in ("test", "demo")}
+    for name in ("apiBackup", "apiBackupDemoTrading", "api"):
+        if name in client.urls:
+            known["live"] = _hosts(client, client.urls[name])
+            break
     for field, value, schemes in (
         ("rest_url", rest_url, ("http", "https")),
         ("stream_url", stream_url, ("ws", "wss")),
@@ -86,11 +91,7 @@ def _moved(client: Any, urls: Any, to: str | None) -> Any:
 
 def allowed(client: Any) -> frozenset[str]:
     """Return the hosts that the client's addresses name now."""
-    return frozenset(
-        host
-        for url in _urls(client.urls["api"])
-        if (host := urlsplit(client.implode_hostname(url)).hostname)
-    )
+    return frozenset(_hosts(client, client.urls["api"]))
 
 
 def _check(
@@ -110,13 +111,13 @@ def _check(
             f"{field}: {parts.scheme}:// sends keys in the clear, so it is taken for this machine only; "
             f"use {schemes[1]}://"
         )
-    of_sandboxes = known.get("test", set()) | known.get("demo", set())
-    if env != "live" and parts.hostname in known["api"] - of_sandboxes:
+    of_sandboxes = known["test"] | known["demo"]
+    if env != "live" and parts.hostname in known["live"] - of_sandboxes:
         raise ConfigurationError(
             f"{field}: {parts.hostname} is the live venue, but the settings say {env}; "
             "pass live=True to trade with real money, or leave the address out"
         )
-    if env == "live" and parts.hostname in of_sandboxes - known["api"]:
+    if env == "live" and parts.hostname in of_sandboxes - known["live"]:
         raise ConfigurationError(
             f"{field}: {parts.hostname} is a sandbox, but the settings say live; leave live=True out"
         )
@@ -140,8 +141,6 @@ def _urls(urls: Any) -> Iterator[str]:
             yield from _urls(value)
 
 
-def _hosts(urls: Any) -> Iterator[str]:
-    for url in _urls(urls):
-        host = urlsplit(url).hostname
-        if host:
-            yield host
+def _hosts(client: Any, urls: Any) -> set[str]:
+    found = (urlsplit(client.implode_hostname(url)).hostname for url in _urls(urls))
+    return {host for host in found if host}
