@@ -67,6 +67,8 @@ class Intent(_Record, frozen=True, kw_only=True, tag="intent"):
     strength: Decimal | None = None
     timeout_at: datetime | None = None
     """When the order is cancelled if it still rests."""
+    reserved: str = ""
+    """What the adapter's `reserve` gave: the venue's own number of the order, where it has to be chosen by us."""
 
 
 class OrderChanged(_Record, frozen=True, kw_only=True, tag="order"):
