@@ -8,6 +8,7 @@ knowledge reaches, and depends on less. No calendar knows an unscheduled closure
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from typing import Any, Final
@@ -78,7 +79,11 @@ class ExchangeHours(ListedHours):
         else:
             start, end = day - _AROUND, day + _AROUND
         try:
-            found = self._library.get_calendar(self.calendar, start=start, end=end)
+            with warnings.catch_warnings():
+                # Between the library and its pandas; nobody who trades can do anything about it.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                warnings.simplefilter("ignore", FutureWarning)
+                found = self._library.get_calendar(self.calendar, start=start, end=end)
         except ValueError as error:
             raise ConfigurationError(f"calendar: {error}") from error
         self._from, self._until = start, end
