@@ -1,5 +1,7 @@
 """The whole adapter contract against Binance on the wire, through the real ccxt client and real sockets."""
 
+from decimal import Decimal
+
 import pytest
 
 from execkit.exchanges.binance.adapter import BinanceAdapter
@@ -25,7 +27,7 @@ class WireContract(AdapterContract):
     market = "spot"
 
     async def make_adapter(self):
-        venue = BinanceVenue(market=self.market)
+        venue = BinanceVenue(market=self.market, prices={self.symbol: Decimal(42_000)})
         await venue.start()
         return OnTheWire(venue, market=self.market)
 
@@ -35,6 +37,13 @@ class WireContract(AdapterContract):
 
 class TestSpot(WireContract):
     """Spot."""
+
+
+class TestFutures(WireContract):
+    """USD-M futures."""
+
+    market = "usdm"
+    symbol = "BTC/USDT:USDT"
 
 
 del AdapterContract, WireContract

@@ -24,6 +24,9 @@ _FEES: Final = {
 _STOPS: Final = (OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP)
 
 
+Band = tuple[Decimal, Decimal | None]
+
+
 @attrs.frozen(kw_only=True)
 class Market:
     """One market: the rules that every venue has, and Binance's own."""
@@ -33,9 +36,9 @@ class Market:
     max_price: Decimal | None = None
     market_lot: Decimal | None = None
     market_min: Decimal = ZERO
-    bid_band: tuple[Decimal, Decimal] | None = None
+    bid_band: Band | None = None
     """A buy's limit lies between these multiples of the reference price."""
-    ask_band: tuple[Decimal, Decimal] | None = None
+    ask_band: Band | None = None
     trailing_bips: tuple[Decimal, Decimal] | None = None
 
     @property
@@ -82,8 +85,7 @@ def _market(row: Mapping[str, Any], kind: str) -> Market:
         tradeable=row.get("status") == "TRADING",
         venue_symbol=text(row, "symbol"),
     )
-    sides = filters.get("PERCENT_PRICE_BY_SIDE")
-    both = filters.get("PERCENT_PRICE")
+    bid_band, ask_band = _bands(filters, kind)
     trailing = filters.get("TRAILING_DELTA")
     return Market(
         instrument=instrument,
@@ -91,8 +93,8 @@ def _market(row: Mapping[str, Any], kind: str) -> Market:
         max_price=_of(prices, "maxPrice") or None,
         market_lot=_of(market_lots, "stepSize") or None,
         market_min=_of(market_lots, "minQty"),
-        bid_band=_band(sides, "bidMultiplier") or _band(both, "multiplier"),
-        ask_band=_band(sides, "askMultiplier") or _band(both, "multiplier"),
+        bid_band=bid_band,
+        ask_band=ask_band,
         trailing_bips=None
         if trailing is None
         else (
@@ -106,9 +108,19 @@ def _of(row: Mapping[str, Any], name: str) -> Decimal:
     return amount(row, name) if name in row else ZERO
 
 
-def _band(row: Mapping[str, Any] | None, name: str) -> tuple[Decimal, Decimal] | None:
-    if row is None:
-        return None
+def _bands(filters: Mapping[str, Mapping[str, Any]], kind: str) -> tuple[Band | None, Band | None]:
+    """Return between which multiples of the reference price a buy's and a sell's limit may lie."""
+    sides, both = filters.get("PERCENT_PRICE_BY_SIDE"), filters.get("PERCENT_PRICE")
+    if sides is not None:
+        return _band(sides, "bidMultiplier"), _band(sides, "askMultiplier")
+    found = None if both is None else _band(both, "multiplier")
+    if found is None or kind == "spot":
+        return found, found
+    # Futures bound only the side that would trade through the market.
+    return (ZERO, found[1]), (found[0], None)
+
+
+def _band(row: Mapping[str, Any], name: str) -> Band | None:
     down, up = _of(row, f"{name}Down"), _of(row, f"{name}Up")
     return (down, up) if up > ZERO else None
 
@@ -142,11 +154,13 @@ def check(market: Market, request: OrderRequest, reference: Decimal | None) -> N
     assert band is not None
     assert reference is not None
     assert limit is not None
-    low, high = reference * band[0], reference * band[1]
-    if not low <= limit <= high:
+    low = reference * band[0]
+    high = None if band[1] is None else reference * band[1]
+    if limit < low or (high is not None and limit > high):
+        most = "" if high is None else f" to {_short(high)}"
         raise InvalidOrderError(
-            f"limit_price: {plain(limit)} is outside {_short(low)} to {_short(high)}, "
-            f"what {rules.symbol} allows a {request.side} around {_short(reference)} (PERCENT_PRICE_BY_SIDE)"
+            f"limit_price: {plain(limit)} is outside {_short(low)}{most}, what {rules.symbol} allows "
+            f"a {request.side} around {_short(reference)} (PERCENT_PRICE)"
         )
 
 

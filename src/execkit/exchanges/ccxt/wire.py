@@ -207,7 +207,6 @@ class Wire:
             if not self.on_raw(socket, message):
                 socket.on_message_callback(socket, message)
         except Exception as error:  # noqa: BLE001 - whatever it is, the stream can no longer be trusted
-            traceback.print_exc()
             log.warning("stream.unreadable", venue=self.id, error=type(error).__name__)
             socket.on_error(UnansweredError(f"an unreadable frame ({type(error).__name__})"))
 
