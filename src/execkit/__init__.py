@@ -189,6 +189,7 @@ __all__ = [
     "FixedStop",
     "FunctionParams",
     "HandlerTrace",
+    "IBKRAdapter",
     "Instrument",
     "InsufficientBalanceError",
     "InvalidOrderError",
