@@ -1,0 +1,1 @@
+"""Alpaca on aiohttp: equities and crypto, paper and live."""

@@ -1,0 +1,110 @@
+"""Under which names an order is known, although Alpaca gives it a new id with each change.
+
+An order keeps the client order id and the venue id of its first version for as long as it lives; what came after is
+linked to it. The legs of a list get client order ids of Alpaca's own making, so ours are remembered for them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+import attrs
+import msgspec
+
+from execkit.exchanges.alpaca.decode import REPLACED, OrderRow
+from execkit.model.order import Fill, OrderReport
+
+REMEMBERED: Final = 20_000
+_MARK: Final = "-r"
+
+
+@attrs.frozen
+class Name:
+    """How an order is known: the ids of its first version."""
+
+    client_order_id: str
+    venue_order_id: str
+
+
+def next_client_id(client_id: str) -> str:
+    """Return the client order id of the next version: every version needs one that was never used."""
+    root, mark, number = client_id.rpartition(_MARK)
+    if mark and number.isascii() and number.isdigit():
+        return f"{root}{_MARK}{int(number) + 1}"
+    return f"{client_id}{_MARK}1"
+
+
+def named(fill: Fill, name: Name) -> Fill:
+    """Return an execution under the ids by which its order is known."""
+    return msgspec.structs.replace(
+        fill, client_order_id=name.client_order_id, venue_order_id=name.venue_order_id
+    )
+
+
+class Chains:
+    """Which version belongs to which order, as far as this process has seen."""
+
+    def __init__(self) -> None:
+        self._names: OrderedDict[str, Name] = OrderedDict()
+        """By the venue id of a version."""
+        self._newest: dict[str, str] = {}
+        """Venue id of the newest version, by that of the first."""
+        self._last: dict[str, OrderReport] = {}
+        """The last report of an order, by the venue id of the first version."""
+
+    def name_of(self, row: OrderRow) -> Name | None:
+        """Return how a version's order is known; None when it replaces one that was never seen."""
+        found = self._names.get(row.order_id)
+        if found is not None:
+            return found
+        if row.replaces is None:
+            return Name(row.client_id, row.order_id)
+        return self._names.get(row.replaces)
+
+    def known(self, venue_order_id: str) -> Name | None:
+        """Return how an order is known by the venue id of one of its versions."""
+        return self._names.get(venue_order_id)
+
+    def newest(self, venue_order_id: str) -> str:
+        """Return the venue id under which an order lives now, as far as is known."""
+        return self._newest.get(venue_order_id, venue_order_id)
+
+    def last(self, venue_order_id: str) -> OrderReport | None:
+        """Return the last report of an order."""
+        return self._last.get(venue_order_id)
+
+    def alias(self, venue_order_id: str, client_order_id: str) -> None:
+        """Remember our id of an order that Alpaca knows by another one."""
+        if self._names.get(venue_order_id) is None:
+            self._keep(venue_order_id, Name(client_order_id, venue_order_id))
+
+    def take(self, row: OrderRow, name: Name) -> OrderReport | None:
+        """Remember a version; return its report, or None for one that has been replaced."""
+        root = name.venue_order_id
+        self._keep(row.order_id, name)
+        if row.raw_status == REPLACED:
+            if row.replaced_by is not None:
+                self._keep(row.replaced_by, name)
+                self._newest[root] = row.replaced_by
+            return None
+        self._newest.setdefault(root, row.order_id)
+        if row.replaces is not None and self._newest[root] == row.replaces:
+            self._newest[root] = row.order_id
+        report = row.as_order(name.client_order_id, root)
+        before = self._last.get(root)
+        if before is not None and before.filled > report.filled and row.order_id != root:
+            # What was executed of an earlier version stays executed.
+            filled = min(before.filled, report.quantity)
+            report = msgspec.structs.replace(report, filled=filled)
+        if row.order_id == self._newest[root]:
+            self._last[root] = report
+        return report
+
+    def _keep(self, venue_order_id: str, name: Name) -> None:
+        self._names[venue_order_id] = name
+        self._names.move_to_end(venue_order_id)
+        if len(self._names) > REMEMBERED:
+            gone, _ = self._names.popitem(last=False)
+            self._newest.pop(gone, None)
+            self._last.pop(gone, None)

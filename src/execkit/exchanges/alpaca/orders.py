@@ -1,0 +1,225 @@
+"""Reading orders at Alpaca: by our id or by its own, through all their versions, with the legs of lists."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import attrs
+import msgspec
+
+from execkit.errors import OrderNotFoundError
+from execkit.exchanges.alpaca.chains import Chains, Name, named
+from execkit.exchanges.alpaca.codes import VENUE
+from execkit.exchanges.alpaca.decode import (
+    REPLACED,
+    OrderRow,
+    is_tradeable_here,
+    read_activity,
+    read_order,
+)
+from execkit.exchanges.alpaca.values import BadAnswerError, in_path
+from execkit.exchanges.ccxt.values import rows
+from execkit.ids import is_ours
+from execkit.model.order import Fill, OrderReport, OrderState, OrderType
+
+Ask = Callable[[str, Mapping[str, str] | None], Awaitable[Any]]
+"""Reads from a path of the trading host."""
+
+_PAGE: Final = 500
+_FILL_PAGE: Final = 100
+_MOST_PAGES: Final = 200
+_MOST_VERSIONS: Final = 50
+_TICK: Final = timedelta(microseconds=1)
+_SECOND: Final = timedelta(seconds=1)
+
+
+@attrs.frozen
+class ListRecord:
+    """A list of ours: where its legs are found, which Alpaca does not let us name."""
+
+    root: str
+    """Client order id of the order that went out under its own id."""
+    stop: str | None
+    target: str | None
+
+    def is_leg(self, client_order_id: str) -> bool:
+        """Tell whether an order of the list goes by an id of Alpaca's making."""
+        return client_order_id in (self.stop, self.target) and client_order_id != self.root
+
+
+class OrderReads:
+    """Asks for orders and executions, and keeps track of the names they are known by."""
+
+    def __init__(self, ask: Ask, chains: Chains) -> None:
+        self._ask = ask
+        self.chains = chains
+        self._lists: dict[str, ListRecord] = {}
+        """By the client order id of each leg."""
+
+    # -- one order ---------------------------------------------------------------------------------------
+
+    async def get(self, client_order_id: str, venue_order_id: str | None) -> OrderReport:
+        """Return an order in its newest version."""
+        if venue_order_id is not None:
+            return await self._get_by_venue_id(client_order_id, venue_order_id)
+        record = self._lists.get(client_order_id)
+        if record is not None:
+            return await self._leg(record, client_order_id)
+        return await self.newest(await self._by_client_id(client_order_id))
+
+    async def _by_client_id(self, client_order_id: str) -> OrderRow:
+        query = {"client_order_id": client_order_id}
+        row = read_order(await self._ask("/v2/orders:by_client_order_id", query))
+        if row.client_id != client_order_id:
+            raise BadAnswerError("the answer is about another order")
+        return row
+
+    async def _get_by_venue_id(self, client_order_id: str, venue_order_id: str) -> OrderReport:
+        known = self.chains.known(venue_order_id)
+        if known is not None:
+            return await self.newest(await self.row(self.chains.newest(known.venue_order_id)))
+        row = await self.row(venue_order_id)
+        if not is_ours(row.client_id[:26]):
+            # A leg of a list of an earlier process: Alpaca named it, its own id proves what it is.
+            self.chains.alias(venue_order_id, client_order_id)
+        elif row.client_id[:26] != client_order_id[:26]:
+            raise BadAnswerError("the answer is about another order")
+        return await self.newest(row)
+
+    async def row(self, venue_order_id: str, *, nested: bool = False) -> OrderRow:
+        """Return one version of an order."""
+        path = f"/v2/orders/{in_path(venue_order_id)}"
+        row = read_order(await self._ask(path, {"nested": "true"} if nested else None))
+        if row.order_id != venue_order_id:
+            raise BadAnswerError("the answer is about another order")
+        return row
+
+    async def newest(self, row: OrderRow) -> OrderReport:
+        """Return the report of the order that a row belongs to, following what it was replaced by."""
+        name = await self.name_of(row)
+        for _ in range(_MOST_VERSIONS):
+            report = self.chains.take(row, name)
+            if report is not None:
+                return report
+            if row.replaced_by is None:
+                doubtful = row.as_order(name.client_order_id, name.venue_order_id)
+                return msgspec.structs.replace(doubtful, status=OrderState.IN_DOUBT)
+            row = await self.row(row.replaced_by)
+        raise BadAnswerError("an order with no end of versions")
+
+    async def name_of(self, row: OrderRow) -> Name:
+        """Return how an order is known, going back to its first version where that was not seen yet."""
+        unseen: list[OrderRow] = []
+        first = row
+        while (name := self.chains.name_of(first)) is None:
+            assert first.replaces is not None, "the first version has a name"
+            unseen.append(first)
+            if len(unseen) > _MOST_VERSIONS:
+                raise BadAnswerError("an order with no end of versions")
+            first = await self.row(first.replaces)
+        for each in (first, *reversed(unseen)):
+            self.chains.take(each, name)
+        return name
+
+    # -- lists -------------------------------------------------------------------------------------------
+
+    def expect_list(self, record: ListRecord) -> None:
+        """Remember a list before it is sent, so that its legs can be found whatever becomes of the answer."""
+        for leg in (record.stop, record.target):
+            if leg is not None and record.is_leg(leg):
+                self._lists[leg] = record
+
+    def forget_list(self, record: ListRecord) -> None:
+        """Forget a list that was refused."""
+        for leg in (record.stop, record.target):
+            if leg is not None:
+                self._lists.pop(leg, None)
+
+    def legs_of(self, row: OrderRow, record: ListRecord) -> dict[str, OrderReport]:
+        """Return the reports of a list's legs by our ids."""
+        found = {}
+        for leg in row.legs:
+            ours = record.target if leg.report.type is OrderType.LIMIT else record.stop
+            if ours is None or ours == record.root:
+                continue
+            self.chains.alias(leg.order_id, ours)
+            name = self.chains.name_of(leg)
+            report = None if name is None else self.chains.take(leg, name)
+            if report is not None:
+                found[ours] = report
+        return found
+
+    async def _leg(self, record: ListRecord, client_order_id: str) -> OrderReport:
+        root = await self._by_client_id(record.root)
+        if not root.legs:
+            root = await self.row(root.order_id, nested=True)
+        found = self.legs_of(root, record).get(client_order_id)
+        if found is None:
+            raise OrderNotFoundError(
+                f"{VENUE}: the list of {record.root} has no such leg", venue=VENUE
+            )
+        return found
+
+    # -- many orders, and executions -----------------------------------------------------------------------
+
+    async def open_orders(self, symbol: str | None) -> list[OrderReport]:
+        """Return every open order of the account."""
+        params = {"status": "open", "limit": str(_PAGE), "direction": "asc", "nested": "false"}
+        if symbol is not None:
+            params["symbols"] = symbol
+        found: dict[str, OrderRow] = {}
+        for _ in range(_MOST_PAGES):
+            listed = rows(await self._ask("/v2/orders", params), "the orders")
+            before = len(found)
+            page = [read_order(row) for row in listed if is_tradeable_here(row)]
+            found |= {row.order_id: row for row in page}
+            if len(listed) < _PAGE:
+                return [await self._report_of(row) for row in found.values()]
+            last = page[-1].submitted_at if page else None
+            if last is None or len(found) == before:
+                raise BadAnswerError("the list of open orders does not go on")
+            # Orders of one moment may stand on both sides of the border.
+            params["after"] = (last - _TICK).isoformat().replace("+00:00", "Z")
+        raise BadAnswerError("the list of open orders has no end")
+
+    async def _report_of(self, row: OrderRow) -> OrderReport:
+        if row.raw_status == REPLACED:
+            return await self.newest(row)
+        name = await self.name_of(row)
+        report = self.chains.take(row, name)
+        assert report is not None, "only replaced versions have none"
+        return report
+
+    async def fills_since(self, since: datetime, symbol: str | None) -> list[Fill]:
+        """Return the executions at or after a moment, oldest first."""
+        params = {
+            "after": (since - _SECOND).isoformat().replace("+00:00", "Z"),
+            "direction": "asc",
+            "page_size": str(_FILL_PAGE),
+        }
+        found: dict[str, Fill] = {}
+        for _ in range(_MOST_PAGES):
+            listed = rows(await self._ask("/v2/account/activities/FILL", params), "the activities")
+            for row in listed:
+                fill = read_activity(row)
+                if fill.at >= since and symbol in (None, fill.symbol):
+                    found[fill.trade_id] = fill
+            if len(listed) < _FILL_PAGE:
+                break
+            params["page_token"] = str(listed[-1].get("id"))
+        else:
+            raise BadAnswerError("the list of executions has no end")
+        ordered = sorted(found.values(), key=lambda fill: fill.at)
+        return [await self._named(fill) for fill in ordered]
+
+    async def _named(self, fill: Fill) -> Fill:
+        """Return an execution under our id; one of an order that cannot be read keeps Alpaca's id alone."""
+        name = self.chains.known(fill.venue_order_id)
+        if name is None:
+            # An execution that is real must not be withheld because its order cannot be read.
+            with contextlib.suppress(OrderNotFoundError):
+                name = await self.name_of(await self.row(fill.venue_order_id))
+        return fill if name is None else named(fill, name)
