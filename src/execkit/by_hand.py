@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from execkit import operations
+from execkit.audit.logger import ExecutionLogger
 from execkit.handlers.desk import Desk
 from execkit.model.order import OrderState
 from execkit.orders.manager import ManagedOrder, OrderManager
@@ -17,6 +18,12 @@ class ByHand:
     def orders(self) -> OrderManager:
         """Orders by client order id."""
         return self.desk.book.orders
+
+    @property
+    def audit(self) -> ExecutionLogger:
+        """What every function said at every close, and what came of it; `audit.log_error` adds to it."""
+        recorder = self.desk.recorder
+        return ExecutionLogger(recorder.journal, record=recorder.record)
 
     def can_open(self, symbol: str) -> tuple[bool, str]:
         """Tell whether an entry in *symbol* could be sent now, and if not, why."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from datetime import datetime
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
 from execkit.clock import Clock
-from execkit.errors import ConfigurationError
+from execkit.errors import ConfigurationError, JournalCommitError
 from execkit.journal.disk import Disk
 from execkit.journal.file import FileJournal
 from execkit.virtual_time import VirtualTimeLoop
@@ -81,3 +82,27 @@ async def anchor_journal(
     else:
         await asyncio.to_thread(write_anchor, path, anchor)
     return anchor
+
+
+async def keep_anchored(
+    journal: FileJournal,
+    path: str | os.PathLike[str],
+    clock: Clock,
+    *,
+    every: timedelta,
+    alarm: Callable[[str], object],
+) -> None:
+    """Anchor a journal now and then, until cancelled; what prevents it is told to *alarm*, once for each reason.
+
+    Trading goes on without: an anchor proves the past, it protects nothing.
+    """
+    trouble = ""
+    while True:
+        try:
+            await anchor_journal(journal, path, clock)
+            trouble = ""
+        except (JournalCommitError, ConfigurationError) as error:
+            if str(error) != trouble:
+                trouble = str(error)
+                alarm(trouble)
+        await asyncio.sleep(every.total_seconds())

@@ -17,7 +17,7 @@ from pathlib import Path
 from execkit.audit.entry import ExecutionLogEntry, Outcomes, entries_of
 from execkit.errors import ConfigurationError
 from execkit.functions.base import ExecutionAction
-from execkit.journal.base import MemoryJournal
+from execkit.journal.base import Journal, MemoryJournal
 from execkit.journal.file import FileJournal
 from execkit.journal.segments import JournalReader, SegmentReader, archive_path, archived_segments
 from execkit.model.records import Alarm, BarClosed, Decision, Entry, Record
@@ -30,7 +30,7 @@ class ExecutionLogger:
     """Reads the evaluations of a journal, and notes errors in it.
 
     Args:
-        journal: Path of a journal, a `FileJournal`, or a `MemoryJournal`.
+        journal: Path of a journal, or the journal itself: a `FileJournal` or a `MemoryJournal`.
         record: Journals a record, e.g. the engine's; without it the log is only read.
 
     Reading checks the chain of hashes on the way and raises `JournalCorruptedError` at the first damage. It reads
@@ -39,15 +39,18 @@ class ExecutionLogger:
 
     def __init__(
         self,
-        journal: str | os.PathLike[str] | FileJournal | MemoryJournal,
+        journal: str | os.PathLike[str] | Journal,
         *,
         record: Callable[[Record], object] | None = None,
     ) -> None:
         self._memory = journal if isinstance(journal, MemoryJournal) else None
+        self.path: Path | None = None
         if isinstance(journal, FileJournal):
-            self.path: Path | None = journal.path
-        else:
-            self.path = None if isinstance(journal, MemoryJournal) else Path(journal)
+            self.path = journal.path
+        elif isinstance(journal, (str, os.PathLike)):
+            self.path = Path(journal)
+        elif self._memory is None:
+            raise ConfigurationError(f"journal: {journal!r} cannot be read; give its path")
         self._record = record
 
     def log_error(

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 
+from execkit import ExecutionEngine, PaperExchange
 from execkit.audit.logger import ExecutionLogger, _record_before
 from execkit.errors import ConfigurationError, JournalCorruptedError
 from execkit.functions.base import ConfidenceLevel
@@ -176,3 +177,18 @@ def test_repr(memory, journal):
     """It says where it reads."""
     assert repr(ExecutionLogger(memory)) == "ExecutionLogger(memory)"
     assert repr(ExecutionLogger(journal)) == f"ExecutionLogger({str(journal)!r})"
+
+
+def test_a_journal_of_ones_own_needs_a_path():
+    """What is no file and no list cannot be asked about the past."""
+    with pytest.raises(ConfigurationError, match="cannot be read; give its path"):
+        ExecutionLogger(object())
+
+
+async def test_the_engine_has_its_log():
+    """`engine.audit` reads its journal and notes errors in it."""
+    exchange = PaperExchange(balances={"USDT": Decimal(100)}, prices={"BTC/USDT": Decimal(1)})
+    async with ExecutionEngine(exchange, journal=None) as engine:
+        assert engine.audit.query_logs() == []
+        engine.audit.log_error("odd", symbol="BTC/USDT")
+        assert [alarm.code for alarm in engine.book.alarms] == ["FUNCTION_ERROR"]

@@ -2,11 +2,17 @@
 
 import asyncio
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from execkit.audit.anchor import Anchor, anchor_journal, read_anchors, write_anchor
+from execkit.audit.anchor import (
+    Anchor,
+    anchor_journal,
+    keep_anchored,
+    read_anchors,
+    write_anchor,
+)
 from execkit.audit.verify import verify_audit
 from execkit.clock import ManualClock
 from execkit.errors import ConfigurationError, JournalAccountError, JournalCorruptedError
@@ -223,3 +229,27 @@ def test_a_running_journal_is_anchored_at_what_is_durable(tmp_path, virtual):
     else:
         asyncio.run(main())
     assert verify_audit(path, read_anchors(noted)).anchors == 2
+
+
+def test_anchors_are_noted_all_the_time(tmp_path):
+    """One for each period; a place that cannot be written is told once, and used again when it can."""
+    path, noted = tmp_path / "run.db", tmp_path / "away" / "noted"
+    alarms = []
+
+    async def main(clock):
+        journal = FileJournal.open(path, account="a", clock=clock, durability="process")
+        work = keep_anchored(journal, noted, clock, every=timedelta(hours=1), alarm=alarms.append)
+        task = asyncio.create_task(work)
+        await asyncio.sleep(7 * 3600 + 1)
+        noted.parent.mkdir()
+        for _ in range(3):
+            journal.append(RECORDS[0][1], clock.now())
+            await asyncio.sleep(3600)
+        task.cancel()
+        await journal.close()
+
+    run_virtual(main)
+    assert len(alarms) == 1
+    assert "cannot be written: No such file" in alarms[0]
+    assert [anchor.seq for anchor in read_anchors(noted)] == [1, 2, 3]
+    assert verify_audit(path, read_anchors(noted)).anchors == 3
