@@ -15,7 +15,7 @@ SOURCE = ROOT / "src"
 PACKAGE = SOURCE / "execkit"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MIXED = ("orders", "journal", "bars", "exchanges", "protection", "functions")
+MIXED = ("orders", "journal", "bars", "exchanges", "protection", "functions", "slicing")
 """Packages whose modules stand in different layers: importing one must not load the others."""
 
 OUTSIDE = {

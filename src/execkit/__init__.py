@@ -125,6 +125,7 @@ from execkit.model.position import Position, PositionState
 from execkit.model.records import TradingState
 from execkit.model.result import ExecutionResult, HandlerTrace, Outcome
 from execkit.model.signal import TradingSignal
+from execkit.model.slicing import Iceberg, Twap, Vwap
 from execkit.model.ticket import OrderTicket, RiskStamp
 from execkit.orders.manager import ManagedOrder, OrderManager
 from execkit.pipeline import ExecutionHandler, ExecutionPipeline, Next, handler
@@ -190,6 +191,7 @@ __all__ = [
     "FunctionParams",
     "HandlerTrace",
     "IBKRAdapter",
+    "Iceberg",
     "Instrument",
     "InsufficientBalanceError",
     "InvalidOrderError",
@@ -282,6 +284,7 @@ __all__ = [
     "TradingSignalGenerated",
     "TradingState",
     "TradingStateSet",
+    "Twap",
     "UnsupportedFeatureError",
     "ValidationHandler",
     "VenuePosition",
@@ -289,6 +292,7 @@ __all__ = [
     "VirtualTimeError",
     "VirtualTimeLoop",
     "VolatilityTarget",
+    "Vwap",
     "all_of",
     "any_of",
     "confirm",

@@ -58,6 +58,7 @@ from execkit.pipeline import ExecutionPipeline
 from execkit.protection.keeper import ProtectionKeeper
 from execkit.quotes import QuoteBook
 from execkit.risk.ledger import RiskLedger
+from execkit.slicing.slicer import Slicer
 from execkit.upkeep import Upkeep
 from execkit.virtual_time import VirtualTimeLoop
 
@@ -215,6 +216,7 @@ def _wire(
         resolver=resolver,
         keeper=keeper,
         reconciler=reconciler,
+        slicer=Slicer(recorder, ledger, clock, submit, instrument_of),
         queue=lambda ticket: _queue(recorder, ticket),
         unchecked=pipeline.unchecked,
     )

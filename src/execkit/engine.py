@@ -151,6 +151,7 @@ class ExecutionEngine(ByHand):
             self._running = True
             if prepare is None:
                 await self.parts.settle_owed()
+            self.desk.slicer.resume()
             if self.parts.live is not None:
                 await self.parts.live.start()
             if self.parts.control is not None:

@@ -52,6 +52,7 @@ async def cancel_all(
 ) -> list[ManagedOrder]:
     """Cancel open orders of ours all at once; return those that were asked to end."""
     take_from_queue(desk, symbol, "cancel-all")
+    desk.slicer.end_all(symbol, "cancel-all")
     orders = [
         order
         for order in list(desk.book.orders.active.values())
@@ -68,6 +69,7 @@ async def cancel_all(
 async def flatten(desk: Desk, symbol: str | None) -> bool:
     """Cancel entries, then close positions at the market; return whether every closing order is out."""
     take_from_queue(desk, symbol, "flatten")
+    desk.slicer.end_all(symbol, "flatten")
     entries = [
         order
         for order in list(desk.book.orders.active.values())

@@ -120,6 +120,7 @@ class Parts:
         if self.live is not None:
             await self.live.stop()
         self.unaudit()
+        await self.desk.slicer.stop()
         await self.upkeep.stop()
         await self.desk.reconciler.stop()
         await self.desk.keeper.stop()

@@ -20,6 +20,7 @@ from execkit.orders.resolver import Resolver
 from execkit.protection.keeper import ProtectionKeeper
 from execkit.quotes import QuoteBook
 from execkit.risk.ledger import RiskLedger
+from execkit.slicing.slicer import Slicer
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -39,6 +40,7 @@ class Desk:
     resolver: Resolver
     keeper: ProtectionKeeper
     reconciler: Reconciler
+    slicer: Slicer
     queue: Callable[[OrderTicket], bool]
     """Keep a signal until its market opens; False when queueing is off."""
     unchecked: bool = False

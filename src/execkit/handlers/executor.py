@@ -109,6 +109,8 @@ class OrderExecutorHandler:
 
     async def __call__(self, ticket: OrderTicket, call_next: Next, /) -> ExecutionResult:
         """Send the ticket's order; go on with it, or say why there is none."""
+        if ticket.signal.slicing is not None:
+            return await self.desk.slicer.begin(ticket)
         if ticket.is_reduction:
             held = hold_as_target(self.desk, ticket)
             if held is not None:
@@ -322,6 +324,7 @@ class OrderExecutorHandler:
             signal_id=ticket.signal_id,
             signal_digest=ticket.signal.digest,
             expected_price=ticket.quote.mid,
+            slice_of=ticket.signal.slice_of,
         )
 
     def _timeout_at(self, ticket: OrderTicket) -> datetime | None:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from execkit.bars.cache import BarHistory
 from execkit.errors import ConfigurationError, PipelineError
 from execkit.handlers.desk import Desk
+from execkit.handlers.room import room_for
 from execkit.model.denial import Denial, DenialCode
 from execkit.model.order import Side
 from execkit.model.position import Position
@@ -17,6 +18,8 @@ from execkit.model.records import TradingState, TradingStateChanged
 from execkit.model.result import ExecutionResult
 from execkit.model.ticket import OrderTicket, RiskStamp
 from execkit.numbers import HUNDRED, MONEY, ZERO, percent, plain
+from execkit.orders.parents import hold_of
+from execkit.orders.proofs import deny_slice
 from execkit.pipeline import Next
 from execkit.risk.checks import (
     check_order,
@@ -27,12 +30,10 @@ from execkit.risk.checks import (
     check_stop_loss,
     check_take_profit,
     expected_price,
-    unit_cost,
     worst_price,
 )
 from execkit.risk.daily import DayWatch
 from execkit.risk.day_trades import check_day_trades
-from execkit.risk.groups import group_room
 from execkit.risk.limits import RiskLimits
 from execkit.risk.scaling import check_scale_in
 from execkit.risk.sizing import PercentOfEquity, Room, Sizing, SizingFunction, SizingInputs, fit
@@ -80,9 +81,6 @@ class RiskManagementHandler:
                 f"sizing: {sizing!r} is neither a sizing method, e.g. FixedNotional(Decimal(500)), nor a function"
             )
         self.price_collar_pct = percent("price_collar_pct", price_collar_pct)
-        self._max_size = limits.max_size_pct / HUNDRED
-        self._max_position = limits.max_position_pct / HUNDRED
-        self._max_exposure = limits.max_exposure_pct / HUNDRED
         # A stop of ours is clamped, and a target of ours never fails our own ratio.
         self._farthest = FixedStop(limits.max_stop_distance_pct)
         self.stop: StopRule = FixedStop(limits.default_stop_pct) if stop is None else stop
@@ -109,7 +107,10 @@ class RiskManagementHandler:
             if isinstance(fitted, Denial):
                 return ticket.deny_with(fitted)
             return await call_next(fitted)
-        approved = self._approve(ticket, desk)
+        if ticket.signal.slice_of is None:
+            approved = self._approve(ticket, desk)
+        else:
+            approved = self._approve_slice(ticket, desk, ticket.signal.slice_of)
         if isinstance(approved, Denial):
             return ticket.deny_with(approved)
         try:
@@ -188,7 +189,7 @@ class RiskManagementHandler:
         )
         if denial is not None:
             return denial
-        room = self._room(ticket, desk, mid)
+        room = room_for(ticket, desk, mid, self.limits)
         quantity, cause = ticket.quantity, ""
         if quantity is None:
             quantity, cause = self._sized(ticket, room, price, abs(price - stop_loss), desk)
@@ -224,6 +225,20 @@ class RiskManagementHandler:
             fee_rate=ZERO if instrument.fee_in_base else max(instrument.taker_fee, ZERO),
         )
         return approved
+
+    def _approve_slice(self, ticket: OrderTicket, desk: Desk, parent: str) -> OrderTicket | Denial:
+        """Let a slice draw on what was approved and reserved for its parent."""
+        denial = (
+            deny_slice(ticket, desk.book, "")
+            or check_quote(ticket.quote)
+            or self._check_order(ticket, desk)
+            or self._check_daily_loss(ticket, desk)
+        )
+        if denial is not None or ticket.quantity is None:
+            return denial or Denial.of(DenialCode.NUMBER_INVALID, quantity=None)
+        worst = worst_price(ticket, ticket.quote, self.price_collar_pct)
+        stamp = RiskStamp(hold_of(parent), ticket.symbol, ticket.side, ticket.quantity, worst)
+        return replace(ticket, stamp=stamp)
 
     def _check_daily_loss(self, ticket: OrderTicket, desk: Desk) -> Denial | None:
         """Trip to reducing when the day has lost its limit."""
@@ -299,46 +314,6 @@ class RiskManagementHandler:
         if timeframe is None:
             return _NO_BARS
         return desk.bars.history(symbol, timeframe)
-
-    def _room(self, ticket: OrderTicket, desk: Desk, mid: Decimal) -> Room:
-        symbol, book, ledger = ticket.symbol, desk.book, desk.ledger
-        held = total = ZERO
-        for name, position in book.positions.open.items():
-            if name == symbol:
-                notional = held = abs(position.quantity) * mid
-            else:
-                notional = abs(position.quantity) * (book.mark(name) or position.average_price)
-            total += notional
-        cost = None
-        if ticket.side is _BUY:
-            cost = unit_cost(ticket.reference_price, ticket.instrument)
-        equity = max(ticket.account.equity, ZERO)
-        # An order that the same signal has already, found at a restart, is not counted twice.
-        own_notional, own_cash = ledger.claimed(ticket.signal_id)
-        cash = book.cash.get(ticket.account.currency, ZERO)
-        return Room(
-            price=mid,
-            size_limit=MONEY.multiply(equity, self._max_size),
-            position=held + ledger.reserved_notional_of(symbol) - own_notional,
-            position_limit=MONEY.multiply(equity, self._max_position),
-            exposure=total + ledger.exposure - own_notional,
-            exposure_limit=MONEY.multiply(equity, self._max_exposure),
-            groups=group_room(
-                symbol, self.limits, equity, lambda s: self._held_notional(s, desk, symbol, mid)
-            ),
-            cost=cost,
-            cash=cash - ledger.reserved_cash + own_cash,
-        )
-
-    @staticmethod
-    def _held_notional(name: str, desk: Desk, symbol: str, mid: Decimal) -> Decimal:
-        """Return what a symbol's position and everything on its way are worth."""
-        position = desk.book.positions.open.get(name)
-        held = ZERO
-        if position is not None:
-            price = mid if name == symbol else desk.book.mark(name) or position.average_price
-            held = abs(position.quantity) * price
-        return held + desk.ledger.reserved_notional_of(name)
 
     def _sized(
         self,

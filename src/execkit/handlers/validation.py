@@ -225,7 +225,10 @@ class ValidationHandler:
     @staticmethod
     def _check_pending(ticket: OrderTicket, book: Book) -> Denial | None:
         for order in book.orders.open_entries(ticket.symbol):
-            if order.parent != ticket.signal_id:
+            sibling = order.intent.slice_of
+            if order.parent != ticket.signal_id and (
+                sibling is None or sibling != ticket.signal.slice_of
+            ):
                 return Denial.of(
                     DenialCode.PENDING_ORDER_EXISTS,
                     symbol=ticket.symbol,

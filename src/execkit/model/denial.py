@@ -127,6 +127,10 @@ class DenialCode(Enum):
         "SYMBOL_BLOCKED",
         "The symbol is blocked, e.g. by an order in doubt or a mismatch with the venue.",
     )
+    PARENT_EXCEEDED = (
+        "PARENT_EXCEEDED",
+        "A slice of an order that is no longer worked, or more than is left of it.",
+    )
     NOT_STAMPED = "NOT_STAMPED", "No risk handler has approved the order as it is now."
     # the way out
     NOT_RECONCILED = (

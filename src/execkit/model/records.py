@@ -15,6 +15,7 @@ from execkit.model.account import AccountView
 from execkit.model.denial import Denial
 from execkit.model.order import Fill, OrderEvent, OrderRequest, OrderRole, Side
 from execkit.model.result import Outcome
+from execkit.model.slicing import Slice
 from execkit.numbers import ZERO
 
 
@@ -69,6 +70,8 @@ class Intent(_Record, frozen=True, kw_only=True, tag="intent"):
     """When the order is cancelled if it still rests."""
     reserved: str = ""
     """What the adapter's `reserve` gave: the venue's own number of the order, where it has to be chosen by us."""
+    slice_of: str | None = None
+    """Parent order that this one is a slice of."""
 
 
 class OrderChanged(_Record, frozen=True, kw_only=True, tag="order"):
@@ -288,6 +291,33 @@ class CommandSent(_Record, frozen=True, kw_only=True, tag="command"):
     stop_price: Decimal | None = None
 
 
+class ParentOrder(_Record, frozen=True, kw_only=True, tag="parent"):
+    """An order is worked in slices from now on; what it sent and executed is in the records of its children."""
+
+    parent_id: str
+    """Its signal id."""
+    symbol: str
+    side: Side
+    quantity: Decimal
+    slices: tuple[Slice, ...]
+    """When how much is to be sent; empty for an iceberg."""
+    signal: str
+    """The signal as JSON."""
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
+    is_reduction: bool = False
+    price: Decimal = ZERO
+    """Arrival mid, at which the limits count it."""
+    worst_price: Decimal = ZERO
+
+
+class ParentEnded(_Record, frozen=True, kw_only=True, tag="parent_ended"):
+    """No more slices of a parent order are sent."""
+
+    parent_id: str
+    reason: str
+
+
 class OperatorActed(_Record, frozen=True, kw_only=True, tag="operator"):
     """A person told the engine to do something; what came of it follows in records of its own."""
 
@@ -314,6 +344,8 @@ Record = (
     | PlanChanged
     | RegistryChanged
     | CommandSent
+    | ParentOrder
+    | ParentEnded
     | OperatorActed
 )
 

@@ -13,6 +13,7 @@ from execkit.errors import ConfigurationError
 from execkit.ids import content_digest
 from execkit.model.instrument import check_symbol
 from execkit.model.order import OrderType, Side, TimeInForce
+from execkit.model.slicing import Iceberg, Slicing
 from execkit.numbers import positive, score
 
 
@@ -73,6 +74,10 @@ class TradingSignal:
     """Who made it, for the record."""
     extended_hours: bool = False
     """May also execute before and after the regular session, where the venue has one."""
+    slicing: Slicing | None = None
+    """Work it in slices instead of at once."""
+    slice_of: str | None = None
+    """Signal that this one is a slice of; set by the slicing itself."""
     confirmation_required: bool | None = None
     """Whether `ConfirmationHandler` asks a person about it; None leaves that to the handler."""
 
@@ -122,6 +127,10 @@ class TradingSignal:
             raise ConfigurationError(f"max_age: {self.max_age!r} must be a timedelta above zero")
         if self.post_only and self.limit_price is None:
             raise ConfigurationError("post_only: needs a limit_price")
+        if isinstance(self.slicing, Iceberg) and self.limit_price is None:
+            raise ConfigurationError("slicing: an iceberg rests, so it needs a limit_price")
+        if self.slicing is not None and self.stop_price is not None:
+            raise ConfigurationError("slicing: a stop order is sent whole; leave out stop_price")
 
     @property
     def order_type(self) -> OrderType:
@@ -148,4 +157,6 @@ class TradingSignal:
             self.reduce_only,
             self.exchange,
             self.extended_hours,
+            self.slicing,
+            self.slice_of,
         )

@@ -29,6 +29,8 @@ from execkit.model.records import (
     Filled,
     Intent,
     OrderChanged,
+    ParentEnded,
+    ParentOrder,
     PlanChanged,
     Record,
     SignalQueued,
@@ -40,8 +42,10 @@ from execkit.model.records import (
 )
 from execkit.model.result import Outcome
 from execkit.numbers import MONEY, ZERO
+from execkit.orders.book_state import EquityMark, SignalEntry, Snapshot, pending_entry
 from execkit.orders.manager import ManagedOrder, OrderManager
-from execkit.orders.positions import Origin, PositionBook, PositionExport, net_effect, split_symbol
+from execkit.orders.parents import ParentBook
+from execkit.orders.positions import Origin, PositionBook, net_effect, split_symbol
 
 KEEP_SIGNALS: Final = 100_000
 """Signal ids remembered, so that a repetition is recognised."""
@@ -51,50 +55,13 @@ KEEP_ALARMS: Final = 200
 _MARKS_FOR: Final = timedelta(hours=25)
 
 
-class SignalEntry(msgspec.Struct):
-    """What is known of a signal id: the digest of its content, and what the caller was told."""
-
-    digest: str
-    told: bool = False
-    result: SignalResult | None = None
-
-
-class EquityMark(msgspec.Struct, frozen=True):
-    """Equity at one time."""
-
-    at: datetime
-    equity: Decimal
-    opens_session: bool
-
-
-class _Snapshot(msgspec.Struct):
-    """The shape of a snapshot."""
-
-    orders: list[ManagedOrder]
-    closed: list[str]
-    counts: dict[str, int]
-    positions: PositionExport
-    cash: dict[str, Decimal]
-    signals: list[tuple[str, SignalEntry]]
-    """A list, like all of which the order counts: the encoder sorts mappings."""
-    results: list[str]
-    queued: list[SignalQueued]
-    trading_state: TradingStateChanged | None
-    blocked: dict[str, str]
-    equity_marks: list[EquityMark]
-    fired: list[tuple[str, str, datetime]]
-    plans: dict[str, PlanChanged]
-    owed: list[tuple[str, str]]
-    alarms: list[Alarm]
-    revisions: dict[str, int]
-    last_at: datetime | None
-
-
 class Book:
     """Orders, positions, cash, signals and restrictions of one account."""
 
     def __init__(self) -> None:
         self.orders = OrderManager()
+        self.parents = ParentBook()
+        """Orders that are worked in slices."""
         self.positions = PositionBook()
         self.cash: dict[str, Decimal] = {}
         """Total holdings by asset; short selling makes a base asset negative."""
@@ -160,24 +127,9 @@ class Book:
         found = {symbol: self.position(symbol) for symbol in self.positions.open}
         shown = {symbol: position for symbol, position in found.items() if position is not None}
         for order in self.orders.active.values():
-            if (
-                order.role is OrderRole.ENTRY
-                and order.symbol not in shown
-                and order.state.may_be_live
-            ):
-                shown[order.symbol] = Position(
-                    position_id="",
-                    symbol=order.symbol,
-                    quantity=ZERO,
-                    average_price=ZERO,
-                    opened_at=order.created_at,
-                    state=PositionState.PENDING_ENTRY,
-                    signal_id=order.signal_id or "",
-                    strength=order.intent.strength,
-                    stop_loss=order.intent.stop_loss,
-                    take_profit=order.intent.take_profit,
-                    mark=self.marks.get(order.symbol),
-                )
+            is_entry = order.role is OrderRole.ENTRY and order.state.may_be_live
+            if is_entry and order.symbol not in shown:
+                shown[order.symbol] = pending_entry(order, self.marks.get(order.symbol))
         return shown
 
     def equity(self, currency: str) -> Decimal:
@@ -224,6 +176,7 @@ class Book:
                 self._fill(record, at)
             case OrderChanged() | CommandSent():
                 self.orders.apply(record, at)
+                self._slice(record.client_order_id)
             case Intent():
                 self._intend(record, at)
             case BarClosed():
@@ -259,6 +212,8 @@ class Book:
                 self.plans[record.plan] = record
             case Alarm():
                 self.alarms.append(record)
+            case ParentOrder() | ParentEnded():
+                self.parents.apply(record)
             case _:
                 pass  # registrations are evidence only
 
@@ -267,11 +222,17 @@ class Book:
         if known is not None and known.intent == record:
             return  # kept twice: in the journal, and in the emergency file when its commit failed
         self.orders.apply(record, at)
+        self._slice(record.request.client_order_id)
         key = f"{record.parent}/{record.role}"
         self.revisions[key] = max(self.revisions.get(key, 0), record.revision + 1)
         if record.signal_id is not None and record.signal_digest is not None:
             self.queued.pop(record.signal_id, None)
             self._signal(record.signal_id, record.signal_digest)
+
+    def _slice(self, client_order_id: str) -> None:
+        order = self.orders.get(client_order_id)
+        if order is not None and order.intent.slice_of is not None:
+            self.parents.on_order(order)
 
     def _signal(self, signal_id: str, digest: str) -> SignalEntry:
         entry = self.signals.get(signal_id)
@@ -313,6 +274,7 @@ class Book:
                 intent.signal_id or "", intent.strength, intent.stop_loss, intent.take_profit
             )
             self.orders.apply(record, at)
+            self._slice(order.client_order_id)
         self.positions.apply(fill, origin, replaced)
         if replaced is not None:
             self._book_cash(replaced, -1)
@@ -347,7 +309,7 @@ class Book:
         """Return the whole state, so that a start need not read the whole history."""
         rows, closed = self.orders.export()
         return _encoder.encode(
-            _Snapshot(
+            Snapshot(
                 orders=rows,
                 closed=closed,
                 counts=self.orders.counts,
@@ -365,6 +327,7 @@ class Book:
                 alarms=list(self.alarms),
                 revisions=self.revisions,
                 last_at=self.last_at,
+                parents=self.parents.export(),
             )
         )
 
@@ -387,6 +350,7 @@ class Book:
         book.alarms.extend(shot.alarms)
         book.revisions = shot.revisions
         book.last_at = shot.last_at
+        book.parents.restore(shot.parents)
         book._results.extend(shot.results)
         return book
 
@@ -396,4 +360,4 @@ class Book:
 
 
 _encoder = msgspec.json.Encoder(order="deterministic")
-_decoder = msgspec.json.Decoder(_Snapshot)
+_decoder = msgspec.json.Decoder(Snapshot)

@@ -44,6 +44,7 @@ class Reduction(msgspec.Struct, frozen=True, kw_only=True):
     signal_digest: str | None = None
     expected_price: Decimal | None = None
     replaces: tuple[str, ...] = ()
+    slice_of: str | None = None
 
 
 class Sent(msgspec.Struct, frozen=True):

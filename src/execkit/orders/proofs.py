@@ -12,6 +12,7 @@ from execkit.model.capabilities import Capabilities
 from execkit.model.denial import Denial, DenialCode
 from execkit.model.order import OrderRequest, OrderRole, Side
 from execkit.model.records import Intent, TradingState
+from execkit.model.ticket import OrderTicket
 from execkit.numbers import ZERO
 from execkit.orders.book import Book
 from execkit.orders.commands import Entry, Reduction
@@ -46,6 +47,9 @@ def deny_entry(
             return Denial.of(DenialCode.CANCELLED, order=order.client_order_id)
         if order is not sending and order.state.may_be_live:
             return Denial.of(DenialCode.PENDING_ORDER_EXISTS, order=order.client_order_id)
+    too_much = deny_slice(ticket, book, "" if sending is None else sending.client_order_id)
+    if too_much is not None:
+        return too_much
     if ticket.quantity is None or not (entry.unchecked or ticket.is_covered):
         return Denial.of(DenialCode.NOT_STAMPED, symbol=ticket.symbol)
     illegal = check_order(
@@ -62,6 +66,27 @@ def deny_entry(
     if capabilities.max_open_orders is not None and open_now >= capabilities.max_open_orders:
         return Denial.of(
             DenialCode.VENUE_UNAVAILABLE, open_orders=open_now, limit=capabilities.max_open_orders
+        )
+    return None
+
+
+def deny_slice(ticket: OrderTicket, book: Book, besides: str) -> Denial | None:
+    """Return why a slice may not leave, or None: all slices together never exceed their parent."""
+    name = ticket.signal.slice_of
+    if name is None:
+        return None
+    parent = book.parents.get(name)
+    if parent is None or parent.ended is not None:
+        why = "unknown" if parent is None else parent.ended
+        return Denial.of(DenialCode.PARENT_EXCEEDED, parent=name, ended=why)
+    sent = parent.committed(besides)
+    if sent + (ticket.quantity or ZERO) > parent.record.quantity:
+        return Denial.of(
+            DenialCode.PARENT_EXCEEDED,
+            parent=name,
+            sent=sent,
+            slice=ticket.quantity,
+            limit=parent.record.quantity,
         )
     return None
 
@@ -153,6 +178,7 @@ def entry_intent(entry: Entry, account: str, book: Book) -> Intent:
         take_profit=ticket.take_profit,
         strength=ticket.signal.strength,
         timeout_at=entry.timeout_at,
+        slice_of=ticket.signal.slice_of,
     )
 
 
@@ -180,4 +206,5 @@ def reduction_intent(command: Reduction, account: str, book: Book) -> Intent:
         signal_digest=command.signal_digest,
         position_id=command.position_id,
         expected_price=command.expected_price,
+        slice_of=command.slice_of,
     )

@@ -1,0 +1,1 @@
+"""Working large orders in slices."""

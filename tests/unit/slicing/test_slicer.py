@@ -1,0 +1,344 @@
+"""Large orders in slices through the whole chain of an engine, in virtual time."""
+
+import asyncio
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from execkit.assembly import standard_pipeline
+from execkit.engine import ExecutionEngine
+from execkit.errors import OrderRejectedError
+from execkit.handlers.risk import RiskManagementHandler
+from execkit.journal.base import MemoryJournal
+from execkit.model.denial import DenialCode
+from execkit.model.market import Quote
+from execkit.model.order import OrderRole, OrderState, Side
+from execkit.model.result import Outcome
+from execkit.model.signal import TradingSignal
+from execkit.model.slicing import Iceberg, Twap, Vwap
+from execkit.risk.limits import RiskLimits
+from execkit.testing import Fault, FaultKind, FaultScript, MockExchange, Operation
+from execkit.virtual_time import run_virtual
+
+BTC = "BTC/USDT"
+D = Decimal
+HOUR = timedelta(hours=1)
+TWAP = Twap(duration=HOUR, slices=4)
+
+
+def large(**changes):
+    return TradingSignal(
+        **{
+            "symbol": BTC,
+            "side": Side.BUY,
+            "confluence": 4,
+            "quantity": D("0.2"),
+            "signal_id": "big",
+            "slicing": TWAP,
+            **changes,
+        }
+    )
+
+
+def venue_for(clock):
+    return MockExchange(clock=clock, prices={BTC: D(42_000)}, balances={"USDT": D(100_000)})
+
+
+def pipeline():
+    limits = RiskLimits(max_size_pct=D(20), max_position_pct=D(20))
+    return standard_pipeline().replace("RiskManagementHandler", RiskManagementHandler(limits))
+
+
+def engine_on(venue, clock, journal=None):
+    return ExecutionEngine(venue, journal=journal, clock=clock, pipeline=pipeline())
+
+
+def play(body):
+    async def main(clock):
+        venue = venue_for(clock)
+        async with engine_on(venue, clock) as engine:
+            await body(engine, venue, clock)
+
+    run_virtual(main)
+
+
+async def wait(clock, **delta):
+    await clock.sleep_until(clock.now() + timedelta(**delta))
+
+
+def entries(engine):
+    return [order for order in engine.orders.values() if order.role is OrderRole.ENTRY]
+
+
+def test_time_weighted_parts_go_out_at_their_times():
+    """Four of 0.05, a quarter of an hour apart, each with its stop; the caller is told at once until when."""
+
+    async def body(engine, _venue, clock):
+        result = await engine.submit(large())
+        assert result.outcome is Outcome.WORKING
+        assert "worked in 4 slices until 2024-01-01T00:45:00+00:00" in result.reason
+        for n in range(1, 5):
+            await wait(clock, seconds=10)
+            assert engine.book.positions.quantity(BTC) == D("0.05") * n
+            assert engine.book.working_stop(BTC).remaining == D("0.05") * n
+            assert engine.desk.ledger.reserved_notional_of(BTC) == 42_000 * (
+                D("0.2") - D("0.05") * n
+            )
+            await wait(clock, minutes=15)
+        parent = engine.book.parents.get("big")
+        assert (parent.ended, parent.filled) == ("all slices were sent", D("0.2"))
+        assert [o.intent.signal_id for o in entries(engine)] == [f"big/{n}" for n in range(4)]
+        assert len(engine.desk.ledger) == 0
+        assert (await engine.submit(large())).outcome is Outcome.WORKING, "the same signal again"
+        assert len(entries(engine)) == 4
+
+    play(body)
+
+
+def test_volume_weighted_parts_follow_the_profile():
+    """A quarter, then three quarters."""
+
+    async def body(engine, _venue, clock):
+        await engine.submit(large(slicing=Vwap(duration=HOUR, profile=(D(1), D(3)))))
+        await wait(clock, minutes=1)
+        assert engine.book.positions.quantity(BTC) == D("0.05")
+        await wait(clock, minutes=30)
+        assert engine.book.positions.quantity(BTC) == D("0.2")
+
+    play(body)
+
+
+def test_an_iceberg_shows_one_part_at_a_time():
+    """The next rests when the last is executed; a stranger never sees more than 0.08."""
+
+    async def body(engine, venue, clock):
+        await engine.submit(large(slicing=Iceberg(display=D("0.08")), limit_price=D(41_900)))
+        seen = []
+        for _ in range(3):
+            await wait(clock, seconds=90)
+            (order,) = [o for o in entries(engine) if not o.is_closed]
+            seen.append(order.quantity)
+            assert order.limit_price == 41_900
+            venue.execute(order.client_order_id)
+        await wait(clock, seconds=5)
+        assert seen == [D("0.08"), D("0.08"), D("0.04")]
+        assert engine.book.parents.get("big").ended == "all slices were sent"
+        assert engine.book.positions.quantity(BTC) == D("0.2")
+
+    play(body)
+
+
+def test_an_iceberg_ends_when_a_part_of_it_is_cancelled():
+    """Somebody did not want it any more."""
+
+    async def body(engine, _venue, clock):
+        await engine.submit(large(slicing=Iceberg(display=D("0.08")), limit_price=D(41_900)))
+        await wait(clock, seconds=5)
+        (order,) = entries(engine)
+        await engine.cancel(order)
+        await wait(clock, seconds=5)
+        ended = engine.book.parents.get("big").ended
+        assert ended.startswith("a slice was ended: ")
+        assert ended.endswith("0.2 not executed")
+        assert len(entries(engine)) == 1
+        assert len(engine.desk.ledger) == 0
+
+    play(body)
+
+
+def test_the_whole_is_judged_before_the_first_part():
+    """Four parts that pass alone do not pass together when the order itself is too large; others wait meanwhile."""
+
+    async def body(engine, _venue, clock):
+        denied = await engine.submit(large(quantity=D(1)))
+        assert denied.denial.code is DenialCode.NOTIONAL_TOO_LARGE
+        assert engine.book.parents.get("big") is None
+        await engine.submit(large(signal_id="two"))
+        other = await engine.submit(large(signal_id="three", slicing=None, quantity=D("0.01")))
+        assert other.outcome is Outcome.DENIED
+        await wait(clock, hours=1)
+        assert engine.book.positions.quantity(BTC) == D("0.2")
+
+    play(body)
+
+
+def test_a_position_is_left_in_slices_too():
+    """Parts of an exit are reductions; the stop covers what is left."""
+
+    async def body(engine, _venue, clock):
+        await engine.submit(large(slicing=None, signal_id="in"))
+        await engine.submit(large(side=Side.SELL, quantity=None, signal_id="out"))
+        await wait(clock, minutes=1)
+        assert engine.book.positions.quantity(BTC) == D("0.15")
+        assert engine.book.working_stop(BTC).remaining == D("0.15")
+        await wait(clock, hours=1)
+        assert BTC not in engine.book.positions.open
+        assert engine.book.parents.get("out").ended == "all slices were sent"
+
+    play(body)
+
+
+def test_a_part_that_failed_is_made_up_for_by_the_next():
+    """A rejected part goes with the next, twice the part at most."""
+
+    async def body(engine, venue, clock):
+        venue.connection.script = FaultScript(
+            [Fault(on=Operation.PLACE, kind=FaultKind.ERROR, error=OrderRejectedError("no"), nth=1)]
+        )
+        await engine.submit(large())
+        await wait(clock, minutes=1)
+        assert engine.book.positions.quantity(BTC) == 0
+        await wait(clock, minutes=15)
+        assert engine.book.positions.quantity(BTC) == D("0.1")
+        await wait(clock, hours=1)
+        assert engine.book.positions.quantity(BTC) == D("0.2")
+
+    play(body)
+
+
+def test_a_part_in_doubt_counts_as_sent():
+    """The venue has it and hides that for a while: what we count is never less than what is there."""
+
+    async def body(engine, venue, clock):
+        began = clock.now()
+        await engine.submit(large())
+        lost = Fault(on=Operation.PLACE, kind=FaultKind.TIMEOUT, reached=True, nth=1)
+        await clock.sleep_until(began + timedelta(minutes=14))
+        venue.connection.script = FaultScript(
+            [lost, Fault(on=Operation.STREAM, kind=FaultKind.LOSE)]
+        )
+        await clock.sleep_until(began + timedelta(minutes=15, milliseconds=50))
+        reads = (Operation.GET, Operation.OPEN, Operation.FILLS)
+        venue.connection.script = FaultScript(
+            Fault(on=read, kind=FaultKind.SERVER_ERROR) for read in reads
+        )
+        await clock.sleep_until(began + timedelta(minutes=35))
+        assert engine.book.parents.get("big").committed() >= venue.core.positions()[0].quantity
+        venue.connection.script = FaultScript()
+        await wait(clock, hours=1)
+        assert engine.book.positions.quantity(BTC) == D("0.2")
+        assert venue.core.positions()[0].quantity == D("0.2")
+
+    play(body)
+
+
+@pytest.mark.parametrize("how", ["cancel_all", "flatten"])
+def test_emergencies_end_it(how):
+    """No part is sent after cancel-all or flatten, and the reservation is gone."""
+
+    async def body(engine, _venue, clock):
+        await engine.submit(large())
+        await wait(clock, minutes=1)
+        await getattr(engine, how)()
+        await wait(clock, hours=1)
+        assert len(entries(engine)) == 1
+        assert engine.book.parents.get("big").ended.endswith("0.15 not executed")
+        assert len(engine.desk.ledger) == 0
+
+    play(body)
+
+
+def test_a_slice_cannot_be_claimed_from_outside():
+    """Neither of an unknown parent nor more than is left of one."""
+
+    async def body(engine, _venue, clock):
+        stray = await engine.submit(large(slicing=None, slice_of="nothing", signal_id="stray"))
+        assert stray.denial.code is DenialCode.PARENT_EXCEEDED
+        await engine.submit(large())
+        await wait(clock, minutes=1)
+        greedy = await engine.submit(
+            large(slicing=None, slice_of="big", signal_id="x", quantity=D("0.16"))
+        )
+        assert greedy.denial.context == {
+            "parent": "big",
+            "sent": "0.05",
+            "slice": "0.16",
+            "limit": "0.2",
+        }
+
+    play(body)
+
+
+def test_a_restart_goes_on_where_it_was():
+    """Parts keep their times and ids; what is over by then is ended and said, not sent late."""
+
+    async def main(clock):
+        venue, journal = venue_for(clock), MemoryJournal()
+        async with engine_on(venue, clock, journal) as engine:
+            await engine.submit(large())
+            await wait(clock, minutes=16)
+            assert engine.book.positions.quantity(BTC) == D("0.1")
+        await wait(clock, minutes=10)
+        journal = reopened(journal)
+        async with engine_on(venue, clock, journal) as engine:
+            await wait(clock, seconds=1)
+            assert engine.book.positions.quantity(BTC) == D("0.1")
+            assert engine.desk.ledger.reserved_notional_of(BTC) == 42_000 * D("0.1")
+            await wait(clock, minutes=5)
+            assert engine.book.positions.quantity(BTC) == D("0.15")
+        await wait(clock, hours=2)
+        async with engine_on(venue, clock, reopened(journal)) as engine:
+            await wait(clock, minutes=1)
+            assert engine.book.positions.quantity(BTC) == D("0.15")
+            parent = engine.book.parents.get("big")
+            assert parent.ended == (
+                "its time was over when the process started again; 0.05 not executed"
+            )
+        assert len(entries(engine)) == 3
+        assert {o.state for o in entries(engine)} == {OrderState.FILLED}
+
+    run_virtual(main)
+
+
+def reopened(journal):
+    """Return a journal as a new process finds it."""
+    again = MemoryJournal()
+    for entry in journal.entries:
+        again.append(entry.record, entry.at)
+    return again
+
+
+def test_a_price_that_runs_away_leaves_a_limited_order_unfinished():
+    """Parts with a limit do not rest: what is left at the end is said."""
+
+    async def body(engine, venue, clock):
+        await engine.submit(large(limit_price=D(42_010)))
+        await wait(clock, minutes=1)
+        venue.feed_quote(Quote(BTC, D(42_100), D(42_101), clock.now(), last=D(42_100)))
+        await wait(clock, hours=2)
+        assert engine.book.positions.quantity(BTC) == D("0.05")
+        assert engine.book.parents.get("big").ended == ("all slices were sent; 0.15 not executed")
+
+    play(body)
+
+
+def test_a_slicer_that_fails_ends_its_order_and_says_so(monkeypatch):
+    """An alarm, and nothing more is sent."""
+
+    async def body(engine, _venue, clock):
+        def broken(*_arguments):
+            raise ZeroDivisionError
+
+        monkeypatch.setattr("execkit.slicing.slicer.due", broken)
+        await engine.submit(large())
+        await wait(clock, minutes=1)
+        assert "SLICING_FAILED" in {alarm.code for alarm in engine.book.alarms}
+        assert engine.book.parents.get("big").ended.startswith("failed: ZeroDivisionError")
+
+    play(body)
+
+
+def test_parents_survive_a_snapshot():
+    """Also an ended one, for a while."""
+
+    async def body(engine, _venue, clock):
+        await engine.submit(large())
+        await wait(clock, minutes=1)
+        book = engine.book
+        again = type(book).restore(book.snapshot())
+        assert again.parents.get("big").filled == D("0.05")
+        assert again.state_hash() == book.state_hash()
+        await asyncio.sleep(0)
+
+    play(body)
