@@ -96,7 +96,7 @@ async def agree(exchange, clock, path):
         total = D(0) if held is None else held.total
         position = engine.positions.get(BTC)
         assert (D(0) if position is None else position.quantity) == total
-        ours = {o.client_order_id for o in engine.orders.active.values()}
+        ours = {o.client_order_id for o in engine.orders.active.values() if o.state.may_be_live}
         assert ours == {o.client_order_id for o in exchange.core.open_orders()}
         stops = [o for o in exchange.core.open_orders(BTC) if o.side is Side.SELL]
         assert sum((o.quantity - o.filled for o in stops), D(0)) == total
