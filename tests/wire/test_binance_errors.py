@@ -114,6 +114,14 @@ async def test_spot_answer(status, code, text, kind):
     await _answer("spot", status, code, text, kind)
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "text", "kind"), FUTURES, ids=[f"{s}{c}-{t[:24]}" for s, c, t, _ in FUTURES]
+)
+async def test_futures_answer(status, code, text, kind):
+    """The same for USD-M futures, whose codes differ."""
+    await _answer("usdm", status, code, text, kind)
+
+
 async def _answer(market, status, code, text, kind):
     symbol = "BTC/USDT" if market == "spot" else "BTC/USDT:USDT"
     options = {"market": market, "prices": {symbol: Decimal(42_000)}}

@@ -111,8 +111,14 @@ class BinanceOrders(BinanceCore):
 
     async def _cancel(self, market_id: str, client_id: str, venue_id: str | None) -> OrderReport:
         params = {"symbol": market_id, **requests.by_id(client_id, venue_id)}
-        body = await self._api.private("order", params, method="DELETE")
-        return self._read(body, of_cancel=self._spot)
+        body = mapping(await self._api.private("order", params, method="DELETE"))
+        if "orderReports" not in body:
+            return self._read(body, of_cancel=self._spot)
+        # The cancel of one leg has ended its whole list.
+        for leg in (self._read(row, of_cancel=True) for row in rows(body["orderReports"])):
+            if leg.client_order_id == client_id or leg.venue_order_id == venue_id:
+                return leg
+        raise BadAnswerError("the answer shows other orders of the list only")
 
     async def _cancel_algo(
         self, market_id: str, client_id: str, venue_id: str | None
