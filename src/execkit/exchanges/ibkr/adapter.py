@@ -57,6 +57,7 @@ class IBKRAdapter(ExchangeAdapter):
         queue_limit: See above.
         fee_wait: How long an execution waits for its commission before it is told without.
         hours_max_age: How old the trading hours may be that an order is checked with.
+        absence_window: How long after a send TWS may not show an order that it has; then it counts as absent.
         delayed_data: Take delayed quotes (15 minutes) where the account has no live ones.
         time_zone: Zone of times that TWS states without one; only old versions do.
         clock: Wall clock.
@@ -80,6 +81,7 @@ class IBKRAdapter(ExchangeAdapter):
         queue_limit: timedelta = timedelta(seconds=1),
         fee_wait: timedelta = timedelta(milliseconds=250),
         hours_max_age: timedelta = timedelta(hours=1),
+        absence_window: timedelta | None = timedelta(seconds=60),
         delayed_data: bool = False,
         time_zone: str | None = None,
         clock: Clock | None = None,
@@ -92,6 +94,7 @@ class IBKRAdapter(ExchangeAdapter):
         self._live = live
         self._read_timeout = read_timeout.total_seconds()
         self._delayed_data = delayed_data
+        self._absence_window = absence_window
         self._clock: Clock = clock or SystemClock()
         self._pace = Pace(messages_per_second)
         self._zone = zone_of(time_zone)
@@ -147,7 +150,7 @@ class IBKRAdapter(ExchangeAdapter):
             bar_stream=True,
             bar_history=True,
             always_open=False,
-            absence_window=timedelta(seconds=60),
+            absence_window=self._absence_window,
             client_id_length=40,
             fractional=False,
         )

@@ -312,10 +312,15 @@ class OrderTable:
         """
         try:
             async with asyncio.timeout(seconds):
-                while not condition() or what in known.answers:
+                while True:
                     error = known.answers.pop(what, None)
-                    if error is not None:
+                    is_met = condition()
+                    if error is not None and (error.outcome_known or not is_met):
                         raise error
+                    if error is not None:
+                        self.on_gap(f"order {known.ref} shows in spite of: {error}")
+                    if is_met:
+                        return
                     known.changed.clear()
                     await known.changed.wait()
         except TimeoutError:
