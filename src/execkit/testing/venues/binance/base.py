@@ -112,7 +112,7 @@ class BinanceBase(WireVenue):
 
     def read_call(self, operation: str, request: web.Request, body: str) -> Call:
         """Read a request's parameters from query and form."""
-        query = request.query_string
+        query = request.raw_path.partition("?")[2]
         params = dict(parse_qsl(query, keep_blank_values=True))
         params |= parse_qsl(body, keep_blank_values=True)
         return Call(
