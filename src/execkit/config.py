@@ -41,8 +41,12 @@ OVERRIDES: Final[Mapping[str, KeyPath]] = {
 }
 """What the environment may change. No limit is among them: a forgotten variable must not loosen one."""
 
-SECRETS: Final = ("api_key", "secret", "passphrase")
-"""What an exchange may need, taken from `<EXCHANGE>_API_KEY` and so on."""
+SECRETS: Final[Mapping[str, str]] = {
+    "api_key": "API_KEY",
+    "secret": "API_SECRET",
+    "password": "API_PASSWORD",
+}
+"""What an exchange may need, by its adapter's argument, and how the variable `<EXCHANGE>_…` with it ends."""
 
 _SECRET_KEY: Final = re.compile(
     r"(.*_)?(api_?key|(api_?)?secret|password|passphrase|token|private_?key)", re.IGNORECASE
@@ -187,7 +191,7 @@ class Config(Section):
 
 def secret_variable(exchange: str, name: str) -> str:
     """Return the environment variable of an exchange's secret, e.g. `BINANCE_API_KEY`."""
-    return re.sub(r"[^A-Z0-9]", "_", f"{exchange}_{name}".upper())
+    return re.sub(r"[^A-Z0-9]", "_", f"{exchange}_{SECRETS[name]}".upper())
 
 
 def _refuse_secrets(file: YamlFile) -> None:
@@ -205,7 +209,7 @@ def _secret_name(key: str) -> str:
     """Return which of `SECRETS` a key in a file was meant to be."""
     key = key.lower()
     if "passphrase" in key or "password" in key:
-        return "passphrase"
+        return "password"
     return "secret" if "secret" in key or "private" in key else "api_key"
 
 

@@ -234,7 +234,7 @@ CANARY = "s3cr3t-canary"
 
 def test_secrets_come_from_the_environment_and_never_show(load):
     """I27: found under the exchange's name, and in no text, dump or hash."""
-    env = {"BINANCE_API_KEY": CANARY, "BINANCE_SECRET": CANARY, "OTHER_SECRET": "x"}
+    env = {"BINANCE_API_KEY": CANARY, "BINANCE_API_SECRET": CANARY, "OTHER_SECRET": "x"}
     config = load(FULL, env)
     assert set(config.secrets) == {"api_key", "secret"}
     assert config.secrets["api_key"].get_secret_value() == CANARY
@@ -249,10 +249,10 @@ def test_secrets_come_from_the_environment_and_never_show(load):
     [
         ("api_key", "BINANCE_API_KEY"),
         ("apiKey", "BINANCE_API_KEY"),
-        ("secret", "BINANCE_SECRET"),
-        ("api_secret", "BINANCE_SECRET"),
-        ("private_key", "BINANCE_SECRET"),
-        ("PASSWORD", "BINANCE_PASSPHRASE"),
+        ("secret", "BINANCE_API_SECRET"),
+        ("api_secret", "BINANCE_API_SECRET"),
+        ("private_key", "BINANCE_API_SECRET"),
+        ("PASSWORD", "BINANCE_API_PASSWORD"),
         ("broker_token", "BINANCE_API_KEY"),
     ],
 )
