@@ -36,6 +36,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "demo": ("execkit.cli.demo:demo", "Trade one generated day offline."),
     "replay": ("execkit.cli.replay:replay", "Run a trade plan on a file of bars."),
     "store": ("execkit.cli.store:store", "Rebuild the SQL copy of a journal."),
+    "venue": ("execkit.cli.venue:venue", "Run a venue for tests on this machine."),
     "verify": ("execkit.cli.verify:verify", "Check that nobody changed a journal."),
 }
 """Where each command is, and what it does in a line."""
