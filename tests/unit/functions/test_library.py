@@ -5,17 +5,30 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import initialize, run_state_machine_as_test
 
 from execkit.bars.cache import BarHistory
+from execkit.clock import ManualClock
 from execkit.functions.base import ExecutionContext
 from execkit.functions.builtin import standard_registry
+from execkit.functions.compose import (
+    all_of,
+    any_of,
+    confirm,
+    cooldown,
+    k_of_n,
+    not_,
+    only_in_session,
+    use,
+)
 from execkit.functions.library import LIBRARY, MaCross, MaCrossParams
 from execkit.model.account import AccountView
 from execkit.model.market import BarData, Timeframe
 from execkit.model.position import Position
 from execkit.numbers import ZERO
+from execkit.testing.function_machine import FunctionMachine
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 REGISTRY = standard_registry()
@@ -191,3 +204,39 @@ def test_time_exit_needs_a_position():
 def test_all_are_registered():
     """The standard registry has each of them."""
     assert set(LIBRARY) <= set(REGISTRY)
+
+
+PARTS = {
+    "breakout": use("breakout", bars=3),
+    "ma_cross": use("ma_cross", fast=2, slow=5),
+    "all": all_of(use("breakout", bars=2), use("ma_cross", fast=1, slow=3)),
+    "some": k_of_n(1, use("breakout", bars=2), use("ma_cross", fast=1, slow=3)),
+    "confirmed": confirm(any_of(use("breakout", bars=1), use("breakout", bars=4)), bars=2),
+    "cooled": cooldown(not_(use("breakout", bars=1), action="enter_long"), bars=3),
+    "session": only_in_session(
+        use("breakout", bars=1), start="22:00", end="05:00", timezone="UTC", days=["mon"]
+    ),
+}
+
+
+class NoLookAhead(FunctionMachine):
+    """Answers are the same with later bars in memory, for every function that needs no position."""
+
+    @initialize(part=st.sampled_from(sorted(PARTS)))
+    def choose(self, part):
+        self.part = PARTS[part]
+        self.function = self.make_function()
+
+    part = use("breakout", bars=3)
+
+    def make_function(self):
+        return standard_registry(clock=ManualClock()).create(
+            self.part.function, self.part.parameters
+        )
+
+
+def test_nobody_looks_ahead():
+    """A function, alone or inside others, knows the past only, and answers the same question the same way."""
+    run_state_machine_as_test(
+        NoLookAhead, settings=settings(max_examples=40, stateful_step_count=15)
+    )
