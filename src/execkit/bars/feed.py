@@ -54,7 +54,7 @@ class _Market:
         self.builder = TradeBars(symbol, base, hours, max_move_pct=max_move_pct)
         self.aggregator = BarAggregator(base, timeframes, hours)
         self.whole_from: datetime | None = None
-        """Trades are known without a hole from here on."""
+        """The stream is known without a hole from here on; None: all of it is, with the venue's history."""
         self.held: datetime | None = None
         """Close of a bar that is not believed."""
         self.heard_at: datetime | None = None
@@ -159,11 +159,11 @@ class BarFeed:
 
     def _open(self) -> AsyncIterator[BarData] | AsyncIterator[Trade]:
         symbols = list(self._markets)
-        if not self.uses_trades:
-            return self._adapter.watch_bars(symbols, self.base)
         now = self._clock.now()
         for market in self._markets.values():
             market.whole_from = now
+        if not self.uses_trades:
+            return self._adapter.watch_bars(symbols, self.base)
         return self._adapter.watch_trades(symbols)
 
     async def _follow(self, stream: AsyncIterator[Any] | None) -> None:
@@ -228,17 +228,18 @@ class BarFeed:
 
     def _finish(self, market: _Market, close_time: datetime, *, final: bool) -> bool:
         """Bring a market up to a close, if everything up to it is known."""
+        step, seen = self.base.duration, market.whole_from
         if not self.uses_trades:
-            if not final or not self.is_connected or market.held == close_time:
+            hole = seen is not None and close_time - step < seen
+            if not final or hole or not self.is_connected or market.held == close_time:
                 return False
             self._pass_over(market, close_time)  # the venue has sent no bar: nothing was traded
             return True
-        step = self.base.duration
         start = market.aggregator.last or close_time - step
         ends: Sequence[datetime] = (close_time,)
         if start + step != close_time:
             ends = list(self.hours.closes(self.base, start, close_time))
-        if market.whole_from is None or ends[0] - step < market.whole_from or not self.is_connected:
+        if seen is None or ends[0] - step < seen or not self.is_connected:
             self._ask(market, close_time)
             return False
         for end in ends:
@@ -318,12 +319,16 @@ class BarFeed:
     async def _fetch_missing(self, market: _Market) -> None:
         """Fetch what came after the last bar that is known."""
         since = market.aggregator.last or self._clock.now() - 2 * self.base.duration
-        new = [
-            self._judge(market, bar)
-            for bar in await self._past.since(market.symbol, self.base, since)
-        ]
+        found = await self._past.since(market.symbol, self.base, since)
+        new = [self._judge(market, bar) for bar in found or ()]
+        self._filled(market, found)
         if any(new):
             self._told(market.symbol)
+
+    def _filled(self, market: _Market, found: list[BarData] | None) -> None:
+        """Know that a hole is filled: what the history has not, was not. Trades have no history."""
+        if found is not None and not self.uses_trades:
+            market.whole_from = None
 
     async def _fetch_past(self, market: _Market) -> None:
         """Fetch the bars before the start: of *base* so many that each longer bar under way is known whole."""
@@ -339,9 +344,9 @@ class BarFeed:
                 history += await self._past.before(market.symbol, timeframe, since, self._backfill)
         for bar in history:
             self.cache.append(bar)
-        for bar in await self._past.since(market.symbol, self.base, since):
-            if self._judge(market, bar):
-                history.append(bar)
+        found = await self._past.since(market.symbol, self.base, since)
+        history += [bar for bar in found or () if self._judge(market, bar)]
+        self._filled(market, found)
         if self._on_history is not None and history:
             self._on_history(history)
 

@@ -20,7 +20,7 @@ _SPREAD: Final = 6
 
 
 class BarPast:
-    """Asks a venue for bars of the past. A question that fails is a finding, and its answer is empty."""
+    """Asks a venue for bars of the past. A question that fails is a finding."""
 
     def __init__(
         self,
@@ -35,16 +35,18 @@ class BarPast:
         self._find = find
         self._gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def since(self, symbol: str, timeframe: Timeframe, since: datetime) -> list[BarData]:
-        """Return the finished bars that close after *since*, oldest first."""
+    async def since(
+        self, symbol: str, timeframe: Timeframe, since: datetime
+    ) -> list[BarData] | None:
+        """Return the finished bars that close after *since*, oldest first; None when the venue could not say."""
         if not self._adapter.capabilities.bar_history:
-            return []
+            return None
         try:
             async with self._gate, asyncio.timeout(_QUERY_SECONDS):
                 bars = await self._adapter.bars(symbol, timeframe, since=since)
         except Exception as error:  # noqa: BLE001 - the stream goes on without it
             self._find(BarFinding(BarIssue.UNAVAILABLE, symbol, timeframe, since, repr(error)))
-            return []
+            return None
         now = self._clock.now()
         return [bar for bar in bars if since < bar.close_time <= now]
 
@@ -54,7 +56,8 @@ class BarPast:
         """Return about *count* bars that close up to *until*; the venue's own that end elsewhere are left out."""
         spread = 1 if isinstance(self._hours, AlwaysOpen) else _SPREAD
         began = until - count * timeframe.duration * spread
-        bars = [b for b in await self.since(symbol, timeframe, began) if b.close_time <= until]
+        found = await self.since(symbol, timeframe, began) or []
+        bars = [bar for bar in found if bar.close_time <= until]
         wrong = [bar for bar in bars if not self._hours.is_close(timeframe, bar.close_time)]
         if wrong:
             text = f"{len(wrong)} bars of the venue's history end elsewhere; left out"
