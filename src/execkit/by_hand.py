@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from execkit import operations
 from execkit.audit.logger import ExecutionLogger
+from execkit.bars.evaluation import FunctionUse
 from execkit.handlers.desk import Desk
 from execkit.model.order import OrderState
 from execkit.orders.manager import ManagedOrder, OrderManager
+from execkit.parts import Parts
 
 
 class ByHand:
     """The part of `ExecutionEngine` that acts at once and past every handler. Reductions are never held up."""
 
     desk: Desk
+    parts: Parts
 
     @property
     def orders(self) -> OrderManager:
@@ -24,6 +29,17 @@ class ByHand:
         """What every function said at every close, and what came of it; `audit.log_error` adds to it."""
         recorder = self.desk.recorder
         return ExecutionLogger(recorder.journal, record=recorder.record)
+
+    @property
+    def function_health(self) -> list[FunctionUse]:
+        """Every function at work for a plan: how often it was asked and failed, when last, how long it took."""
+        runner = self.parts.runner
+        return [] if runner is None else runner.health
+
+    def last_evaluated(self, function: str) -> datetime | None:
+        """Return when a function was last asked since the start, in whatever plan."""
+        runner = self.parts.runner
+        return None if runner is None else runner.last_evaluated(function)
 
     def can_open(self, symbol: str) -> tuple[bool, str]:
         """Tell whether an entry in *symbol* could be sent now, and if not, why."""

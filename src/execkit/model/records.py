@@ -191,7 +191,7 @@ class Alarm(_Record, frozen=True, kw_only=True, tag="alarm"):
     client_order_id: str = ""
 
 
-class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What one function said at one bar close."""
 
     plan: str
@@ -216,7 +216,7 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the function added to its answer, as JSON."""
 
 
-class PositionSeen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PositionSeen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What functions saw of the open position at a close."""
 
     position_id: str

@@ -5,7 +5,17 @@ from decimal import Decimal
 
 import pytest
 
-from execkit import ExecutionEngine, PaperExchange
+from execkit import (
+    BarData,
+    ExecutionEngine,
+    PaperExchange,
+    Rule,
+    Timeframe,
+    TradePlan,
+    run_virtual,
+    standard_registry,
+    use,
+)
 from execkit.audit.logger import ExecutionLogger, _record_before
 from execkit.errors import ConfigurationError, JournalCorruptedError
 from execkit.functions.base import ConfidenceLevel
@@ -192,3 +202,32 @@ async def test_the_engine_has_its_log():
         assert engine.audit.query_logs() == []
         engine.audit.log_error("odd", symbol="BTC/USDT")
         assert [alarm.code for alarm in engine.book.alarms] == ["FUNCTION_ERROR"]
+        assert (engine.function_health, engine.last_evaluated("breakout")) == ([], None)
+
+
+def test_the_engine_tells_how_its_functions_are():
+    """F helpers: health per function, and when it was last asked."""
+
+    async def main(clock):
+        exchange = PaperExchange(
+            balances={"USDT": Decimal(100)}, prices={"BTC/USDT": Decimal(1)}, clock=clock
+        )
+        rule = Rule.of("1m", use("close_above", threshold_price=5))
+        plan = TradePlan(name="p", symbol="BTC/USDT", entry=[rule])
+        async with ExecutionEngine(
+            exchange,
+            journal=None,
+            plans=[plan],
+            functions=standard_registry(clock=clock),
+            clock=clock,
+        ) as engine:
+            await clock.sleep_until(minute(1))
+            one = Decimal(1)
+            await engine.on_bar(BarData("BTC/USDT", Timeframe.M1, minute(1), *[one] * 5))
+            (use_of,) = engine.function_health
+            assert (use_of.name, use_of.evaluations, use_of.failures) == ("close_above", 1, 0)
+            assert engine.last_evaluated("close_above") == minute(1)
+            (entry,) = engine.audit.query_logs()
+            assert entry.reasoning == "close 1 is not above 5"
+
+    run_virtual(main, start=CLOCK_START)
