@@ -246,6 +246,41 @@ def test_sessions_equal_a_walk_over_the_days(start, end, zone, days, hour):
     assert (got.action is ExecutionAction.ENTER_LONG) is inside
 
 
+@pytest.mark.parametrize(
+    ("close", "inside"),
+    [
+        ("2024-03-08T14:30:00", False),  # 09:30 in New York: that bar was before the session
+        ("2024-03-08T14:31:00", True),
+        ("2024-03-08T21:00:00", True),
+        ("2024-03-08T21:01:00", False),
+        ("2024-03-11T13:31:00", True),  # the clocks have changed on the 10th
+        ("2024-03-11T20:00:00", True),
+        ("2024-03-11T20:01:00", False),
+        ("2024-03-10T15:00:00", False),  # Sunday
+    ],
+)
+def test_sessions_follow_the_clocks_of_their_zone(close, inside):
+    """H3, K7: the session is one of wall time, so it moves in UTC when the clocks change."""
+    parameters = {
+        "of": {"function": "always"},
+        "start": "09:30",
+        "end": "16:00",
+        "timezone": "America/New_York",
+        "days": ["mon", "tue", "wed", "thu", "fri"],
+    }
+    made = standard_registry()
+
+    @made.register("always")
+    async def always(context):
+        return ExecutionSignal(action="enter_long", confidence=1)
+
+    function = made.create("only_in_session", parameters)
+    at = datetime.fromisoformat(close).replace(tzinfo=UTC)
+    (bar,) = bars(1, start=at - timedelta(minutes=1))
+    got = asyncio.run(function.evaluate(context_of(function, [bar], 1)))
+    assert (got.action is ExecutionAction.ENTER_LONG) is inside
+
+
 def test_every_part_is_asked_at_every_close():
     """Parts that keep something between bars see all bars, whatever the others say."""
     answers = [("enter_long", 50), ("none", 0), ("enter_long", 50)]
