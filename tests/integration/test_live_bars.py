@@ -1,0 +1,210 @@
+"""Plans on live market data: the same decisions as in a replay, across breaks, restarts, suspends and closures."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from tests.support.recorded import RecordedVenue
+
+from execkit.bars.cache import MarketDataCache
+from execkit.bars.live import LiveBars, LiveOptions
+from execkit.bars.runner import BarRunner
+from execkit.bars.sessions import ListedHours, Session
+from execkit.cli.prices import bars_along
+from execkit.engine import ExecutionEngine
+from execkit.exchanges.base import MarketStatus
+from execkit.exchanges.paper import PaperExchange
+from execkit.functions.builtin import standard_registry
+from execkit.journal.segments import read_entries
+from execkit.model.market import Timeframe
+from execkit.model.records import Alarm, BarClosed, BarSkipped, Filled
+from execkit.plans import TradePlan
+from execkit.replay import replay
+from execkit.virtual_time import run_virtual
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+SYMBOL = "BTC/USDT"
+HILLS = [(minute, 39_600 + (700 if minute // 30 % 2 else 0)) for minute in range(0, 331, 30)]
+BARS = list(bars_along(SYMBOL, HILLS, start=START, tick=Decimal(1), noise=20, seed=1))
+PLAN = TradePlan(
+    name="swing",
+    symbol=SYMBOL,
+    entry=[
+        {"function": "close_above", "timeframe": "5m", "parameters": {"threshold_price": 40_000}}
+    ],
+    exit=[
+        {
+            "function": "trailing_stop",
+            "timeframe": "1m",
+            "parameters": {"trail_percentage": Decimal("0.5")},
+        }
+    ],
+    risk={"stop_loss_pct": Decimal("0.5"), "take_profit_r": 2},
+)
+
+
+def at(minute, second=0):
+    return START + timedelta(minutes=minute, seconds=second)
+
+
+class Session24:
+    """An engine with `LiveBars` on a recorded venue."""
+
+    def __init__(self, clock, venue, journal, *, hours=None, submit=None, **options):
+        self.clock = clock
+        self.venue = venue
+        self.engine = ExecutionEngine(
+            venue,
+            journal=journal,
+            durability="process",
+            pipeline=PLAN.pipeline(),
+            clock=clock,
+            store=False,
+        )
+        self.hours = hours
+        self.submit = submit and (lambda signal: submit(self.engine, signal))
+        self.options = LiveOptions(**options)
+
+    async def __aenter__(self):
+        await self.engine.start()
+        parts = self.engine.parts
+        runner = BarRunner(
+            registry=standard_registry(clock=self.clock),
+            plans=[PLAN],
+            cache=MarketDataCache(),
+            book=parts.desk.book,
+            submit=self.submit or self.engine.submit,
+            record=parts.recorder.record,
+            account=lambda: self.engine.account,
+            clock=self.clock,
+            hours=self.hours,
+        )
+        self.live = LiveBars(runner, parts.desk, spawn=parts.upkeep.spawn, options=self.options)
+        await self.live.start()
+        return self
+
+    async def __aexit__(self, *exc):
+        await self.live.stop()
+        await self.engine.stop()
+
+
+def live(journal, *, begin=START, end, bars=BARS, prepare=None, story=None, **options):
+    """Run a live session in virtual time."""
+
+    async def main(clock):
+        venue = RecordedVenue(clock, bars, executes=True, balances={"USDT": Decimal(10_000)})
+        if prepare is not None:
+            prepare(venue)
+        async with Session24(clock, venue, journal, **options) as session:
+            if story is not None:
+                await story(session)
+            await clock.sleep_until(end)
+            return session.live.stats
+
+    return run_virtual(main, start=begin + timedelta(microseconds=1))
+
+
+def records(journal, kind):
+    return [entry.record for entry in read_entries(journal) if isinstance(entry.record, kind)]
+
+
+def decisions(journal):
+    """Every evaluation that counted, without what is measured."""
+    return [
+        (close.timeframe, close.close_time, d.function, d.action, d.confidence, d.reasoning)
+        for close in records(journal, BarClosed)
+        for d in close.decisions
+        if not d.skipped
+    ]
+
+
+def test_live_decides_what_a_replay_decides(tmp_path):
+    """The same plan on the same bars: the same evaluations, answers, fills and prices."""
+    replay(
+        [PLAN],
+        BARS,
+        exchange=lambda clock: PaperExchange(balances={"USDT": Decimal(10_000)}, clock=clock),
+        journal=tmp_path / "replay.db",
+    )
+    stats = live(tmp_path / "live.db", end=at(330, 5))
+    wanted = decisions(tmp_path / "replay.db")
+    assert decisions(tmp_path / "live.db") == wanted
+    assert len({row[3] for row in wanted}) >= 3
+    fills = [
+        [(f.fill.side, f.fill.price, f.fill.quantity) for f in records(tmp_path / name, Filled)]
+        for name in ("live.db", "replay.db")
+    ]
+    assert fills[0] == fills[1] != []
+    assert (stats.count, stats.skipped) == (330, 0)
+
+
+def test_a_restart_fires_nothing_twice_and_goes_on(tmp_path):
+    """K10: stopped in the middle of a bar and started again: each close once, and the 5m bars are whole."""
+    live(tmp_path / "run.db", end=at(42, 20))
+    live(tmp_path / "run.db", begin=at(42, 40), end=at(80, 1))
+    closes = [(c.timeframe, c.close_time) for c in records(tmp_path / "run.db", BarClosed)]
+    assert len(closes) == len(set(closes))
+    fives = [when for frame, when in closes if frame == "5m"]
+    assert fives == [at(n) for n in range(5, 81, 5)]
+    by_close = {c.close_time: c for c in records(tmp_path / "run.db", BarClosed)}
+    assert by_close[at(45)].high == max(b.high for b in BARS[40:45])
+
+
+def test_a_broken_stream_and_a_suspend_are_recorded(tmp_path):
+    """H5, K11: closes that nobody could tell fire nothing and are recorded; the clock's jump is alarmed."""
+
+    async def story(session):
+        await session.clock.sleep_until(at(62, 30))
+        session.clock.step(timedelta(minutes=30))
+
+    def prepare(venue):
+        venue.breaks_at = [at(20)]
+
+    live(tmp_path / "run.db", end=at(130), prepare=prepare, story=story)
+    closes = [c.close_time for c in records(tmp_path / "run.db", BarClosed) if c.timeframe == "5m"]
+    asked = [c.close_time for c in records(tmp_path / "run.db", BarClosed) if c.decisions]
+    assert closes == sorted(set(closes))
+    assert [a.code for a in records(tmp_path / "run.db", Alarm)].count("CLOCK_JUMPED") == 1
+    skipped = records(tmp_path / "run.db", BarSkipped)
+    assert any(
+        s.timeframe == "5m"
+        and s.first == at(65)
+        and s.last >= at(85)
+        and "clock jumped" in s.reason
+        for s in skipped
+    )
+    assert not [when for when in asked if at(63) < when < at(91)]
+    assert at(20) in closes
+    assert at(100) in closes
+
+
+def test_a_closure_that_no_calendar_knows(tmp_path):
+    """K9: the venue's own clock says closed, twice: no fire, one alarm, and the day is over."""
+    begins = [datetime(2023, 12, 31, 1, tzinfo=UTC) + timedelta(days=n) for n in range(4)]
+    hours = ListedHours(Session(b.date(), b, b + timedelta(hours=2)) for b in begins)
+
+    def prepare(venue):
+        async def closed(_symbol):
+            return MarketStatus(is_open=False, reason="day of mourning")
+
+        venue.market_status = closed
+
+    live(tmp_path / "run.db", end=at(200), bars=[], prepare=prepare, hours=hours)
+    assert records(tmp_path / "run.db", BarClosed) == []
+    (alarm,) = [a for a in records(tmp_path / "run.db", Alarm) if a.code == "MARKET_HOURS"]
+    assert "2024-01-01" in alarm.text
+    assert hours.next_close(Timeframe.D1, at(200)) == datetime(2024, 1, 2, 3, tzinfo=UTC)
+
+
+def test_one_markets_order_keeps_nobody_waiting(tmp_path):
+    """K13: while a signal is under way its plan is not asked, closes go on, and the skip says why."""
+
+    async def slow(engine, signal):
+        await asyncio.sleep(400)
+        return await engine.submit(signal)
+
+    live(tmp_path / "run.db", end=at(50, 1), submit=slow)
+    reasons = [d.reasoning for c in records(tmp_path / "run.db", BarClosed) for d in c.decisions]
+    assert "the signal of an earlier close is still under way" in reasons
+    closes = [c.close_time for c in records(tmp_path / "run.db", BarClosed) if c.timeframe == "5m"]
+    assert closes == [at(n) for n in range(5, 51, 5)]
