@@ -91,6 +91,8 @@ class Known:
     """Text of the error that ended it."""
     code: str | None = None
     note: str = ""
+    is_crossed: bool = False
+    """Its order id was shown with somebody else's orderRef last: a status under that id may not be ours."""
     sends: int = 0
     """How often this session has sent it."""
     shown: Any = None

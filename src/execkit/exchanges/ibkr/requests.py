@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from datetime import UTC
 from decimal import Decimal
 from typing import Any, Final
@@ -12,11 +11,24 @@ from ib_async.order import Order
 from execkit.errors import InvalidOrderError
 from execkit.exchanges.ibkr.contracts import Listed
 from execkit.exchanges.ibkr.orders import TYPES
+from execkit.exchanges.ibkr.raw import exact, maybe
 from execkit.model.order import OrderRequest, OrderType, Side, TimeInForce
 from execkit.numbers import MONEY, ZERO, plain
 
 REDUCE_WITH_BLOCK: Final = 2
 """OCA type: an execution of one order makes the others smaller, so that what is left stays protected."""
+
+_COPIED: Final = (
+    *("action", "orderType", "tif", "account", "orderRef", "outsideRth", "goodTillDate"),
+    *("ocaGroup", "ocaType"),
+)
+_PRICES: Final = {
+    "MKT": (),
+    "LMT": ("lmtPrice",),
+    "STP": ("auxPrice",),
+    "STP LMT": ("lmtPrice", "auxPrice"),
+    "TRAIL": ("auxPrice", "trailStopPrice", "trailingPercent"),
+}
 
 _TIMES: Final = {
     TimeInForce.GTC: "GTC",
@@ -85,11 +97,16 @@ def changed(
     limit_price: Decimal | None,
     stop_price: Decimal | None,
 ) -> Any:
-    """Return a copy of a live order with other values; sending it under the same id changes the order."""
-    new = copy.copy(order)
-    # A parent that is gone answers 135; one that is not needs no repetition.
-    new.parentId = 0
-    new.transmit = True
+    """Return a copy of a live order with other values; sending it under the same id changes the order.
+
+    Copied are the terms that `order_of` states. What else TWS shows of an order, it does not take back. The parent is
+    left out: one that is gone answers 135, and one that is not needs no repetition.
+    """
+    new = Order(**{name: getattr(order, name) for name in _COPIED})
+    new.totalQuantity = plain(exact(order.totalQuantity))
+    for name in _PRICES[order.orderType]:
+        value = maybe(getattr(order, name))
+        setattr(new, name, "" if value is None else plain(value))
     if quantity is not None:
         new.totalQuantity = _quantity(quantity, listed)
     if limit_price is not None:

@@ -180,7 +180,8 @@ class OrderTable:
 
     def _is_about_another(self, known: Known, seen: OrderSeen | ExecutionSeen) -> bool:
         """Tell whether a message has our order id and somebody else's orderRef: then it says nothing of ours."""
-        if not known.sends or seen.ref == known.ref:
+        known.is_crossed = bool(known.sends) and seen.ref != known.ref
+        if not known.is_crossed:
             return False
         text = f"an answer to order {known.ref} names the orderRef {seen.ref!r}"
         for what in known.asking:
@@ -194,8 +195,8 @@ class OrderTable:
         known = self._by_perm.get(seen.perm_id)
         if known is None and seen.client_id == self._client_id:
             known = self._by_id.get(seen.order_id)
-        if known is None:
-            return  # nothing is known of it but this; openOrder says more
+        if known is None or known.is_crossed:
+            return  # it names no orderRef; openOrder says more
         if seen.perm_id:
             self._by_perm.setdefault(seen.perm_id, known)
         known.see_order_status(seen)
@@ -315,7 +316,9 @@ class OrderTable:
                 while True:
                     error = known.answers.pop(what, None)
                     is_met = condition()
-                    if error is not None and (error.outcome_known or not is_met):
+                    if error is not None and (
+                        error.outcome_known or known.is_crossed or not is_met
+                    ):
                         raise error
                     if error is not None:
                         self.on_gap(f"order {known.ref} shows in spite of: {error}")
