@@ -6,6 +6,7 @@ decimal context `MONEY`, and appends what happened to a list, in the order in wh
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
@@ -61,6 +62,9 @@ class Matcher:
         self.known_at: list[datetime] = []
         """When each fill became known: a bar tells at its close of a fill at its open."""
         self.fills_of: dict[str, list[Fill]] = {}
+        self.forgotten_orders = 0
+        self.forgotten_fills = 0
+        """How many `forget` has taken away; ids go on counting."""
         self.halted: set[str] = set()
         self.next_expiry: datetime | None = None
         self.now = datetime(1970, 1, 1, tzinfo=UTC)
@@ -86,6 +90,18 @@ class Matcher:
             self.next_expiry is None or order.expires_at < self.next_expiry
         ):
             self.next_expiry = order.expires_at
+
+    def forget(self, before: datetime) -> None:
+        """Forget orders that ended before, and executions from before, so that a test may run for days."""
+        for key, order in list(self.orders.items()):
+            if not order.is_open and order.updated_at < before:
+                del self.orders[key], self.fills_of[key]
+                if self.by_client.get(order.request.client_order_id) is order:
+                    del self.by_client[order.request.client_order_id]
+                self.forgotten_orders += 1
+        old = bisect_left(self.known_at, before)
+        del self.fills[:old], self.known_at[:old]
+        self.forgotten_fills += old
 
     def find(self, client_order_id: str, venue_order_id: str | None) -> VenueOrder:
         """Return an order by the venue's id, where that is given, or by its client order id."""
@@ -253,7 +269,7 @@ class Matcher:
         notional = quantity * match.price
         fee, fee_asset = self.fee_of(order, instrument, quantity, notional, rate)
         fill = Fill(
-            trade_id=str(len(self.fills) + 1),
+            trade_id=str(len(self.fills) + self.forgotten_fills + 1),
             client_order_id=request.client_order_id,
             venue_order_id=order.venue_order_id,
             symbol=request.symbol,

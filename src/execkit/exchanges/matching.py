@@ -134,7 +134,7 @@ class MatchingCore(Linked):
     def _make(self, request: OrderRequest, at: datetime, *, ahead: int = 0) -> VenueOrder:
         return VenueOrder(
             request=request,
-            venue_order_id=str(len(self.orders) + 1 + ahead),
+            venue_order_id=str(len(self.orders) + self.forgotten_orders + 1 + ahead),
             since=at,
             updated_at=at,
             expires_at=expiry_of(request, at),

@@ -51,6 +51,8 @@ KEEP_SIGNALS: Final = 100_000
 """Signal ids remembered, so that a repetition is recognised."""
 KEEP_RESULTS: Final = 1_000
 """Signals whose full result is remembered."""
+KEEP_POSITIONS: Final = 1000
+"""Positions of a symbol of whose orders the revisions are remembered."""
 KEEP_ALARMS: Final = 200
 _MARKS_FOR: Final = timedelta(hours=25)
 
@@ -225,9 +227,19 @@ class Book:
         self._slice(record.request.client_order_id)
         key = f"{record.parent}/{record.role}"
         self.revisions[key] = max(self.revisions.get(key, 0), record.revision + 1)
+        if record.parent == record.position_id:
+            self._forget_position(record.parent)
         if record.signal_id is not None and record.signal_digest is not None:
             self.queued.pop(record.signal_id, None)
             self._signal(record.signal_id, record.signal_digest)
+
+    def _forget_position(self, newest: str) -> None:
+        """Forget the revisions of a position that has long been closed; a new one never gets its id."""
+        symbol, _, number = newest.rpartition("#")
+        if number.isdecimal():
+            for role in OrderRole:
+                old = f"{symbol}#{int(number) - KEEP_POSITIONS}/{role}"
+                self.revisions.pop(old, None)
 
     def _slice(self, client_order_id: str) -> None:
         order = self.orders.get(client_order_id)

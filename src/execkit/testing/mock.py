@@ -118,6 +118,11 @@ class MockExchange(SimulatedExchange):
         """Move the market to a price, without a spread and without limits of size."""
         self.feed_quote(Quote(symbol, price, price, self.clock.now(), last=price))
 
+    def forget(self, before: datetime) -> None:
+        """Forget what ended before, as venues do; their ids may come again then."""
+        self.core.forget(before)
+        self.received = [entry for entry in self.received if entry.at >= before]
+
     def execute(
         self, client_order_id: str, quantity: Decimal | None = None, price: Decimal | None = None
     ) -> None:

@@ -25,8 +25,12 @@ import attrs
 import structlog
 
 from execkit.engine import ExecutionEngine
+from execkit.journal.file import FileJournal
 from execkit.model.order import Side
+from execkit.model.records import SignalResult
+from execkit.model.result import Outcome
 from execkit.model.signal import TradingSignal
+from execkit.orders.book import KEEP_SIGNALS
 from execkit.testing.faults import Fault, FaultKind, FaultScript, Operation
 from execkit.testing.mock import MockExchange
 
@@ -34,11 +38,14 @@ SYMBOLS: Final = tuple(f"S{number}/USDT" for number in range(5))
 _PRICE: Final = Decimal(100)
 _FEE: Final = Decimal("0.000001")
 
-MEMORY_LIMIT: Final = 4.0
-"""KiB an intent by which memory may grow once the bounded histories are full: the mock venue keeps every order."""
+MEMORY_LIMIT: Final = 0.1
+"""KiB an intent by which memory may grow: what the allocator scatters, and nothing that is kept."""
 
-WARM_UP: Final = 3_000
-"""Intents until the bounded histories of the engine are full."""
+VENUE_MEMORY: Final = timedelta(minutes=6)
+"""How long the mock remembers what has ended; the engine asks for five minutes of executions again and again."""
+
+WARM_UP: Final = 480.0
+"""Seconds until every bounded memory is full and memory has found its level."""
 
 
 @attrs.frozen
@@ -65,7 +72,7 @@ class SoakReport:
     @property
     def memory_growth(self) -> float | None:
         """Growth of memory in KiB an intent after the warm-up, by least squares; None for a shorter run."""
-        full = [s for s in self._settled if s.second * self.rate >= WARM_UP]
+        full = [sample for sample in self.samples if sample.second >= WARM_UP]
         if len(full) < 3:
             return None
         return slope([(sample.second * self.rate, sample.memory_kib) for sample in full])
@@ -125,7 +132,8 @@ async def soak(
 ) -> SoakReport:
     """Run for *seconds* at *rate* intents a second and look at the process *every* so many seconds.
 
-    With *faults* one answer in 200 is lost, and one update of the stream in 100 comes twice.
+    With *faults* one answer in 200 is lost, and one update of the stream in 100 comes twice. The journal begins with as
+    many results of signals as an engine remembers, as after a day of work, so that what grows later is growth.
     """
     script = [
         Fault(on=Operation.PLACE, kind=FaultKind.TIMEOUT, reached=True, probability=0.005),
@@ -140,6 +148,7 @@ async def soak(
         script=FaultScript(script if faults else []),
         rng=rng,
     )
+    await _remember(folder / "soak.db", exchange)
     engine = ExecutionEngine(exchange, journal=folder / "soak.db", durability="process", rng=rng)
     report = SoakReport(rate)
     async with engine, asyncio.TaskGroup() as group:
@@ -149,7 +158,7 @@ async def soak(
         for number in itertools.count():
             elapsed = loop.time() - began
             if elapsed >= next_look or elapsed >= seconds:
-                exchange.received.clear()
+                exchange.forget(exchange.clock.now() - VENUE_MEMORY)
                 report.samples.append(look(elapsed, engine))
                 next_look += every
             if elapsed >= seconds:
@@ -157,6 +166,25 @@ async def soak(
             group.create_task(_one(engine, exchange, number, rng, report))
             await asyncio.sleep(max(0.0, (number + 1) / rate - elapsed))
     return report
+
+
+async def _remember(path: Path, exchange: MockExchange) -> None:
+    """Write the results of as many signals as an engine remembers."""
+    journal = FileJournal.open(
+        path, account=exchange.account, clock=exchange.clock, durability="process"
+    )
+    for number in range(KEEP_SIGNALS):
+        told = SignalResult(
+            signal_id=f"s0-{number:012}",
+            signal_digest=f"{number:024}",
+            symbol=SYMBOLS[0],
+            side=Side.BUY,
+            outcome=Outcome.EXPIRED,
+        )
+        journal.append(told, exchange.clock.now())
+        if number % 1_000 == 0:
+            await journal.commit()
+    await journal.close()
 
 
 async def _one(

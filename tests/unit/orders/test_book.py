@@ -382,3 +382,16 @@ def test_marks_and_foreign_orders_are_not_state():
     book.marks[BTC] = D(1)
     book.foreign["x"] = None
     assert book.state_hash() == before
+
+
+def test_revisions_of_positions_long_closed_are_forgotten():
+    """I32: one revision for each position that ever was would be memory without bound; snapshots agree."""
+    book = Book()
+    for number in range(1, 1_101):
+        name = f"{BTC}#{number}"
+        role = OrderRole.STOP
+        book.apply(intent(f"o{number}", parent=name, position_id=name, role=role), AT)
+    assert len(book.revisions) == 1_000
+    assert book.next_revision(f"{BTC}#1", OrderRole.STOP) == 0
+    assert book.next_revision(f"{BTC}#101", OrderRole.STOP) == 1
+    assert Book.restore(book.snapshot()).state_hash() == book.state_hash()

@@ -304,6 +304,21 @@ async def test_a_cancelled_order_has_no_rest_to_execute(mock, clock):
 
 
 @virtual
+async def test_what_has_long_ended_can_be_forgotten(mock, clock):
+    """Ended orders go with their fills and requests; open ones stay, and ids go on counting."""
+    venue = mock()
+    await venue.place_order(make_request("old"))
+    await venue.place_order(make_request("open", limit=50))
+    await clock.sleep_until(START + 60 * SECOND)
+    await venue.place_order(make_request("new"))
+    venue.forget(START + 30 * SECOND)
+    assert set(venue.core.by_client) == {"open", "new"}
+    assert [entry.client_order_id for entry in venue.received] == ["new"]
+    assert [fill.trade_id for fill in venue.core.fills] == ["2"]
+    assert (await venue.place_order(make_request("next", limit=50))).venue_order_id == "4"
+
+
+@virtual
 async def test_partial_fill_may_be_all(mock, clock):
     """Without *after* the rest stays open; less than a lot fills nothing."""
     venue = mock(Fault(on="place", kind="partial"))

@@ -43,13 +43,13 @@ def test_a_slope_is_that_of_the_line():
 def test_a_steady_state_is_no_problem():
     """What stays the same, and memory within its allowance, passes."""
     assert SoakReport(50, samples()).problems() == []
-    assert SoakReport(50, samples(memory_kib=3_000)).problems() == []  # 1 KiB an intent
+    assert SoakReport(50, samples(memory_kib=240)).problems() == []  # 0.08 KiB an intent
 
 
 @pytest.mark.parametrize(
     ("what", "by", "message"),
     [
-        ("memory_kib", 30_000, "memory grows by 10.00 KiB an intent, limit 4.0"),
+        ("memory_kib", 3_000, "memory grows by 1.00 KiB an intent, limit 0.1"),
         ("tasks", 20, "tasks grew from"),
         ("descriptors", 20, "descriptors grew from"),
         ("open_orders", 20, "open_orders grew from"),
@@ -63,15 +63,16 @@ def test_growth_is_a_problem(what, by, message):
 
 def test_a_short_run_judges_no_memory():
     """While histories fill up, memory has to grow."""
-    short = SoakReport(1, samples(memory_kib=30_000))
+    short = SoakReport(50, samples(memory_kib=30_000)[:9])
     assert short.memory_growth is None
     assert short.problems() == []
     assert "too few to judge" in SoakReport(50, samples()[:3]).problems()[0]
     assert SoakReport(50, samples(), errors=["intent 7: boom"]).problems() == ["intent 7: boom"]
 
 
-def test_the_command_runs_and_tells_what_it_saw(capsys):
+def test_the_command_runs_and_tells_what_it_saw(monkeypatch, capsys):
     """Intents go through chain, journal and a faulty venue; how many in real time is not for a test to say."""
+    monkeypatch.setattr(soak, "KEEP_SIGNALS", 10)
     code = main(["--seconds", "0.5", "--rate", "50"])
     text = capsys.readouterr().out
     assert re.search(r"\d+ intents in ", text)
@@ -84,6 +85,7 @@ def test_an_intent_that_fails_is_reported(monkeypatch, capsys):
     async def broken(_self, _signal):
         raise RuntimeError("boom")
 
+    monkeypatch.setattr(soak, "KEEP_SIGNALS", 10)
     monkeypatch.setattr(soak.ExecutionEngine, "submit", broken)
     assert main(["--seconds", "0.1", "--no-faults"]) == 1
     assert "RuntimeError('boom')" in capsys.readouterr().out
