@@ -97,3 +97,37 @@ def test_refuses_to_keep_nothing():
     """A cache without room is a mistake."""
     with pytest.raises(ConfigurationError, match="keep: 0"):
         MarketDataCache(keep=0)
+
+
+def test_memory_is_bounded(bar):
+    """However many bars come, a series never holds more than a quarter above what is kept."""
+    cache = MarketDataCache(keep=100)
+    for n in range(1, 2_000):
+        cache.append(bar(n))
+        assert len(cache._bars["BTC/USDT"][bar(1).timeframe]) <= 125
+    history = cache.history("BTC/USDT", bar(1).timeframe)
+    assert [b.close_time for b in history] == [bar(n).close_time for n in range(1_900, 2_000)]
+
+
+def test_stale_symbols_are_dropped(bar):
+    """A symbol goes when its newest bar is old in every timeframe; views of it stay."""
+    cache = MarketDataCache()
+    for symbol, minute in (("OLD", 1), ("NEW", 500), ("OLD", 2)):
+        cache.append(bar(minute, symbol=symbol))
+    view = cache.history("OLD", bar(1).timeframe)
+    assert cache.drop_stale(bar(100).close_time) == ["OLD"]
+    assert (len(cache), len(view)) == (1, 2)
+    assert cache.drop_stale(bar(100).close_time) == []
+
+
+def test_a_view_up_to_a_moment_has_no_future(bar):
+    """What closed later is not in it, and a bar is found by its close."""
+    cache = MarketDataCache()
+    for n in range(1, 11):
+        cache.append(bar(n))
+    frame = bar(1).timeframe
+    assert cache.history("BTC/USDT", frame, bar(7).close_time)[-1] == bar(7)
+    assert len(cache.history("BTC/USDT", frame, bar(0).close_time)) == 0
+    assert cache.at("BTC/USDT", frame, bar(4).close_time) == bar(4)
+    assert cache.at("BTC/USDT", frame, bar(40).close_time) is None
+    assert cache.at("ETH/USDT", frame, bar(4).close_time) is None

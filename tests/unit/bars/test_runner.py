@@ -7,8 +7,10 @@ from decimal import Decimal
 import msgspec
 import pytest
 
+from execkit.bars.closes import BarSkip
 from execkit.bars.plan_run import PlanRun
 from execkit.bars.runner import BarRunner
+from execkit.bars.sessions import ListedHours, Session
 from execkit.errors import ConfigurationError, ExecKitError, RegistrationError, SignalConflictError
 from execkit.functions.base import ExecutionFunctionBase, ExecutionSignal, FunctionParams
 from execkit.functions.builtin import standard_registry
@@ -16,7 +18,7 @@ from execkit.model.market import Timeframe
 from execkit.model.order import Side
 from execkit.model.plan import TradePlanStatus
 from execkit.model.position import PositionState
-from execkit.model.records import Alarm, BarClosed, PlanChanged, StopMoved
+from execkit.model.records import Alarm, BarClosed, BarSkipped, PlanChanged, StopMoved
 from execkit.model.signal import TradingSignal
 from execkit.orders.book import Book
 from execkit.virtual_time import run_virtual
@@ -644,3 +646,64 @@ def test_records_fold_again(desk, plan, bar):
 def test_public_parts_are_documented():
     """Users meet the runner through the engine, and read it when something did not fire."""
     assert all(part.__doc__ for part in (BarRunner, PlanRun, BarRunner.settle, BarRunner.warm_up))
+
+
+# -- the clock -----------------------------------------------------------------------------------------
+
+
+async def test_a_close_without_trades_ends_the_longer_bars(desk, bar, plan):
+    """K6: the clock says that the fifth minute was empty: the five minutes end then."""
+    runner = desk.runner(plan([("close_above", "5m", {"threshold_price": 100})]))
+    await desk.feed(runner, bar(0), *(bar(n) for n in range(1, 5)))
+    desk.clock.set(bar(5).close_time)
+    await runner.on_empty("BTC/USDT", bar(5).close_time)
+    await runner.on_empty("BTC/USDT", bar(5).close_time)
+    (close,) = desk.closes
+    assert (close.timeframe, close.close_time) == ("5m", bar(5).close_time)
+    await runner.on_bar(bar(5))  # late: data only
+    assert len(desk.closes) == 1
+
+
+async def test_skipped_closes_are_recorded_for_what_is_used(desk, bar, plan):
+    """I24: for each timeframe in use that had a close in the time, and not what had fired before."""
+    runner = desk.runner(
+        plan(
+            [
+                ("close_above", "1m", {"threshold_price": 1_000_000}),
+                ("close_above", "15m", {"threshold_price": 1_000_000}),
+            ]
+        )
+    )
+    await desk.feed(runner, bar(1), bar(2))
+    first, last = bar(2).close_time, bar(20).close_time
+    runner.on_skip(BarSkip("BTC/USDT", Timeframe.M1, first, last, "the clock jumped ahead"))
+    runner.on_skip(BarSkip("XRP/USDT", Timeframe.M1, first, last, "not ours"))
+    skipped = [
+        (r.timeframe, r.first, r.last, r.reason) for r in desk.records if isinstance(r, BarSkipped)
+    ]
+    assert skipped == [
+        ("1m", bar(3).close_time, last, "the clock jumped ahead"),
+        ("15m", bar(15).close_time, bar(15).close_time, "the clock jumped ahead"),
+    ]
+
+
+async def test_a_corrected_minute_corrects_the_longer_bars(desk, bar, plan):
+    """K4: the five minutes that grow, and those that ended, without a second fire."""
+    runner = desk.runner(plan([("close_above", "5m", {"threshold_price": 1_000_000})]))
+    await desk.feed(runner, bar(0), *(bar(n) for n in range(1, 6)))
+    await runner.on_bar(bar(4, 100, high=170))
+    cache = runner._cache
+    assert cache.at("BTC/USDT", Timeframe.M5, bar(5).close_time).high == 170
+    assert len(desk.closes) == 1
+
+
+async def test_a_night_between_sessions_is_no_gap(desk, bar, plan):
+    """Only what the hours expect can be missing."""
+    opens = [bar(0).close_time + timedelta(days=n, hours=10) for n in range(3)]
+    hours = ListedHours(Session(o.date(), o, o + timedelta(minutes=2)) for o in opens)
+    rule = [("close_above", "1m", {"threshold_price": 1_000_000})]
+    runner = desk.runner(plan(rule), hours=hours)
+    await desk.feed(runner, bar(601), bar(602), bar(1440 + 601))
+    assert not [r for r in desk.records if isinstance(r, Alarm)]
+    await desk.feed(runner, bar(2880 + 601))
+    assert [r.code for r in desk.records if isinstance(r, Alarm)] == ["BARS_MISSING"]
