@@ -9,8 +9,12 @@ from execkit.audit.entry import ExecutionLogEntry
 from execkit.audit.logger import ExecutionLogger
 from execkit.audit.verify import verify_audit
 from execkit.bars.cache import BarHistory, MarketData, MarketDataCache
+from execkit.bars.closes import BarCloseEvent
+from execkit.bars.detector import BarCloseDetector
+from execkit.bars.feed import BarFeed
 from execkit.bars.live import LiveOptions
 from execkit.bars.reader import BarFileSpec, read_bars
+from execkit.calendars import ExchangeHours
 from execkit.clock import Clock, ManualClock, SystemClock
 from execkit.config import Config
 from execkit.engine import ExecutionEngine
@@ -149,7 +153,10 @@ __all__ = [
     "AtrStop",
     "AuthenticationError",
     "Balance",
+    "BarCloseDetector",
+    "BarCloseEvent",
     "BarData",
+    "BarFeed",
     "BarFileSpec",
     "BarHistory",
     "BinanceAdapter",
@@ -170,6 +177,7 @@ __all__ = [
     "ExchangeAdapter",
     "ExchangeError",
     "ExchangeFactory",
+    "ExchangeHours",
     "ExchangeUnavailableError",
     "ExecKitError",
     "ExecutionAction",

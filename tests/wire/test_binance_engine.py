@@ -99,7 +99,9 @@ async def live_through(faults):
             adapter._client.limit = 0.5
             for on, kind, details in faults:
                 venue.fail_next(on, kind, **details)
-            await engine.submit(TradingSignal(signal_id="s", symbol=BTC, side=Side.BUY, strength=80, confluence=4))
+            await engine.submit(
+                TradingSignal(signal_id="s", symbol=BTC, side=Side.BUY, strength=80, confluence=4)
+            )
             venue.heal()
             await venue.move_price(BTC, Decimal(42_001))
             await settled(engine)
