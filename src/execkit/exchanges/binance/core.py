@@ -254,5 +254,4 @@ def _capabilities(market: str, absence_window: timedelta) -> Capabilities:
         absence_window=absence_window,
         client_id_length=36,
         client_id_alphabet=ascii_letters + digits + "-_.:/",
-        max_open_orders=200,
     )
