@@ -150,6 +150,7 @@ from execkit.virtual_time import VirtualClock, VirtualTimeLoop, run_virtual
 
 __all__ = [
     "AccountView",
+    "AlpacaAdapter",
     "AtrStop",
     "AuthenticationError",
     "Balance",

@@ -17,12 +17,13 @@ from execkit.exchanges.matching import MatchingCore
 from execkit.numbers import positive, round_nearest
 
 VENUES: Final = {
+    "alpaca": "execkit.testing.venues.alpaca:AlpacaVenue",
     "binance": "execkit.testing.venues.binance:BinanceVenue",
     "bybit": "execkit.testing.venues.bybit:BybitVenue",
 }
 """Classes by name. Each takes `prices` and `port` and, where the venue has such, `market`, `key` and `secret`."""
 
-_SYMBOLS: Final = {("binance", "usdm"): "BTC/USDT:USDT"}
+_SYMBOLS: Final = {("binance", "usdm"): "BTC/USDT:USDT", ("alpaca", ""): "AAPL"}
 _STEP: Final = Decimal("0.0005")
 """Most that a price moves at once, as a fraction."""
 

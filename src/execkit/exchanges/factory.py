@@ -36,6 +36,7 @@ _BUILT_IN: Final = {
     "paper": _Registration("execkit.exchanges.paper:PaperExchange", None),
     "ccxt": _Registration("execkit.exchanges.ccxt.adapter:CCXTAdapter", "ccxt"),
     "binance": _Registration("execkit.exchanges.binance.adapter:BinanceAdapter", "binance"),
+    "alpaca": _Registration("execkit.exchanges.alpaca.adapter:AlpacaAdapter", "alpaca"),
     "ibkr": _Registration("execkit.exchanges.ibkr.adapter:IBKRAdapter", "ibkr"),
 }
 _ALIASES: Final = {"BinanceCCXTAdapter": "BinanceAdapter"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -258,10 +257,9 @@ class AlpacaAdapter(ExchangeAdapter):
 
     async def balances(self) -> dict[str, Balance]:
         """Return the cash, of which only what needs no borrowing is free, and what is held of each asset."""
-        account, held = await asyncio.gather(
-            self._rest.get("/v2/account"), self._rest.get("/v2/positions")
-        )
-        return understand(None, lambda _: balances_of(read_account(account), read_positions(held)))
+        account = understand(await self._rest.get("/v2/account"), read_account)
+        held = understand(await self._rest.get("/v2/positions"), read_positions)
+        return balances_of(account, held)
 
     async def positions(self) -> Sequence[VenuePosition]:
         """Return all net positions in stocks and crypto."""
