@@ -146,6 +146,8 @@ class Known:
         known = self.executions.get(base)
         if known is not None and int(version) <= int(known.version):
             return None
+        if known is None and not seen.quantity:
+            return None  # busted before it was known
         new = Execution(base, version, seen, at, arrived)
         if known is not None:
             new.told = known.told

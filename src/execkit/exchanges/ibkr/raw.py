@@ -195,9 +195,9 @@ class RawDecoder(Decoder):  # type: ignore[misc]
             StatusSeen(
                 order_id=int(fields[1]),
                 status=fields[2],
-                filled=exact(fields[3]),
+                filled=_amount(fields[3]),
                 average=exact(fields[5]),
-                perm_id=int(fields[6]),
+                perm_id=_id(fields[6]),
                 client_id=int(fields[9]),
                 why_held=fields[10],
             )
@@ -208,6 +208,8 @@ class RawDecoder(Decoder):  # type: ignore[misc]
 
     def _execution(self, fields: list[str]) -> None:
         contract = _contract(fields[3:])
+        if not fields[14] or fields[18] not in ("BOT", "SLD"):
+            raise ValueError(f"an execution {fields[14]!r} of side {fields[18]!r}")
         self._sink.on_execution(
             ExecutionSeen(
                 request_id=int(fields[1]),
@@ -217,9 +219,9 @@ class RawDecoder(Decoder):  # type: ignore[misc]
                 at=moment(fields[15], self._zone),
                 account=fields[16],
                 side=fields[18],
-                quantity=exact(fields[19]),
-                price=exact(fields[20]),
-                perm_id=int(fields[21]),
+                quantity=_amount(fields[19]),
+                price=_amount(fields[20], zero=False),
+                perm_id=_id(fields[21]),
                 client_id=int(fields[22]),
                 ref=fields[26],
             )
@@ -287,15 +289,17 @@ class _Rows:
 def _order(
     contract: Any, order: Any, state: Any, *, order_id: int, filled: Decimal | None
 ) -> OrderSeen:
+    if order.action not in ("BUY", "SELL", "SSHORT"):
+        raise ValueError(f"an order to {order.action!r}")
     return OrderSeen(
         order_id=order_id,
         client_id=order.clientId,
-        perm_id=order.permId,
+        perm_id=_id(order.permId),
         ref=order.orderRef,
         account=order.account,
         contract=contract,
         action=order.action,
-        quantity=exact(order.totalQuantity),
+        quantity=_amount(order.totalQuantity),
         order_type=order.orderType,
         limit=maybe(order.lmtPrice),
         aux=maybe(order.auxPrice),
@@ -332,6 +336,20 @@ def _bar(date: str, opened: str, high: str, low: str, close: str, volume: str) -
         close=exact(close),
         volume=max(exact(volume), Decimal(0)),  # -1 where the venue counts none, as in forex
     )
+
+
+def _id(value: str | int) -> int:
+    number = int(value)
+    if number < 0:
+        raise ValueError(f"{number} is no permId")
+    return number
+
+
+def _amount(value: str | float, *, zero: bool = True) -> Decimal:
+    number = exact(value)
+    if number < 0 or (not zero and not number):
+        raise ValueError(f"{value} is no amount")
+    return number
 
 
 def exact(value: str | float) -> Decimal:

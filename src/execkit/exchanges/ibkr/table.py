@@ -131,7 +131,7 @@ class OrderTable:
 
     def _enter(self, seen: OrderSeen | ExecutionSeen) -> Known:
         is_order = isinstance(seen, OrderSeen)
-        sells = seen.action == "SELL" if isinstance(seen, OrderSeen) else seen.side == "SLD"
+        sells = seen.action != "BUY" if isinstance(seen, OrderSeen) else seen.side == "SLD"
         limit = seen.limit if isinstance(seen, OrderSeen) else None
         units = self._contracts.units(seen.contract)
         known = Known(
@@ -173,7 +173,7 @@ class OrderTable:
         if not (seen.oca_group and quantity < known.quantity and "amend" not in known.asking):
             known.quantity = quantity
         known.symbol = self._contracts.name(seen.contract)
-        known.side = Side.SELL if seen.action == "SELL" else Side.BUY
+        known.side = Side.BUY if seen.action == "BUY" else Side.SELL
         known.type = type_of(seen.order_type, seen.limit)
         known.see_order(seen)
         self._tell(known)
