@@ -22,7 +22,15 @@ from execkit.model.account import Balance, VenuePosition
 from execkit.model.capabilities import Capabilities
 from execkit.model.instrument import Instrument
 from execkit.model.market import Quote
-from execkit.model.order import Fill, OrderReport, OrderRequest, OrderState, OrderUpdate, Side
+from execkit.model.order import (
+    Fill,
+    OrderList,
+    OrderReport,
+    OrderRequest,
+    OrderState,
+    OrderUpdate,
+    Side,
+)
 from execkit.numbers import ONE, ZERO
 from execkit.testing.connection import Connection
 from execkit.testing.faults import Fault, FaultKind, FaultScript, Operation
@@ -194,6 +202,26 @@ class MockExchange(SimulatedExchange):
             if fault.after:
                 self.connection.later(fault.after, lambda: self._execute_rest(name))
         return self.core.order(name)
+
+    async def place_list(self, orders: OrderList) -> Sequence[OrderReport]:
+        """Take several orders that the venue keeps together, for all or none, as the script allows for the first.
+
+        As on Binance, the first execution of one leg of an OCO, however small, ends the other.
+        """
+        fault = self.connection.fault(Operation.PLACE, orders.orders[0])
+        return await self.connection.call(
+            Operation.PLACE,
+            fault,
+            lambda: self._take_list(orders),
+            refused=lambda: [self._note(request) for request in orders.orders],
+        )
+
+    def _take_list(self, orders: OrderList) -> list[OrderReport]:
+        entries = [self._note(request) for request in orders.orders]
+        self._publish(self.core.place_list(orders, self._now()))
+        for entry in entries:
+            entry.accepted = True
+        return [self.core.order(request.client_order_id) for request in orders.orders]
 
     def _request_of(self, client_order_id: str) -> OrderRequest | None:
         order = self.core.by_client.get(client_order_id)

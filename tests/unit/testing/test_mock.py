@@ -20,7 +20,16 @@ from execkit.errors import (
     RateLimitError,
 )
 from execkit.model.capabilities import Capabilities
-from execkit.model.order import Fill, OrderReport, OrderState, OrderType, Side, StreamGap
+from execkit.model.order import (
+    Fill,
+    ListKind,
+    OrderList,
+    OrderReport,
+    OrderState,
+    OrderType,
+    Side,
+    StreamGap,
+)
 from execkit.testing import Fault, FaultKind, FaultScript, MockExchange, Operation
 from execkit.testing.factories import START, SYMBOL, make_request
 from execkit.testing.faults import OF_STREAM, SPOILS
@@ -597,3 +606,51 @@ def test_every_kind_belongs_to_calls_or_to_the_stream():
         elif kind is FaultKind.LATE_FILL:
             on = "cancel"
         assert Fault(on=on, kind=kind, error=OrderRejectedError("x")).kind is kind
+
+
+# --- lists of orders ----------------------------------------------------------------------------------
+
+
+def target_and_stop():
+    """Return a sell of what was bought: at 110, or when it falls to 90."""
+    return OrderList(
+        list_id="pair",
+        kind=ListKind.OCO,
+        orders=(
+            make_request("target", side=Side.SELL, limit=110),
+            make_request("stop", side=Side.SELL, stop=90),
+        ),
+    )
+
+
+@virtual
+async def test_a_part_of_one_leg_ends_the_other(mock, clock):
+    """D6: what is left of the target has no stop any more."""
+    venue = mock()
+    await venue.place_order(make_request("entry", quantity=1))
+    reports = await venue.place_list(target_and_stop())
+    assert [r.client_order_id for r in reports] == ["target", "stop"]
+    assert [venue.accepted(r.client_order_id) for r in reports] == [1, 1]
+    venue.execute("target", Decimal("0.4"))
+    target = await venue.get_order(SYMBOL, client_order_id="target")
+    stop = await venue.get_order(SYMBOL, client_order_id="stop")
+    assert (target.status, target.filled) == (OrderState.PARTIALLY_FILLED, Decimal("0.4"))
+    assert stop.status.is_closed
+    assert (stop.filled, stop.reason) == (0, "another order of its list came first")
+
+
+@virtual
+async def test_a_list_fails_like_an_order(mock, clock):
+    """Its answer may be lost although all of it arrived; what is refused is refused for all."""
+    venue = mock(
+        Fault(on=Operation.PLACE, kind=FaultKind.TIMEOUT, nth=2, reached=True),
+        Fault(on=Operation.PLACE, kind=FaultKind.ERROR, nth=3, error=OrderRejectedError("no")),
+    )
+    await venue.place_order(make_request("entry", quantity=1))
+    with pytest.raises(OrderStatusUnknownError):
+        await venue.place_list(target_and_stop())
+    await asyncio.sleep(1)
+    assert len(await venue.open_orders()) == 2
+    with pytest.raises(OrderRejectedError):
+        await venue.place_list(target_and_stop())
+    assert (venue.sends("stop"), venue.accepted("stop")) == (2, 1)
