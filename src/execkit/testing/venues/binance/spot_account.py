@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from execkit.exchanges.venue_orders import VenueOrder
-from execkit.model.order import Fill, OrderReport, OrderUpdate
+from execkit.model.order import Fill, OrderReport, OrderState, OrderUpdate
 from execkit.testing.venues.binance.base import BinanceBase
 from execkit.testing.venues.binance.words import Notes, eight, ms, reported_status
 from execkit.testing.venues.calls import Call, Handler, Refusal
@@ -128,7 +128,10 @@ class SpotAccount:
         order = self.venue.core.orders[report.venue_order_id]
         notes = self.venue.state.notes(order)
         self.venue.push_private(self._report(report, fill, order, notes))
-        notes.announced = True
+        notes.announced = report.status is not OrderState.HELD
+        self._tell_balances(report, fill)
+
+    def _tell_balances(self, report: OrderReport, fill: Fill | None) -> None:
         instrument = self.venue.core.instrument(report.symbol)
         assets = {instrument.base, instrument.quote} | ({fill.fee_asset} if fill else set())
         now = ms(self.venue.clock.now())
@@ -152,7 +155,7 @@ class SpotAccount:
         status = reported_status(report, order, notes)
         execution = "TRADE" if fill else _EXECUTIONS.get(status, status)
         if status in ("NEW", "PENDING_NEW", "PARTIALLY_FILLED") and fill is None:
-            execution = "REPLACED" if notes.announced and status != "PENDING_NEW" else "NEW"
+            execution = "REPLACED" if notes.announced else "NEW"
         self._events += 1
         # A cancel names itself; the order it ended stands in the other field.
         is_cancel = execution == "CANCELED"
