@@ -195,21 +195,6 @@ def orders_of(book):
     ]
 
 
-def test_killed_replays_come_to_the_same_end():
-    """Three kills with SIGKILL; benchmarks/kill_replay.py makes as many as one likes."""
-    command = [
-        sys.executable,
-        ROOT / "benchmarks" / "kill_replay.py",
-        "--kills",
-        "3",
-        "--bars",
-        "400",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "0 came to something else, 0 client order ids accepted twice" in done.stdout
-
-
 def test_ctrl_c_leaves_a_whole_journal_and_says_how_to_go_on(tmp_path):
     """Exit code 130, a journal that verifies, and the same end when the command is given again."""
     (tmp_path / "plan.yaml").write_text(
