@@ -48,9 +48,9 @@ def read_capabilities(
         amend=has.get("editOrder") is True,
         lookup_by_client_id=dialect.client_id_param is not None,
         order_stream=has.get("watchOrders") is True,
-        quote_stream=has.get("watchBidsAsks") is True or has.get("watchTicker") is True,
-        trade_stream=has.get("watchTrades") is True,
-        bar_stream=has.get("watchOHLCV") is True,
+        quote_stream=has.get("watchBidsAsks") is True or has.get("watchTickers") is True,
+        trade_stream=has.get("watchTradesForSymbols") is True,
+        bar_stream=has.get("watchOHLCVForSymbols") is True,
         bar_history=has.get("fetchOHLCV") is True,
         absence_window=absence_window,
     )
