@@ -24,10 +24,21 @@ _PARTS: Final = 60
 class _Level:
     """The growing bar of one timeframe, and the parts that it and the one before it are made of."""
 
-    __slots__ = ("high", "last", "last_parts", "low", "parts", "timeframe", "volume", "window")
+    __slots__ = (
+        "high",
+        "is_wanted",
+        "last",
+        "last_parts",
+        "low",
+        "parts",
+        "timeframe",
+        "volume",
+        "window",
+    )
 
-    def __init__(self, timeframe: Timeframe) -> None:
+    def __init__(self, timeframe: Timeframe, *, is_wanted: bool) -> None:
         self.timeframe = timeframe
+        self.is_wanted = is_wanted
         self.window: Window | None = None
         self.parts: list[BarData] = []
         self.last: Window | None = None
@@ -137,8 +148,10 @@ class BarAggregator:
                     f"timeframe: {timeframe} cannot be built from {base} bars; use a multiple of {base}"
                 )
         self.hours = AlwaysOpen() if hours is None else hours
-        self._levels = [_Level(timeframe) for timeframe in _ladder(base, self.timeframes)]
-        self._wanted = frozenset(self.timeframes)
+        self._levels = [
+            _Level(timeframe, is_wanted=timeframe in self.timeframes)
+            for timeframe in _ladder(base, self.timeframes)
+        ]
         self._first: datetime | None = None
         self.last: datetime | None = None
         """Up to when everything is in: the close of the last bar, or the last `advance`."""
@@ -197,12 +210,14 @@ class BarAggregator:
             if corrected is None:
                 break
             part, began = corrected
-            if self._is_given(level, began):
+            if level.is_wanted and self._first is not None and began >= self._first:
                 changed.append(part)
         return changed
 
     def _finish(self, limit: datetime, finished: list[BarData]) -> None:
         """Finish what ends at or before *limit*, from the shortest up, each a part of the next."""
+        # What came before the very first bar is unknown; later, a hole is known to be one.
+        first = self._first or limit
         below: BarData | None = None
         for level in self._levels:
             if below is not None:
@@ -214,10 +229,5 @@ class BarAggregator:
             if window[1] > limit:
                 break  # all longer ones end later still
             below = level.finish(window)
-            if self._is_given(level, window[0]):
+            if level.is_wanted and window[0] >= first:
                 finished.append(below)
-
-    def _is_given(self, level: _Level, began: datetime) -> bool:
-        # What came before the very first bar is unknown; later, a hole is known to be one.
-        assert self._first is not None, "there was a first bar"
-        return level.timeframe in self._wanted and began >= self._first

@@ -125,11 +125,12 @@ class MarketDataCache:
         self, symbol: str, timeframe: Timeframe, until: datetime | None = None
     ) -> BarHistory:
         """Return the bars that are kept of one market, oldest first; with *until* none that closed after it."""
-        bars = self._series(symbol, timeframe)
+        series = self._bars.get(symbol)
+        bars: Sequence[BarData] = () if series is None else series.get(timeframe, ())
         stop = len(bars)
         if until is not None and stop and bars[-1].close_time > until:
             stop = bisect_right(bars, until, key=_close_time)
-        return BarHistory(bars, max(0, stop - self.keep), stop)
+        return BarHistory(bars, stop - self.keep if stop > self.keep else 0, stop)
 
     def view(self, symbol: str, timeframe: Timeframe) -> MarketData:
         """Return everything that is known of one market in one timeframe."""

@@ -57,6 +57,8 @@ class _Market:
         """The stream is known without a hole from here on; None: all of it is, with the venue's history."""
         self.held: datetime | None = None
         """Close of a bar that is not believed."""
+        self.latest: dict[Timeframe, BarData] = {}
+        """The newest bar of each timeframe, which is the one that a close asks for."""
         self.heard_at: datetime | None = None
         self.is_stale = False
         self.asking: asyncio.Task[None] | None = None
@@ -224,6 +226,9 @@ class BarFeed:
             market, close_time, final=final
         ):
             return NOT_YET
+        bar = market.latest.get(timeframe)
+        if bar is not None and bar.close_time == close_time:
+            return bar
         return self.cache.at(symbol, timeframe, close_time)
 
     def _finish(self, market: _Market, close_time: datetime, *, final: bool) -> bool:
@@ -248,13 +253,12 @@ class BarFeed:
                 self._pass_over(market, end)
             else:
                 market.check.accept(bar)
-                self._keep(bar, market.aggregator.add(bar))
+                self._keep(market, [bar, *market.aggregator.add(bar)])
         return True
 
     def _pass_over(self, market: _Market, close_time: datetime) -> None:
         market.check.pass_over(close_time)
-        for bar in market.aggregator.advance(close_time):
-            self.cache.append(bar)
+        self._keep(market, market.aggregator.advance(close_time))
 
     def _ask(self, market: _Market, close_time: datetime) -> None:
         """Fetch a bar that was not seen whole."""
@@ -283,7 +287,7 @@ class BarFeed:
         if use is BarUse.NEW:
             market.builder.believe(bar.close)
             market.builder.close(bar.close_time)
-            self._keep(bar, market.aggregator.add(bar))
+            self._keep(market, [bar, *market.aggregator.add(bar)])
             return True
         if use is BarUse.CORRECTION:
             self._correct(market, bar)
@@ -291,13 +295,16 @@ class BarFeed:
             market.held = bar.close_time
         return False
 
-    def _keep(self, bar: BarData, longer: Iterable[BarData]) -> None:
-        self.cache.append(bar)
-        for each in longer:
-            self.cache.append(each)
+    def _keep(self, market: _Market, bars: Iterable[BarData]) -> None:
+        latest = market.latest
+        for bar in bars:
+            known = latest.get(bar.timeframe)
+            if known is None or bar.close_time >= known.close_time:
+                latest[bar.timeframe] = bar
+            self.cache.append(bar)
 
     def _correct(self, market: _Market, bar: BarData) -> None:
-        self._keep(bar, market.aggregator.correct(bar))
+        self._keep(market, [bar, *market.aggregator.correct(bar)])
         if self._on_correction is not None:
             self._on_correction(bar)
 
