@@ -1,0 +1,186 @@
+"""From signal to reconciled position at Alpaca over real sockets, with everything going wrong, one thing and two at a time.
+
+Counted on the venue's side: never two accepted orders for one signal. In the end nothing is in doubt, and both sides
+hold the same.
+"""
+
+import asyncio
+import itertools
+import random
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from tests.support.alpaca import adapter_of, venue_on_the_wire
+
+from execkit.engine import ExecutionEngine
+from execkit.handlers.executor import OrderExecutorHandler
+from execkit.handlers.reconciliation import ReconciliationHandler
+from execkit.handlers.risk import RiskManagementHandler
+from execkit.handlers.validation import ValidationHandler
+from execkit.model.order import OrderRole, OrderState, Side
+from execkit.model.signal import TradingSignal
+from execkit.pipeline import ExecutionPipeline
+from execkit.risk.sizing import FixedQuantity
+from execkit.testing.venues.faults import Mishap
+
+SOON = timedelta(0)
+AT_ONCE = 40
+"""Worlds that share the loop: they mostly wait."""
+
+PLACE = [
+    ("place", Mishap.DROP_REQUEST, {}),
+    ("place", Mishap.DROP_ANSWER, {}),
+    ("place", Mishap.CUT_BODY, {}),
+    ("place", Mishap.HANG, {"reached": True}),
+    ("place", Mishap.HANG, {"reached": False}),
+    ("place", Mishap.DELAY, {"after": 0.05}),
+    ("place", Mishap.ERROR, {"status": 500, "code": 50010000, "reached": True}),
+    ("place", Mishap.ERROR, {"status": 503, "reached": False}),
+    ("place", Mishap.ERROR, {"status": 504, "reached": True}),
+    ("place", Mishap.ERROR, {"status": 429, "code": 42910000, "retry_after": SOON}),
+    (
+        "place",
+        Mishap.ERROR,
+        {"status": 422, "code": 40010001, "text": "client_order_id must be unique"},
+    ),
+    ("place", Mishap.ERROR, {"status": 403, "code": 40310000, "text": "insufficient buying power"}),
+    ("place", Mishap.ERROR, {"status": 418, "code": 41810000, "reached": True}),
+    ("place", Mishap.HTML, {"status": 200, "reached": True}),
+    ("place", Mishap.HTML, {"status": 403, "reached": False}),
+    ("place", Mishap.EMPTY, {}),
+    ("place", Mishap.CUT_JSON, {}),
+    ("place", Mishap.LIST, {}),
+    ("place", Mishap.NULL, {}),
+    ("place", Mishap.NAN, {}),
+    ("place", Mishap.NO_ID, {}),
+    ("place", Mishap.OTHER_ORDER, {}),
+    ("place", Mishap.CHANGE, {"changes": {"status": "PENDING_REVIEW"}}),
+    ("place", Mishap.UNFILLED, {}),
+    ("place", Mishap.PARTIAL, {}),
+    ("place", Mishap.EXPIRE, {}),
+]
+READS = [
+    ("get", Mishap.NOT_FOUND, {}),
+    ("get", Mishap.ERROR, {"status": 500}),
+    ("get", Mishap.HANG, {"reached": False}),
+    ("get", Mishap.OTHER_ORDER, {}),
+    ("fills", Mishap.NOT_FOUND, {}),
+    ("open", Mishap.CUT_JSON, {}),
+    ("account", Mishap.HTML, {"status": 502}),
+    ("positions", Mishap.NOT_FOUND, {}),
+    ("read", Mishap.ERROR, {"status": 429, "code": 42910000, "retry_after": SOON}),
+]
+STREAM = [
+    ("stream", Mishap.LOSE, {}),
+    ("stream", Mishap.DUPLICATE, {}),
+    ("stream", Mishap.REORDER, {}),
+    ("stream", Mishap.LATE, {"after": 0.2}),
+    ("stream", Mishap.CUT, {}),
+]
+FAULTS = [*PLACE, *READS, *STREAM]
+
+
+def chain(quantity):
+    return ExecutionPipeline(
+        [
+            ValidationHandler(),
+            RiskManagementHandler(sizing=FixedQuantity(Decimal(quantity))),
+            OrderExecutorHandler(base_delay=0.02, doubt_timeout=1.5),
+            ReconciliationHandler(max_wait_time=0.3, poll_interval=0.1),
+        ]
+    )
+
+
+async def live_through(faults, symbol="AAPL", quantity="10"):
+    """Return what is wrong after one signal among these faults; nothing when all is well."""
+    async with venue_on_the_wire() as venue:
+        adapter = adapter_of(venue, timeout=timedelta(seconds=0.5))
+        engine = ExecutionEngine(
+            adapter,
+            journal=None,
+            pipeline=chain(quantity),
+            clock=venue.clock,
+            rng=random.Random(1),
+            store=False,
+        )
+        async with engine:
+            for on, kind, details in faults:
+                venue.fail_next(on, kind, **details)
+            await engine.submit(
+                TradingSignal(
+                    signal_id="s", symbol=symbol, side=Side.BUY, strength=80, confluence=4
+                )
+            )
+            venue.heal()
+            await venue.move_price(symbol, venue.core.quote(symbol).bid + Decimal("0.01"))
+            await settled(engine)
+            return problems(venue, engine, symbol)
+
+
+async def settled(engine):
+    """Wait until nothing is in doubt and a pass has compared everything."""
+    reconciler = engine.desk.reconciler
+    async with asyncio.timeout(20):
+        while True:
+            if not engine.book.orders.in_doubt and await reconciler.try_run():
+                await engine.desk.keeper.idle()
+                if not engine.book.orders.in_doubt:
+                    return
+            await asyncio.sleep(0.05)
+
+
+def problems(venue, engine, symbol):
+    found = []
+    orders = [engine.book.orders[key] for key in engine.book.orders]
+    entries = [order for order in orders if order.role is OrderRole.ENTRY]
+    for order in orders:
+        if venue.accepted(order.client_order_id) > 1:
+            found.append(f"{order.role}: accepted {venue.accepted(order.client_order_id)} times")
+        if order.state in (OrderState.IN_DOUBT, OrderState.SUBMITTED):
+            found.append(f"{order!r} is unresolved")
+    taken = sum(venue.accepted(order.client_order_id) for order in entries)
+    if taken > 1:
+        found.append(f"{taken} orders were accepted for one signal")
+    ours, theirs = engine.book.positions.quantity(symbol), venue.state.position(symbol)
+    if ours != theirs:
+        found.append(f"we hold {ours}, the venue says {theirs}")
+    held = venue.state.held_for(symbol, Side.SELL)
+    if not any(venue.faults.fired) and not theirs:
+        found.append("the signal has no position")
+    if theirs and held != theirs:
+        found.append(f"{held} of {theirs} are protected")
+    return found
+
+
+async def all_of(worlds):
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(faults):
+        async with gate:
+            names = " + ".join(f"{on}:{kind} {details}" for on, kind, details in faults)
+            try:
+                return [f"{names}: {each}" for each in await live_through(faults)]
+            except Exception as error:
+                return [f"{names}: {error!r}"]
+
+    results = await asyncio.gather(*(one(faults) for faults in worlds))
+    return [each for result in results for each in result]
+
+
+@pytest.mark.parametrize(("symbol", "quantity"), [("AAPL", "10"), ("BTC/USD", "0.1")])
+async def test_without_a_fault(symbol, quantity):
+    """A signal becomes one order, a position and its stop, for a stock and for crypto."""
+    assert await live_through([], symbol, quantity) == []
+
+
+async def test_each_fault_alone():
+    """Every fault of the venue, one at a time."""
+    assert await all_of([[fault] for fault in FAULTS]) == []
+
+
+@pytest.mark.slow
+async def test_faults_in_pairs():
+    """Every fault of an order with every fault of another kind."""
+    pairs = [*itertools.product(PLACE, [*READS, *STREAM])]
+    assert await all_of(pairs[::2]) == []
