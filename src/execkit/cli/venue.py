@@ -20,10 +20,15 @@ VENUES: Final = {
     "alpaca": "execkit.testing.venues.alpaca:AlpacaVenue",
     "binance": "execkit.testing.venues.binance:BinanceVenue",
     "bybit": "execkit.testing.venues.bybit:BybitVenue",
+    "ibkr": "execkit.testing.venues.tws.server:WireTws",
 }
 """Classes by name. Each takes `prices` and `port` and, where the venue has such, `market`, `key` and `secret`."""
 
-_SYMBOLS: Final = {("binance", "usdm"): "BTC/USDT:USDT", ("alpaca", ""): "AAPL"}
+_SYMBOLS: Final = {
+    ("binance", "usdm"): "BTC/USDT:USDT",
+    ("alpaca", ""): "AAPL",
+    ("ibkr", ""): "AAPL",
+}
 _STEP: Final = Decimal("0.0005")
 """Most that a price moves at once, as a fraction."""
 
@@ -90,8 +95,9 @@ async def _run(
         loop.call_later(lasts, stop.set)
     async with made:
         for label, value in (
-            ("REST", made.rest_url),
-            ("streams", made.stream_url),
+            ("REST", getattr(made, "rest_url", None)),
+            ("streams", getattr(made, "stream_url", None)),
+            ("socket", getattr(made, "address", None)),
             ("key", getattr(made, "key", None)),
             ("secret", getattr(made, "secret", None)),
             ("symbol", symbol),
@@ -108,4 +114,6 @@ async def _run(
             except TimeoutError:
                 move = price * _STEP * rng.randint(-100, 100) / 100
                 price = max(tick, round_nearest(price + move, tick))
-                await made.move_price(symbol, price)
+                moved = made.move_price(symbol, price)
+                if inspect.isawaitable(moved):
+                    await moved

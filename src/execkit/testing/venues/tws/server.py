@@ -361,6 +361,11 @@ class WireTws:
         for session in list(self.sessions):
             session.cut()
 
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.port}"
+
     def go_mute(self) -> None:
         """Leave all links half open."""
         for session in self.sessions:
