@@ -34,16 +34,21 @@ venue. A tick is what ccxt states, a dash what it does not state or only emulate
 
 Binance (spot and USD-M futures) has an adapter of its own, `BinanceAdapter`, which does more than this table says.
 
-| id | spot | linear | sandbox | market | stop | IOC | FOK | post | amend | orders | quotes | trades | bars | history | refusals | by our id |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 """
+COLUMNS = "id spot linear sandbox market stop IOC FOK post amend orders quotes trades bars history refusals".split()
 
 
 def page():
     """Return the page."""
     ccxt = importlib.import_module("ccxt")
-    rows = [row_of(exchange_id) for exchange_id in ccxt.exchanges]
+    names = [*COLUMNS.split(", "), "by our id"]
+    rows = [line(names), line(["---"] * len(names)), *map(row_of, ccxt.exchanges)]
     return HEAD.format(command=COMMAND, version=ccxt.__version__) + "\n".join([*rows, ""])
+
+
+def line(cells):
+    """Return a line of the table."""
+    return f"| {' | '.join(cells)} |"
 
 
 def row_of(exchange_id):
@@ -71,7 +76,7 @@ def row_of(exchange_id):
         bool(dialect.meanings),
         can.lookup_by_client_id,
     )
-    return " | ".join([f"| `{exchange_id}`", *("✓" if mark else "–" for mark in marks)]) + " |"
+    return line([f"`{exchange_id}`", *("✓" if mark else "-" for mark in marks)])
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 from tests.support.binance import on_the_wire, order
 
+from execkit.clock import ManualClock
 from execkit.errors import ExchangeUnavailableError
 from execkit.model.market import BarData, Quote, Timeframe, Trade
 from execkit.model.order import OrderReport, OrderType, StreamGap
@@ -163,8 +164,11 @@ async def test_the_connection_is_changed_before_a_day_is_over():
 async def test_quotes_trades_and_bars(options):
     """Each stream brings what it is asked for; an unfinished bar is never shown."""
     symbol = SWAP if options else BTC
-    async with on_the_wire(**options) as (venue, adapter):
-        now = datetime.now(UTC).replace(second=0, microsecond=0)
+    clock = ManualClock(datetime(2024, 1, 1, 12, 0, 30, tzinfo=UTC))
+    settings = options.get("venue_options", {}) | {"clock": clock}
+    async with on_the_wire(**(options | {"venue_options": settings, "clock": clock})) as wire:
+        venue, adapter = wire
+        now = clock.now().replace(second=0)
         values = [Decimal(v) for v in ("1", "3", "1", "2", "5")]
         open_bar = BarData(symbol, Timeframe.M1, now + timedelta(minutes=1), *values)
         closed = BarData(symbol, Timeframe.M1, now, *values)

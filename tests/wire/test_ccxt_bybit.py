@@ -88,10 +88,25 @@ async def test_an_order_that_is_acknowledged_by_its_id_is_read_back():
         report = await adapter.place_order(order())
         assert (report.status, report.quantity) == (OrderState.ACCEPTED, Decimal("0.01"))
         assert len(venue.calls("place")) == 1
-        venue.fail_next("get", Mishap.ERROR, status=500)
+
+
+READ_BACK = [
+    (Mishap.ERROR, {"status": 500}),
+    (Mishap.ERROR, {"status": 429, "code": 10006}),
+    (Mishap.ERROR, {"status": 401, "code": 10003}),
+    (Mishap.DROP_REQUEST, {}),
+    (Mishap.CUT_JSON, {}),
+]
+
+
+@pytest.mark.parametrize(("kind", "details"), READ_BACK, ids=str)
+async def test_what_fails_after_an_acknowledgement_is_no_refusal(kind, details):
+    """The order has been taken: however reading it back fails, its outcome is unknown."""
+    async with on_the_wire() as (venue, adapter):
+        venue.fail_next("read", kind, times=9, **details)
         with pytest.raises(OrderStatusUnknownError):
-            await adapter.place_order(order(2))
-        assert venue.accepted(order(2).client_order_id) == 1
+            await adapter.place_order(order())
+        assert venue.accepted(order().client_order_id) == 1
 
 
 @pytest.mark.parametrize(

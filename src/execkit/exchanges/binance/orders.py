@@ -134,7 +134,7 @@ class BinanceOrders(BinanceCore):
             if actual is None:
                 return report
             return await self._cancel(market_id, client_id, actual)
-        report, actual = self._read_algo(await self._api.private("algoOrder", named))
+        report, _ = self._read_algo(await self._afterwards(self._api.private("algoOrder", named)))
         return report
 
     async def amend_order(

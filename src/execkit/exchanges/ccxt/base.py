@@ -12,7 +12,6 @@ from difflib import get_close_matches
 from hashlib import blake2b
 from typing import Any, Final, TypeVar
 
-import aiohttp
 import structlog
 
 from execkit.clock import Clock, SystemClock
@@ -33,7 +32,7 @@ from execkit.exchanges.ccxt import hosts
 from execkit.exchanges.ccxt.dialect import Dialect, RefusedError, UnansweredError, UnsentError
 from execkit.exchanges.ccxt.stream import OrderStream, Session
 from execkit.exchanges.ccxt.values import BadAnswerError, clean
-from execkit.exchanges.ccxt.wire import Wire, ccxt_class, make_client, sending
+from execkit.exchanges.ccxt.wire import Wire, ccxt_class, make_client, open_session, sending
 from execkit.model.instrument import Instrument
 from execkit.model.order import OrderUpdate
 
@@ -152,13 +151,7 @@ class CCXTBase(ExchangeAdapter):
     async def connect_data(self) -> None:
         """Open what public data needs; no key is used."""
         if self._client.http is None:
-            self._client.http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=100, ttl_dns_cache=300),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-            )
-            # aiohttp would send a PUT or DELETE a second time when a kept connection turns out to be dead.
-            self._client.http._retry_connection = False  # noqa: SLF001
+            self._client.http = open_session()
             self._client.session = self._client.http
             self._client.own_session = False
             self._client.open()
@@ -208,7 +201,7 @@ class CCXTBase(ExchangeAdapter):
             try:
                 return await work
             except Exception as error:  # noqa: BLE001 - translated below, all of them
-                failure = self._translated(error, write=write, sent=sent[0])
+                failure = self._translated(error, write=write, sent=sent[0] > 0)
                 is_clock = (
                     isinstance(error, RefusedError) and error.code in self._dialect.clock_codes
                 )
@@ -216,6 +209,15 @@ class CCXTBase(ExchangeAdapter):
             await self._resync()
         # Out of the block above: ccxt's and aiohttp's errors may hold addresses, and with them signatures.
         raise failure
+
+    @staticmethod
+    async def _afterwards(work: Awaitable[T]) -> T:
+        """Make a further request of a command that the venue has taken: no failure of it undoes the command."""
+        try:
+            return await work
+        except Exception as error:  # noqa: BLE001 - whatever it is, the first request had its effect
+            name = type(error).__name__
+        raise UnansweredError(f"it was taken, but could not be read back ({name})")
 
     def _translated(self, error: Exception, *, write: bool, sent: bool) -> ExchangeError:
         """Return what an error of the client means; *sent*: bytes may have left."""
@@ -225,7 +227,7 @@ class CCXTBase(ExchangeAdapter):
             return self._of_answer(error, write=write)
         if isinstance(error, (UnsentError, UnansweredError, BadAnswerError)):
             text = f"{self.name}: {clean(error)}"
-            if isinstance(error, UnsentError):
+            if isinstance(error, UnsentError) and not sent:
                 kind: type[ExchangeError] = NotSentError if write else ExchangeUnavailableError
             else:
                 kind = OrderStatusUnknownError if write else ExchangeUnavailableError

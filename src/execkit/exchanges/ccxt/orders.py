@@ -84,7 +84,8 @@ class CCXTOrders(CCXTBase):
         else:
             if body.get("clientOrderId") not in (None, request.client_order_id):
                 raise BadAnswerError("the answer names another order")
-            report = await self._read_back(request, identifier(body, "id"))
+            back = self._read_back(request, identifier(body, "id"))
+            report = await self._afterwards(back)
         _compare(report, request)
         return report
 
@@ -151,7 +152,7 @@ class CCXTOrders(CCXTBase):
         if is_whole(body):
             return self._read(body)
         if before is None:
-            return await self._look_up(symbol, client_id, venue_id)
+            return await self._afterwards(self._look_up(symbol, client_id, venue_id))
         return replace(before, status=OrderState.PENDING_CANCEL)
 
     async def amend_order(
@@ -188,7 +189,9 @@ class CCXTOrders(CCXTBase):
                 plain(MONEY.divide(wanted, size)),
                 None if price is None else plain(price),
             )
-            return await self._look_up(symbol, client_order_id, now.venue_order_id)
+            return await self._afterwards(
+                self._look_up(symbol, client_order_id, now.venue_order_id)
+            )
 
         return await self._tell(change())
 

@@ -40,25 +40,24 @@ _BAN_SECONDS: Final = 120.0
 """What a ban lasts at least, where the venue does not say."""
 
 
-_sent: ContextVar[list[bool] | None] = ContextVar("sent", default=None)
+_sent: ContextVar[list[int] | None] = ContextVar("sent", default=None)
 
 
 @contextlib.contextmanager
-def sending() -> Iterator[list[bool]]:
-    """Tell, by the list's only item, whether a request was begun in this context."""
-    mark = [False]
-    token = _sent.set(mark)
+def sending() -> Iterator[list[int]]:
+    """Count, in the list's only item, the requests of this context that may have left."""
+    count = [0]
+    token = _sent.set(count)
     try:
-        yield mark
+        yield count
     finally:
         _sent.reset(token)
 
 
-def mark_as_sent() -> None:
-    """Note that a request begins."""
-    mark = _sent.get()
-    if mark is not None:
-        mark[0] = True
+def _count_sent(change: int) -> None:
+    count = _sent.get()
+    if count is not None:
+        count[0] += change
 
 
 class Wire:
@@ -98,7 +97,7 @@ class Wire:
         if target.host not in self.hosts:
             raise UnsentError(f"{clean(target.host)} is no host of this venue")
         headers = self.prepare_request_headers(headers)  # type: ignore[attr-defined]
-        mark_as_sent()
+        _count_sent(1)
         try:
             async with self.http.request(
                 method,
@@ -110,6 +109,7 @@ class Wire:
             ) as response:
                 raw = await _read(response)
         except _UNSENT as error:
+            _count_sent(-1)
             failure: Exception = UnsentError(f"no connection ({type(error).__name__})")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             failure = UnansweredError(f"no whole answer came ({type(error).__name__})")
@@ -209,6 +209,26 @@ class Wire:
         except Exception as error:  # noqa: BLE001 - whatever it is, the stream can no longer be trusted
             log.warning("stream.unreadable", venue=self.id, error=type(error).__name__)
             socket.on_error(UnansweredError(f"an unreadable frame ({type(error).__name__})"))
+
+
+def open_session() -> aiohttp.ClientSession:
+    """Return a session that repeats nothing by itself, follows no redirect and asks no environment."""
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_redirect.append(_refuse_redirect)
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=100, ttl_dns_cache=300),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        trace_configs=[tracing],
+    )
+    # aiohttp would send a PUT or DELETE a second time when a kept connection turns out to be dead.
+    session._retry_connection = False  # noqa: SLF001
+    return session
+
+
+async def _refuse_redirect(*_args: object) -> None:
+    # WebSockets follow them otherwise, and the first thing said there is a signature.
+    raise UnansweredError("the venue sends us to another address")
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
