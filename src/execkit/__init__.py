@@ -135,6 +135,7 @@ from execkit.orders.manager import ManagedOrder, OrderManager
 from execkit.pipeline import ExecutionHandler, ExecutionPipeline, Next, handler
 from execkit.plans import Rule, TradePlan, load_plans
 from execkit.replay import Replayed, replay
+from execkit.protection.policy import HALF_AND_HALF, PartialExit, ProtectionPolicy
 from execkit.risk.limits import RiskLimits
 from execkit.risk.sizing import (
     FixedNotional,
@@ -198,6 +199,7 @@ __all__ = [
     "FixedQuantity",
     "FixedStop",
     "FunctionParams",
+    "HALF_AND_HALF",
     "HandlerTrace",
     "IBKRAdapter",
     "Iceberg",
@@ -250,6 +252,7 @@ __all__ = [
     "Outcome",
     "PaperExchange",
     "Part",
+    "PartialExit",
     "PercentOfEquity",
     "PipelineError",
     "Position",
@@ -259,6 +262,7 @@ __all__ = [
     "PositionState",
     "ProtectionFailed",
     "ProtectionPlaced",
+    "ProtectionPolicy",
     "QuantityTooLargeError",
     "Quote",
     "RateLimitError",

@@ -89,6 +89,7 @@ def options_of(config: Config | str | Path, exchanges: ExchangeFactory) -> dict[
         "reconcile_every": config.reconcile_every,
         "store": config.store,
         "control": config.control,
+        "protection": config.protection.build(),
     }
 
 
@@ -190,7 +191,7 @@ def _wire(
     recorder.listen(_feed(ledger))
     gateway = OrderGateway(adapter, recorder)
     resolver = Resolver(gateway)
-    keeper = ProtectionKeeper(gateway, instrument_of)
+    keeper = ProtectionKeeper(gateway, instrument_of, policy=settings.protection)
     reconciler = Reconciler(
         gateway,
         resolver,
@@ -215,6 +216,7 @@ def _wire(
         gateway=gateway,
         resolver=resolver,
         keeper=keeper,
+        policy=settings.protection,
         reconciler=reconciler,
         slicer=Slicer(recorder, ledger, clock, submit, instrument_of),
         queue=lambda ticket: _queue(recorder, ticket),

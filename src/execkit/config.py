@@ -25,6 +25,7 @@ from execkit.plans import TradePlan, load_plans
 from execkit.settings import (
     ExecutorSettings,
     LiveSettings,
+    ProtectionSettings,
     ReconciliationSettings,
     RiskSettings,
     ValidationSettings,
@@ -96,6 +97,7 @@ class Config(Section):
     validation: ValidationSettings = ValidationSettings()
     executor: ExecutorSettings = ExecutorSettings()
     reconciliation: ReconciliationSettings = ReconciliationSettings()
+    protection: ProtectionSettings = ProtectionSettings()
     functions: FunctionSettings = FunctionSettings()
     plans: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Files of trade plans. A relative path starts at the configuration file."""

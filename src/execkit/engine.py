@@ -45,6 +45,7 @@ from execkit.orders.book import Book
 from execkit.parts import Parts, Settings
 from execkit.pipeline import ExecutionPipeline, outcome_of
 from execkit.plans import TradePlan
+from execkit.protection.policy import ProtectionPolicy
 from execkit.signals import denied, from_orders, from_record, make_ticket, role_of, to_record
 
 log = structlog.get_logger("execkit")
@@ -66,6 +67,7 @@ class ExecutionEngine(ByHand):
         live: How to follow the venue's own bars for the plans; None: bars come by `on_bar`.
         currency: Asset in which limits are counted; by default USDT, USD, USDC or EUR, the first that is held.
         clock, rng: Injected time and chance; one seed and one clock repeat a run exactly.
+        protection: How positions are protected and taken out; see `ProtectionPolicy`.
         reconcile_every: Period of the comparison with the venue.
         store: Whether to keep the SQLite projection beside the journal.
         calendar: What a market's hours are while the venue does not tell; see `MarketHours`.
@@ -91,6 +93,7 @@ class ExecutionEngine(ByHand):
         control: bool = True,
         calendar: Calendar | None = None,
         live: LiveOptions | None = None,
+        protection: ProtectionPolicy | None = None,
     ) -> None:
         if not isinstance(exchange, ExchangeAdapter):
             raise ConfigurationError(f"exchange: {exchange!r} is not an ExchangeAdapter")
@@ -109,6 +112,7 @@ class ExecutionEngine(ByHand):
             control=control,
             calendar=calendar,
             live=live,
+            protection=protection or ProtectionPolicy(),
         )
         self.events = EventBus()
         """Subscribe here: `engine.events.subscribe(OrderFilled, callback)`."""

@@ -31,6 +31,7 @@ from execkit.operations import unprotected
 from execkit.orders.recorder import Recorder
 from execkit.pipeline import ExecutionPipeline
 from execkit.plans import TradePlan
+from execkit.protection.policy import ProtectionPolicy
 from execkit.upkeep import Upkeep
 from execkit.virtual_time import VirtualTimeLoop
 
@@ -58,6 +59,7 @@ class Settings:
     control: bool = True
     calendar: Calendar | None = None
     live: LiveOptions | None = None
+    protection: ProtectionPolicy = attrs.field(factory=ProtectionPolicy)
 
 
 @attrs.define(kw_only=True, eq=False)

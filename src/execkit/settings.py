@@ -19,6 +19,7 @@ from execkit.handlers.validation import ValidationHandler
 from execkit.model.fields import Count, Duration, NonNegative, Number, Positive, Section
 from execkit.model.instrument import Instrument
 from execkit.pipeline import ExecutionPipeline
+from execkit.protection.policy import PartialExit, ProtectionPolicy
 from execkit.risk.limits import RiskLimits
 from execkit.risk.sizing import (
     FixedNotional,
@@ -192,6 +193,39 @@ class ReconciliationSettings(Section):
     alert_slippage_pct: NonNegative = Decimal("0.5")
     max_wait_time: Duration = timedelta(seconds=10)
     poll_interval: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(milliseconds=500)
+
+
+class PartialExitSettings(Section):
+    """See `PartialExit`."""
+
+    r: Positive
+    share: Annotated[Number, Field(gt=0, le=1)]
+
+
+class ProtectionSettings(Section):
+    """See `ProtectionPolicy`."""
+
+    targets: Annotated[tuple[PartialExitSettings, ...], Field(strict=False)] = ()
+    trailing_pct: Percent | None = None
+    break_even_after_r: Positive | None = None
+    tighten_within_r: Positive | None = None
+    step_pct: NonNegative = Decimal("0.1")
+    place_within: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(seconds=5)
+    attempts: Annotated[Count, Field(ge=1)] = 3
+    stop_limit_pct: Percent = Decimal(1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        try:
+            self.build()
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    def build(self) -> ProtectionPolicy:
+        """Return the policy."""
+        targets = tuple(PartialExit(each.r, each.share) for each in self.targets)
+        return ProtectionPolicy(**(_values(self) | {"targets": targets}))
 
 
 class LiveSettings(Section):

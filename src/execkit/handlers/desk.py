@@ -18,6 +18,7 @@ from execkit.orders.recorder import Recorder
 from execkit.orders.recovery import Reconciler
 from execkit.orders.resolver import Resolver
 from execkit.protection.keeper import ProtectionKeeper
+from execkit.protection.policy import ProtectionPolicy
 from execkit.quotes import QuoteBook
 from execkit.risk.ledger import RiskLedger
 from execkit.slicing.slicer import Slicer
@@ -39,6 +40,7 @@ class Desk:
     gateway: OrderGateway
     resolver: Resolver
     keeper: ProtectionKeeper
+    policy: ProtectionPolicy
     reconciler: Reconciler
     slicer: Slicer
     queue: Callable[[OrderTicket], bool]

@@ -13,7 +13,7 @@ from execkit.handlers.desk import Desk
 from execkit.handlers.room import room_for
 from execkit.model.denial import Denial, DenialCode
 from execkit.model.order import Side
-from execkit.model.position import Position
+from execkit.model.position import Position, Target
 from execkit.model.records import TradingState, TradingStateChanged
 from execkit.model.result import ExecutionResult
 from execkit.model.ticket import OrderTicket, RiskStamp
@@ -21,6 +21,7 @@ from execkit.numbers import HUNDRED, MONEY, ZERO, percent, plain
 from execkit.orders.parents import hold_of
 from execkit.orders.proofs import deny_slice
 from execkit.pipeline import Next
+from execkit.protection.policy import mean_target, targets_for
 from execkit.risk.checks import (
     check_order,
     check_position_count,
@@ -180,12 +181,18 @@ class RiskManagementHandler:
         mid = ticket.quote.mid
         price = expected_price(ticket, mid)
         stop_loss, take_profit, note = self._levels(ticket, price, desk)
+        targets: tuple[Target, ...] = ()
+        if ticket.take_profit is None:
+            targets = targets_for(desk.policy, ticket.side, price, stop_loss, instrument)
+        if targets:
+            take_profit = targets[-1].price
+        reward = mean_target(targets) if targets else take_profit
         limits = self.limits
         denial = (
             check_stop_loss(ticket.side, price, stop_loss)
             or check_stop_distance(price, stop_loss, limits.max_stop_distance_pct)
             or check_take_profit(ticket.side, price, take_profit)
-            or check_risk_reward(price, stop_loss, take_profit, limits.min_risk_reward_ratio)
+            or check_risk_reward(price, stop_loss, reward, limits.min_risk_reward_ratio)
         )
         if denial is not None:
             return denial
@@ -205,6 +212,7 @@ class RiskManagementHandler:
             quantity=quantity,
             stop_loss=stop_loss,
             take_profit=take_profit,
+            targets=targets,
             stamp=stamp,
             notes=notes,
         )
@@ -238,7 +246,9 @@ class RiskManagementHandler:
             return denial or Denial.of(DenialCode.NUMBER_INVALID, quantity=None)
         worst = worst_price(ticket, ticket.quote, self.price_collar_pct)
         stamp = RiskStamp(hold_of(parent), ticket.symbol, ticket.side, ticket.quantity, worst)
-        return replace(ticket, stamp=stamp)
+        record = desk.book.parents.get(parent)
+        targets = () if record is None else record.record.targets
+        return replace(ticket, stamp=stamp, targets=targets)
 
     def _check_daily_loss(self, ticket: OrderTicket, desk: Desk) -> Denial | None:
         """Trip to reducing when the day has lost its limit."""

@@ -20,6 +20,13 @@ class PositionState(StrEnum):
     CLOSED = "closed"
 
 
+class Target(msgspec.Struct, frozen=True):
+    """A price at which a share of a position, of its largest size, is closed."""
+
+    price: Decimal
+    share: Decimal
+
+
 class Position(msgspec.Struct, frozen=True, kw_only=True):
     """A position, read-only. Prices and money are in the quote asset; a short quantity is negative."""
 
@@ -40,6 +47,10 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     peak_quantity: Decimal = ZERO
     stop_loss: Decimal | None = None
     take_profit: Decimal | None = None
+    targets: tuple[Target, ...] = ()
+    """Exits in parts, nearest first; they take the place of *take_profit*."""
+    initial_stop: Decimal | None = None
+    """Stop-loss of the entry: what the risk R is measured by, wherever the stop has moved since."""
     stop_order_id: str | None = None
     best_price: Decimal | None = None
     """Most favourable price seen since entry, from bars; feeds trailing stops."""

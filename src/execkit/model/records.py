@@ -14,6 +14,7 @@ import msgspec
 from execkit.model.account import AccountView
 from execkit.model.denial import Denial
 from execkit.model.order import Fill, OrderEvent, OrderRequest, OrderRole, Side
+from execkit.model.position import Target
 from execkit.model.result import Outcome
 from execkit.model.slicing import Slice
 from execkit.numbers import ZERO
@@ -65,6 +66,8 @@ class Intent(_Record, frozen=True, kw_only=True, tag="intent"):
     expected_price: Decimal | None = None
     stop_loss: Decimal | None = None
     take_profit: Decimal | None = None
+    targets: tuple[Target, ...] = ()
+    """Exits in parts, in the place of *take_profit*."""
     strength: Decimal | None = None
     timeout_at: datetime | None = None
     """When the order is cancelled if it still rests."""
@@ -305,6 +308,7 @@ class ParentOrder(_Record, frozen=True, kw_only=True, tag="parent"):
     """The signal as JSON."""
     stop_loss: Decimal | None = None
     take_profit: Decimal | None = None
+    targets: tuple[Target, ...] = ()
     is_reduction: bool = False
     price: Decimal = ZERO
     """Arrival mid, at which the limits count it."""

@@ -13,7 +13,7 @@ from execkit.model.denial import Denial, DenialCode
 from execkit.model.instrument import Instrument
 from execkit.model.market import Quote
 from execkit.model.order import Fill, OrderRole, OrderState, OrderType, Side, TimeInForce
-from execkit.model.position import Position
+from execkit.model.position import Position, Target
 from execkit.model.result import ExecutionResult, Outcome
 from execkit.model.signal import TradingSignal
 
@@ -90,6 +90,8 @@ class OrderTicket(msgspec.Struct, frozen=True, kw_only=True):
     stop_loss: Decimal | None
     take_profit: Decimal | None
     created_at: datetime
+    targets: tuple[Target, ...] = ()
+    """Exits in parts, in the place of *take_profit*."""
     extended_hours: bool = False
     """May also execute before and after the regular session."""
     cancel_at: datetime | None = None

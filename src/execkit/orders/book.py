@@ -283,7 +283,11 @@ class Book:
             replaced = order.trades.get(fill.replaces or "")
             intent = order.intent
             origin = Origin(
-                intent.signal_id or "", intent.strength, intent.stop_loss, intent.take_profit
+                intent.signal_id or "",
+                intent.strength,
+                intent.stop_loss,
+                intent.take_profit,
+                intent.targets,
             )
             self.orders.apply(record, at)
             self._slice(order.client_order_id)

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from execkit.model.order import Fill, Side
-from execkit.model.position import Position, PositionState
+from execkit.model.position import Position, PositionState, Target
 from execkit.numbers import MONEY, ZERO
 
 WINDOW: Final = 200
@@ -37,6 +37,7 @@ class Origin(msgspec.Struct, frozen=True):
     strength: Decimal | None = None
     stop_loss: Decimal | None = None
     take_profit: Decimal | None = None
+    targets: tuple[Target, ...] = ()
 
 
 class Execution(msgspec.Struct, frozen=True):
@@ -339,6 +340,11 @@ class PositionBook:
             peak_quantity=life.peak,
             stop_loss=_first(levels.stop_loss, life.origin.stop_loss),
             take_profit=_first(levels.take_profit, life.origin.take_profit),
+            # Another target that was set since, e.g. by a limit exit, is for all that is left.
+            targets=(
+                life.origin.targets if levels.take_profit in (None, life.origin.take_profit) else ()
+            ),
+            initial_stop=life.origin.stop_loss,
             best_price=levels.best_price,
         )
 

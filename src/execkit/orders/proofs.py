@@ -176,6 +176,7 @@ def entry_intent(entry: Entry, account: str, book: Book) -> Intent:
         expected_price=ticket.quote.mid,
         stop_loss=ticket.stop_loss,
         take_profit=ticket.take_profit,
+        targets=ticket.targets,
         strength=ticket.signal.strength,
         timeout_at=entry.timeout_at,
         slice_of=ticket.signal.slice_of,

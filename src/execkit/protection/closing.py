@@ -61,21 +61,30 @@ class Closer:
                 await self.cancel_and_confirm(order, "the position is being closed")
 
     async def close(
-        self, symbol: str, instrument: Instrument, position: Position, role: OrderRole
+        self,
+        symbol: str,
+        instrument: Instrument,
+        position: Position,
+        role: OrderRole,
+        quantity: Decimal | None = None,
     ) -> bool:
-        """Close all of a position that nothing else closes; return whether an order for it is out or none is needed."""
+        """Close *quantity* of a position (None: all) as far as nothing else closes it.
+
+        Returns whether an order for it is out, or none is needed.
+        """
         side = protective_side(position)
-        whole = instrument.round_quantity(abs(position.quantity))
+        wanted = abs(position.quantity) if quantity is None else quantity
+        whole = instrument.round_quantity(wanted)
         if whole <= ZERO or whole < instrument.min_quantity:
             return True  # the venue takes no order for so little
-        await self.make_room(symbol, abs(position.quantity), side)
+        await self.make_room(symbol, wanted, side)
         # A stop that could not be proven gone may stay only where the venue keeps the two from executing both.
         stuck = tuple(
             order.client_order_id
             for order in self.book.orders.open_reductions(symbol)
             if order.role is OrderRole.STOP and self.gateway.adapter.capabilities.never_flips
         )
-        left = reducible(self.book, symbol, side, replaces=stuck)
+        left = min(wanted, reducible(self.book, symbol, side, replaces=stuck))
         if instrument.round_quantity(left) <= ZERO:
             return self.book.position(symbol) is None
         sent = await self.gateway.send(

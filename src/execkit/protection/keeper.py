@@ -12,7 +12,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from decimal import Decimal
 from typing import Final
 
@@ -20,7 +19,6 @@ import structlog
 
 from execkit.model.events import ProtectionFailed, ProtectionPlaced
 from execkit.model.instrument import Instrument
-from execkit.model.market import Quote
 from execkit.model.order import OrderRole, OrderState, OrderType, Side
 from execkit.model.position import Position
 from execkit.model.records import (
@@ -43,8 +41,9 @@ from execkit.protection.plan import (
     plan_protection,
     protective_side,
     refused_late,
-    target_is_touched,
 )
+from execkit.protection.policy import ProtectionPolicy
+from execkit.protection.watching import PriceWatcher
 
 log = structlog.get_logger("execkit")
 
@@ -66,18 +65,17 @@ class ProtectionKeeper:
         gateway: OrderGateway,
         instrument_of: Callable[[str], Awaitable[Instrument]],
         *,
-        place_within: timedelta = timedelta(seconds=5),
-        attempts: int = 3,
+        policy: ProtectionPolicy | None = None,
     ) -> None:
         self.gateway = gateway
         self.book = gateway.book
         self.recorder = gateway.recorder
         self._instrument_of = instrument_of
-        self._place_within = place_within.total_seconds()
-        self._attempts = attempts
-        self.closer = Closer(gateway, within=place_within, attempts=attempts)
+        policy = policy or ProtectionPolicy()
+        self._place_within = policy.place_within.total_seconds()
+        self._attempts = policy.attempts
+        self.closer = Closer(gateway, within=policy.place_within, attempts=policy.attempts)
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._targets: dict[str, asyncio.Task[None]] = {}
         self._dirty: set[str] = set()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._failures: dict[str, int] = {}
@@ -87,6 +85,17 @@ class ProtectionKeeper:
         self._not_before: dict[str, float] = {}
         """When closing may be tried again."""
         self._stopped = False
+        self.watcher = PriceWatcher(
+            self.recorder,
+            self.closer,
+            policy,
+            instrument_of,
+            lock_of=lambda symbol: self._locks[symbol],
+            check=self.check,
+            report=self._report,
+        )
+        self.on_quote = self.watcher.on_quote
+        self.on_price = self.watcher.on_price
         self.recorder.listen(self._on_record)
 
     # -- being told ------------------------------------------------------------------------------------
@@ -136,13 +145,14 @@ class ProtectionKeeper:
 
     async def idle(self) -> None:
         """Wait until every check under way has ended."""
-        while self._tasks or self._targets:
-            await asyncio.wait([*self._tasks.values(), *self._targets.values()])
+        while self._tasks or self.watcher.tasks:
+            await asyncio.wait([*self._tasks.values(), *self.watcher.tasks.values()])
 
     async def stop(self) -> None:
         """End all tasks; orders stay as they are."""
         self._stopped = True
-        tasks = [*self._tasks.values(), *self._targets.values()]
+        self.watcher.stop()
+        tasks = [*self._tasks.values(), *self.watcher.tasks.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -368,34 +378,3 @@ class ProtectionKeeper:
             )
         self._check_later(symbol, wait)
         return False
-
-    # -- targets ---------------------------------------------------------------------------------------
-
-    def on_quote(self, quote: Quote) -> None:
-        """Look whether the price at which a position would be closed has touched its target."""
-        position = self.book.positions.open.get(quote.symbol)
-        if position is None or self._stopped:
-            return
-        price = quote.bid if position.is_long else quote.ask
-        if target_is_touched(position, price, price) and quote.symbol not in self._targets:
-            task = asyncio.get_running_loop().create_task(self.on_price(quote.symbol, price, price))
-            self._targets[quote.symbol] = task
-            task.add_done_callback(lambda done: self._target_done(quote.symbol, done))
-
-    def _target_done(self, symbol: str, task: asyncio.Task[None]) -> None:
-        self._targets.pop(symbol, None)
-        self._report(symbol, task)
-
-    async def on_price(self, symbol: str, low: Decimal, high: Decimal) -> None:
-        """Close a position whose target a price range has touched."""
-        position = self.book.position(symbol)
-        if position is None or not target_is_touched(position, low, high):
-            return
-        if any(o.role is not OrderRole.STOP for o in self.book.orders.open_reductions(symbol)):
-            return  # it is being closed already
-        instrument = await self._instrument_of(symbol)
-        async with self._locks[symbol]:
-            position = self.book.position(symbol)
-            if position is not None and target_is_touched(position, low, high):
-                await self.closer.close(symbol, instrument, position, OrderRole.TARGET)
-        self.check(symbol)

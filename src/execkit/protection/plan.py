@@ -130,10 +130,3 @@ def refused_late(orders: list[ManagedOrder]) -> int:
 def is_through(position: Position, trigger: Decimal, mark: Decimal) -> bool:
     """Tell whether the price has passed a stop already, so that a venue would refuse it."""
     return mark <= trigger if position.is_long else mark >= trigger
-
-
-def target_is_touched(position: Position, low: Decimal, high: Decimal) -> bool:
-    """Tell whether a price range has reached the position's target."""
-    if position.take_profit is None:
-        return False
-    return high >= position.take_profit if position.is_long else low <= position.take_profit

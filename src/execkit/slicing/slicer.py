@@ -67,6 +67,7 @@ class Slicer:
             signal=msgspec.json.encode(ticket.signal).decode(),
             stop_loss=ticket.stop_loss,
             take_profit=ticket.take_profit,
+            targets=ticket.targets,
             is_reduction=ticket.is_reduction,
             price=ticket.quote.mid,
             worst_price=ZERO if ticket.stamp is None else ticket.stamp.worst_price,

@@ -19,6 +19,7 @@ from execkit.model.signal import TradingSignal
 from execkit.model.ticket import OrderTicket
 from execkit.numbers import ZERO
 from execkit.orders.book import Book
+from execkit.protection.policy import ProtectionPolicy
 from execkit.risk.ledger import RiskLedger
 from execkit.virtual_time import run_virtual
 
@@ -34,6 +35,7 @@ class Desk:
         factory=lambda: SimpleNamespace(name="paper", capabilities=Capabilities(short_selling=True))
     )
     bars: MarketDataCache = attrs.field(factory=MarketDataCache)
+    policy: ProtectionPolicy = attrs.field(factory=ProtectionPolicy)
     moved: Decimal = ZERO
     """How far the price has moved lately, in percent."""
     records: list = attrs.field(factory=list)

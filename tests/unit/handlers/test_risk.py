@@ -13,8 +13,10 @@ from execkit.model.denial import Denial, DenialCode
 from execkit.model.instrument import Instrument
 from execkit.model.market import BarData, Timeframe
 from execkit.model.order import OrderReport, OrderRole, OrderState, OrderType, Side
+from execkit.model.position import Target
 from execkit.model.records import TradingState, TradingStateChanged
 from execkit.model.ticket import RiskStamp
+from execkit.protection.policy import HALF_AND_HALF, PartialExit, ProtectionPolicy
 from execkit.risk.limits import RiskLimits
 from execkit.risk.sizing import (
     FixedNotional,
@@ -744,3 +746,24 @@ def test_bad_options_are_refused_by_name(options, field):
     """What cannot work is refused when it is set."""
     with pytest.raises(ConfigurationError, match=f"^{field}: "):
         RiskManagementHandler(**options)
+
+
+# -- exits in parts ---------------------------------------------------------------------------------------
+
+
+def test_a_policy_splits_the_exit(ask, desk):
+    """Half at 1 R and half at 2 R is a ratio of 1.5, which passes; a stated take-profit stays the only one."""
+    desk.policy = ProtectionPolicy(targets=HALF_AND_HALF)
+    passed = ask(stop_loss=D(98)).passed
+    assert passed.targets == (Target(D(102), D("0.5")), Target(D(104), D("0.5")))
+    assert passed.take_profit == 104
+    stated = ask(stop_loss=D(98), take_profit=D(105), signal_id="s2").passed
+    assert (stated.targets, stated.take_profit) == ((), 105)
+
+
+def test_the_ratio_is_that_of_all_parts(ask, desk):
+    """Half at 0.9 R and half at 2 R is 1.45: too little."""
+    early = (PartialExit(D("0.9"), D("0.5")), PartialExit(D(2), D("0.5")))
+    desk.policy = ProtectionPolicy(targets=early)
+    denial = ask(stop_loss=D(98)).denial
+    assert denial == Denial.of(DenialCode.RISK_REWARD_TOO_LOW, ratio="1.45", limit="1.5")

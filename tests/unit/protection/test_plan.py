@@ -17,7 +17,6 @@ from execkit.protection.plan import (
     protective_quantity,
     protective_side,
     stop_trigger,
-    target_is_touched,
 )
 
 D = Decimal
@@ -217,19 +216,3 @@ def test_is_through():
     assert not is_through(position(), D(95), D(96))
     assert is_through(position("-1"), D(105), D(105))
     assert not is_through(position("-1"), D(105), D(104))
-
-
-@pytest.mark.parametrize(
-    ("held", "target", "low", "high", "touched"),
-    [
-        ("1", "110", "100", "110", True),
-        ("1", "110", "100", "109.9", False),
-        ("-1", "90", "90", "100", True),
-        ("-1", "90", "90.1", "100", False),
-        ("1", None, "1", "1000", False),
-    ],
-)
-def test_target(held, target, low, high, touched):
-    """Touched by the high for a long, by the low for a short."""
-    goal = None if target is None else D(target)
-    assert target_is_touched(position(held, take_profit=goal), D(low), D(high)) is touched

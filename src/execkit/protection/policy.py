@@ -1,0 +1,176 @@
+"""How positions are protected and taken out: targets in parts, stops that follow the price. Pure."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Final
+
+import attrs
+
+from execkit.errors import ConfigurationError
+from execkit.model.instrument import Instrument
+from execkit.model.order import Side
+from execkit.model.position import Position, Target
+from execkit.numbers import HUNDRED, MONEY, ONE, ZERO, non_negative, percent, positive
+
+_HALF: Final = Decimal("0.5")
+
+
+@attrs.frozen
+class PartialExit:
+    """Leave with *share* of the position (0 to 1) at a gain of *r* times the risk, entry price to first stop."""
+
+    r: Decimal
+    share: Decimal
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "r", positive("r", self.r))
+        object.__setattr__(self, "share", positive("share", self.share))
+        if self.share > ONE:
+            raise ConfigurationError(f"share: {self.share} is above 1, the whole position")
+
+
+HALF_AND_HALF: Final = (PartialExit(Decimal(1), _HALF), PartialExit(Decimal(2), _HALF))
+"""50 % at 1 R and 50 % at 2 R."""
+
+
+@attrs.frozen(kw_only=True)
+class ProtectionPolicy:
+    """What happens to a position between its entry and its end. R is the entry price to the first stop-loss.
+
+    Raises `ConfigurationError` naming the field for a value out of range.
+    """
+
+    targets: tuple[PartialExit, ...] = ()
+    """Exits in parts, nearest first, for entries that state no take-profit; none: one target for the whole."""
+    trailing_pct: Decimal | None = None
+    """The stop follows the price at this distance, in percent of it, and never goes back; None: it stays."""
+    break_even_after_r: Decimal | None = None
+    """From a gain of so many R on, the stop is not beyond the entry price; None: it stays."""
+    tighten_within_r: Decimal | None = None
+    """Closer than so many R to the target, the stop's distance from the price is halved, once; None: it stays."""
+    step_pct: Decimal = Decimal("0.1")
+    """A stop is moved at the venue only by this much of the price or more: each move is a message, and a risk."""
+    place_within: timedelta = timedelta(seconds=5)
+    """How long a fill may go without its stop before the position is flattened instead."""
+    attempts: int = 3
+    """How often a stop is tried meanwhile."""
+    stop_limit_pct: Decimal = Decimal(1)
+    """How far beyond its trigger a stop may execute where the venue has only stop-limit orders, in percent; left behind
+    by the price, it is escalated to the market."""
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("trailing_pct", "break_even_after_r", "tighten_within_r"):
+            value = getattr(self, name)
+            if value is not None:
+                check = percent if name.endswith("_pct") else positive
+                object.__setattr__(self, name, check(name, value))
+        object.__setattr__(self, "step_pct", non_negative("step_pct", self.step_pct))
+        object.__setattr__(self, "stop_limit_pct", percent("stop_limit_pct", self.stop_limit_pct))
+        if self.place_within <= timedelta(0):
+            raise ConfigurationError(f"place_within: {self.place_within!r} must be above zero")
+        if type(self.attempts) is not int or self.attempts < 1:
+            raise ConfigurationError(f"attempts: {self.attempts!r} must be a whole number from 1")
+        object.__setattr__(self, "targets", tuple(self.targets))
+        self._check_targets()
+
+    def _check_targets(self) -> None:
+        if not self.targets:
+            return
+        distances = [each.r for each in self.targets]
+        if distances != sorted(set(distances)):
+            raise ConfigurationError(
+                "targets: state them from the nearest to the farthest, each once"
+            )
+        total = sum((each.share for each in self.targets), ZERO)
+        if total != ONE:
+            raise ConfigurationError(f"targets: their shares add up to {total}, not to 1")
+
+
+def targets_for(
+    policy: ProtectionPolicy, side: Side, entry: Decimal, stop_loss: Decimal, instrument: Instrument
+) -> tuple[Target, ...]:
+    """Return the targets of an entry at *entry* on ticks, each rounded away from the entry: no less gain than asked."""
+    rounded = instrument.round_price_up if side is Side.BUY else instrument.round_price_down
+    risk = abs(entry - stop_loss)
+    made = []
+    for each in policy.targets:
+        price = entry + side.sign * MONEY.multiply(risk, each.r)
+        made.append(Target(price if instrument.on_tick(price) else rounded(price), each.share))
+    return tuple(made)
+
+
+def mean_target(targets: tuple[Target, ...]) -> Decimal:
+    """Return the price of all exits together, weighted by their shares: what the risk/reward ratio is judged by."""
+    return sum((MONEY.multiply(each.price, each.share) for each in targets), ZERO)
+
+
+def due_exit(
+    position: Position, low: Decimal, high: Decimal, instrument: Instrument
+) -> Decimal | None:
+    """Return how much to close now that the price was between *low* and *high*; None: nothing.
+
+    What is left after each target is a share of the largest size that the position had, so it does not matter in how
+    many steps, or in which process, it is taken out. A rest that the venue would not take goes with it.
+    """
+    held = abs(position.quantity)
+    targets = position.targets or (
+        () if position.take_profit is None else (Target(position.take_profit, ONE),)
+    )
+    keep = ONE
+    for target in targets:
+        touched = high >= target.price if position.is_long else low <= target.price
+        if touched:
+            keep = MONEY.subtract(keep, target.share)
+    if keep == ONE:
+        return None
+    goal = MONEY.multiply(position.peak_quantity, max(keep, ZERO))
+    if goal >= held:
+        return None
+    closing = instrument.round_quantity(held - goal)
+    price = high if position.is_long else low
+    if held - closing < instrument.smallest_quantity(price):
+        closing = instrument.round_quantity(held)
+    return closing if closing > ZERO else None
+
+
+def moved_stop(
+    policy: ProtectionPolicy, position: Position, price: Decimal, instrument: Instrument
+) -> Decimal | None:
+    """Return where the stop of a position goes now that its price is *price*; None: it stays.
+
+    It only ever goes towards the price, and only by a step that is worth a message.
+    """
+    stop, entry = position.stop_loss, position.average_price
+    if stop is None or not entry:
+        return None
+    sign = 1 if position.is_long else -1
+    gain = (price - entry) * sign
+    risk = abs(entry - (position.initial_stop or stop))
+    wishes = []
+    if policy.trailing_pct is not None:
+        wishes.append(price - sign * MONEY.multiply(price, policy.trailing_pct) / HUNDRED)
+    after = policy.break_even_after_r
+    if after is not None and risk and gain >= MONEY.multiply(risk, after):
+        wishes.append(entry)
+    within = policy.tighten_within_r
+    goal = position.targets[-1].price if position.targets else position.take_profit
+    if within is not None and risk and goal is not None:
+        left = (goal - price) * sign
+        if ZERO <= left <= MONEY.multiply(risk, within):
+            # Half the distance that the first stop had, so that this happens once and not with each tick.
+            wishes.append(price - sign * (risk + gain) * _HALF)
+    if not wishes:
+        return None
+    best = max(wishes) if position.is_long else min(wishes)
+    # Away from the price, so that no rounding brings it closer than was asked.
+    best = (
+        instrument.round_price_down(best) if position.is_long else instrument.round_price_up(best)
+    )
+    ahead = (best - stop) * sign
+    if ahead <= ZERO or (price - best) * sign <= ZERO:
+        return None
+    is_break_even = best == entry and (entry - stop) * sign > ZERO
+    worth = ahead >= MONEY.multiply(price, policy.step_pct) / HUNDRED
+    return best if worth or is_break_even else None

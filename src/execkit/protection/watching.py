@@ -1,0 +1,125 @@
+"""Watches prices for open positions: takes them out at their targets, part by part, and moves stops after the price."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+
+from execkit.model.instrument import Instrument
+from execkit.model.market import Quote
+from execkit.model.order import OrderRole
+from execkit.model.position import Position
+from execkit.model.records import StopMoved
+from execkit.numbers import plain
+from execkit.orders.recorder import Recorder
+from execkit.protection.closing import Closer
+from execkit.protection.policy import ProtectionPolicy, due_exit, moved_stop
+
+
+class PriceWatcher:
+    """The keeper's eyes.
+
+    *lock_of* gives the lock of a symbol, *check* has its protection brought in line, and *report* gets each task that
+    has ended. A target is held here and not at the venue, because on most venues a stop and a target cannot both rest.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        closer: Closer,
+        policy: ProtectionPolicy,
+        instrument_of: Callable[[str], Awaitable[Instrument]],
+        *,
+        lock_of: Callable[[str], asyncio.Lock],
+        check: Callable[[str], None],
+        report: Callable[[str, asyncio.Task[None]], None],
+    ) -> None:
+        self._recorder = recorder
+        self._book = recorder.book
+        self._closer = closer
+        self._policy = policy
+        self._instrument_of = instrument_of
+        self._lock_of = lock_of
+        self._check = check
+        self._report = report
+        self._rules: dict[str, Instrument] = {}
+        self._stopped = False
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        """What is under way, by symbol."""
+
+    def stop(self) -> None:
+        """Look no more; what is under way goes on until it is cancelled."""
+        self._stopped = True
+
+    def on_quote(self, quote: Quote) -> None:
+        """Look whether the price at which a position would be closed asks for something."""
+        symbol = quote.symbol
+        position = self._book.positions.open.get(symbol)
+        if position is None or self._stopped or symbol in self.tasks:
+            return
+        price = quote.bid if position.is_long else quote.ask
+        rules = self._rules.get(symbol)
+        if rules is None or self._is_news(position, price, rules):
+            task = asyncio.get_running_loop().create_task(self.on_price(symbol, price, price))
+            self.tasks[symbol] = task
+            task.add_done_callback(lambda done: self._done(symbol, done))
+
+    def _is_news(self, position: Position, price: Decimal, rules: Instrument) -> bool:
+        return (
+            due_exit(position, price, price, rules) is not None
+            or moved_stop(self._policy, position, price, rules) is not None
+        )
+
+    def _done(self, symbol: str, task: asyncio.Task[None]) -> None:
+        self.tasks.pop(symbol, None)
+        self._report(symbol, task)
+
+    async def on_price(
+        self, symbol: str, low: Decimal, high: Decimal, last: Decimal | None = None
+    ) -> None:
+        """Act on a price range: close what a target asks for, then let the stop follow *last*, its end.
+
+        The extremes of a bar came in an order that nobody knows, so the stop follows only where the price is now.
+        """
+        position = self._book.position(symbol)
+        if position is None:
+            return
+        rules = self._rules.get(symbol)
+        if rules is None:
+            rules = self._rules[symbol] = await self._instrument_of(symbol)
+        if last is None:
+            last = self._book.mark(symbol) or (low if position.is_long else high)
+        if due_exit(position, low, high, rules) is not None:
+            await self._leave(symbol, low, high, rules)
+        position = self._book.position(symbol)
+        if position is not None:
+            self._follow(position, last, rules)
+
+    async def _leave(self, symbol: str, low: Decimal, high: Decimal, rules: Instrument) -> None:
+        if self._is_leaving(symbol):
+            return  # it is being closed already
+        async with self._lock_of(symbol):
+            position = self._book.position(symbol)
+            quantity = None if position is None else due_exit(position, low, high, rules)
+            if position is not None and quantity is not None and not self._is_leaving(symbol):
+                await self._closer.close(symbol, rules, position, OrderRole.TARGET, quantity)
+        self._check(symbol)
+
+    def _is_leaving(self, symbol: str) -> bool:
+        reductions = self._book.orders.open_reductions(symbol)
+        return any(order.role is not OrderRole.STOP for order in reductions)
+
+    def _follow(self, position: Position, price: Decimal, rules: Instrument) -> None:
+        stop = moved_stop(self._policy, position, price, rules)
+        if stop is None:
+            return
+        self._recorder.record(
+            StopMoved(
+                symbol=position.symbol,
+                position_id=position.position_id,
+                stop_loss=stop,
+                take_profit=position.take_profit,
+                reason=f"the price has come to {plain(price)}",
+            )
+        )
