@@ -66,7 +66,8 @@ CURRENCIES: Final = frozenset(
             "NOK",
             "DKK",
         ),
-        *("CNH", "MXN", "PLN", "CZK", "HUF", "ILS", "TRY", "ZAR", "KRW", "INR", "RUB"),
+        *("CNH", "MXN", "PLN", "CZK", "HUF", "ILS", "TRY", "KRW", "INR", "RUB"),
+        "ZAR",  # codespell:ignore zar
     }
 )
 
