@@ -35,13 +35,14 @@ venue. A tick is what ccxt states, a dash what it does not state or only emulate
 Binance (spot and USD-M futures) has an adapter of its own, `BinanceAdapter`, which does more than this table says.
 
 """
-COLUMNS = "id spot linear sandbox market stop IOC FOK post amend orders quotes trades bars history refusals".split()
+COLUMNS = """\
+id, spot, linear, sandbox, market, stop, IOC, FOK, post, amend, orders, quotes, trades, bars, history, refusals, by our id"""
 
 
 def page():
     """Return the page."""
     ccxt = importlib.import_module("ccxt")
-    names = [*COLUMNS.split(", "), "by our id"]
+    names = COLUMNS.split(", ")
     rows = [line(names), line(["---"] * len(names)), *map(row_of, ccxt.exchanges)]
     return HEAD.format(command=COMMAND, version=ccxt.__version__) + "\n".join([*rows, ""])
 
