@@ -3,6 +3,7 @@
 import asyncio
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import ccxt.async_support as errors
 import pytest
@@ -185,3 +186,9 @@ async def test_fault_of_a_stream_is_none_of_a_request(venue):
         venue.fail_next("place", Mishap.LOSE)
     with pytest.raises(ConfigurationError, match="cannot strike"):
         venue.fail_next("stream", Mishap.HANG)
+
+
+def test_every_kind_is_documented():
+    """The how-to names each."""
+    text = (Path(__file__).parents[3] / "docs/how-to/wire-venues.md").read_text()
+    assert [kind for kind in Mishap if f"`{kind}`" not in text] == []

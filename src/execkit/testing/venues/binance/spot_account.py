@@ -9,6 +9,7 @@ from typing import Any
 from execkit.exchanges.venue_orders import VenueOrder
 from execkit.model.order import Fill, OrderReport, OrderState, OrderUpdate
 from execkit.testing.venues.binance.base import BinanceBase
+from execkit.testing.venues.binance.params import Params
 from execkit.testing.venues.binance.words import Notes, eight, ms, reported_status
 from execkit.testing.venues.calls import Call, Handler, Refusal
 from execkit.testing.venues.sockets import Socket
@@ -75,11 +76,7 @@ class SpotAccount:
 
     def commission(self, call: Call) -> Any:
         """Show the fees of a symbol."""
-        each = next(
-            i
-            for i in self.venue.core.instruments.values()
-            if i.venue_symbol == call.params["symbol"]
-        )
+        each = Params(call.params, self.venue.core).instrument()
         rates = {"maker": eight(each.maker_fee), "taker": eight(each.taker_fee)}
         zero = {
             "maker": eight(None),

@@ -102,7 +102,7 @@ class BybitBase(WireVenue):
     def read_call(self, operation: str, request: web.Request, body: str) -> Call:
         """Read a request's parameters from the query or from the JSON body."""
         query = request.raw_path.partition("?")[2]
-        parsed = json.loads(body) if body else {}
+        parsed = _object(body)
         params = dict(parse_qsl(query, keep_blank_values=True))
         params |= {name: str(value) for name, value in parsed.items()}
         if operation == "open" and {"orderId", "orderLinkId"} & params.keys():
@@ -183,3 +183,12 @@ class BybitBase(WireVenue):
     @staticmethod
     def _dict(value: Any) -> dict[str, Any] | None:
         return value if isinstance(value, dict) else None
+
+
+def _object(body: str) -> dict[str, Any]:
+    """Return a JSON object, or an empty one for anything else, which then lacks its parameters."""
+    try:
+        parsed = json.loads(body) if body else {}
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}

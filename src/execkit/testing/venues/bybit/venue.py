@@ -13,7 +13,7 @@ from execkit.model.instrument import Instrument
 from execkit.model.market import BarData, Quote, Timeframe, Trade
 from execkit.model.order import OrderRequest, OrderUpdate
 from execkit.numbers import ZERO, plain
-from execkit.testing.venues.bybit.base import KEY, SECRET, BybitBase, ms
+from execkit.testing.venues.bybit.base import KEY, SECRET, BybitBase, ms, refuse
 from execkit.testing.venues.bybit.orders import BybitOrders
 from execkit.testing.venues.calls import Call, Handler
 from execkit.testing.venues.control import WireControl
@@ -154,8 +154,10 @@ class BybitVenue(BybitBase):
         }
 
     def _bars(self, call: Call) -> Any:
-        timeframe = _INTERVALS[call.params["interval"]]
-        symbol = self._symbol(call.params["symbol"])
+        timeframe, name = _INTERVALS.get(call.params.get("interval", "")), call.params.get("symbol")
+        symbol = next((s for s, i in self.core.instruments.items() if i.venue_symbol == name), None)
+        if timeframe is None or symbol is None:
+            refuse(10001 if timeframe is None else 170121)
         since = int(call.params.get("start", "0"))
         for kline in self.klines.close_due(self.clock.now()):
             self._show_kline(kline)
@@ -172,10 +174,7 @@ class BybitVenue(BybitBase):
             ]
             for bar, _ in reversed(klines)
         ]
-        return self.wrap({"category": "spot", "symbol": call.params["symbol"], "list": rows})
-
-    def _symbol(self, name: str) -> str:
-        return next(s for s, each in self.core.instruments.items() if each.venue_symbol == name)
+        return self.wrap({"category": "spot", "symbol": name, "list": rows})
 
     def _key(self, call: Call) -> Any:
         rights = {"Spot": ["SpotTrade"], "Wallet": [], "ContractTrade": []}
