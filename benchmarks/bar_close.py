@@ -148,7 +148,11 @@ async def one_boundary(streams: int, rate: int, folder: str) -> dict[str, list[f
     function = Above()
     everything = asyncio.Event()
 
+    cpu: list[float] = []
+
     async def evaluate(event: BarCloseEvent) -> None:
+        if not called:
+            cpu.append(time.thread_time())
         assert event.bar is not None, "every stream has traded"
         history = feed.cache.history(event.symbol, event.timeframe, event.close_time)
         context = ExecutionContext(
@@ -166,6 +170,7 @@ async def one_boundary(streams: int, rate: int, folder: str) -> dict[str, list[f
         called.append(event.lateness)
         done.append(time.perf_counter())
         if len(done) == len(symbols) * len(FRAMES):
+            cpu.append(time.thread_time())
             everything.set()
 
     detector = BarCloseDetector(feed, clock=clock)
@@ -193,6 +198,7 @@ async def one_boundary(streams: int, rate: int, folder: str) -> dict[str, list[f
         "first": [called[0].total_seconds() * 1e3],
         "called": [late.total_seconds() * 1e3 for late in called],
         "done": [(at - midnight) * 1e3 for at in done],
+        "cpu": [(cpu[1] - cpu[0]) * 1e3],
         "order": orders,
         "tick": [delay * 1e3 for delay in venue.delays],
     }
@@ -217,8 +223,10 @@ def lateness(rounds: int, rate: int) -> None:
             )
         )
         last = [max(row["done"]) for row in rows]
+        busy = [value for row in rows for value in row["cpu"]]
         print(
-            f"          last evaluation done: median {statistics.median(last):.2f} worst {max(last):.2f}"
+            f"          last evaluation done: median {statistics.median(last):.2f} worst {max(last):.2f}; "
+            f"on the CPU from first to last: median {statistics.median(busy):.2f}"
         )
         for name, text in (("order", "order to adapter"), ("tick", "loop behind for ticks")):
             values = [v for row in rows for v in row[name]]

@@ -35,6 +35,8 @@ Source = Literal["auto", "bars", "trades"]
 _ASK_AGAIN: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
 """Pauses before each question for a bar that was not seen whole: a venue needs a moment to have it."""
 _LONGEST_WAIT: Final = 30.0
+_FORGOTTEN: Final = timedelta(days=30)
+"""Silence after which a symbol's bars are dropped; no market is closed for so long."""
 _INSTANT: Final = timedelta(microseconds=1)
 
 
@@ -367,6 +369,7 @@ class BarFeed:
                 elif now - market.heard_at > self._stale_after and not market.is_stale:
                     market.is_stale = True
                     self._find(market.check.silence(market.heard_at))
+            self.cache.drop_stale(now - _FORGOTTEN)
             await asyncio.sleep(self._stale_after.total_seconds() / 4)
 
     def __repr__(self) -> str:

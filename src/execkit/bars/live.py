@@ -21,7 +21,7 @@ from execkit.bars.feed import BarFeed, Source
 from execkit.bars.quality import MAX_MOVE_PCT, BarFinding, BarIssue
 from execkit.bars.runner import MAX_AGE, BarRunner
 from execkit.bars.sessions import Hours, ListedHours, heed
-from execkit.calendars import DEFAULT_TIMEZONE, market_hours
+from execkit.calendars import DEFAULT_CALENDAR, DEFAULT_TIMEZONE, market_hours
 from execkit.exchanges.base import MarketPhase
 from execkit.handlers.desk import Desk
 from execkit.model.market import BarData, Timeframe
@@ -48,7 +48,7 @@ class LiveOptions:
     """How live market data is used; see `BarCloseDetector` and `BarFeed` for the fields that they share."""
 
     calendar: str | None = None
-    """Exchange whose sessions count; None: 24/7 in UTC, as for crypto."""
+    """Exchange whose sessions count; None: 24/7 in UTC where the venue never closes, else New York's."""
     timezone: str = DEFAULT_TIMEZONE
     market_hours_only: bool = True
     source: Source = "auto"
@@ -63,10 +63,12 @@ class LiveOptions:
     status_every: timedelta = timedelta(seconds=30)
     """How often a session market's own clock is compared with the calendar; it wins when it says so twice."""
 
-    def hours(self) -> Hours:
-        """Return the market's hours, for the runner too."""
+    def hours(self, *, always_open: bool = True) -> Hours:
+        """Return the market's hours, for the runner too; *always_open* as the venue's capabilities say."""
         return market_hours(
-            self.calendar, timezone=self.timezone, market_hours_only=self.market_hours_only
+            self.calendar or (None if always_open else DEFAULT_CALENDAR),
+            timezone=self.timezone,
+            market_hours_only=self.market_hours_only,
         )
 
 
