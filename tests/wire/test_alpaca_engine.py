@@ -1,4 +1,4 @@
-"""From signal to reconciled position at Alpaca over real sockets, with everything going wrong, one thing and two at a time.
+"""From signal to reconciled position at Alpaca over real sockets, with everything going wrong, alone and in pairs.
 
 Counted on the venue's side: never two accepted orders for one signal. In the end nothing is in doubt, and both sides
 hold the same.

@@ -145,7 +145,7 @@ async def test_what_is_not_on_the_list_proves_nothing(status, code, text, reache
         (Mishap.CHANGE, {"changes": {"filled_qty": "1e400"}}),
         (Mishap.CHANGE, {"changes": {"filled_qty": "-5"}}),
         (Mishap.CHANGE, {"changes": {"filled_qty": "11"}}),
-        (Mishap.CHANGE, {"changes": {"qty": "１０"}}),
+        (Mishap.CHANGE, {"changes": {"qty": "\uff11\uff10"}}),
         (Mishap.CHANGE, {"changes": {"side": "both"}}),
     ],
 )
