@@ -57,6 +57,7 @@ def names():
 
 
 NOTES = {
+    "HALF_AND_HALF": "Exits in parts for a `ProtectionPolicy`: 50 % at 1 R and 50 % at 2 R.",
     "Next": "The rest of the chain, as a handler is given it; it works once.",
     "OrderUpdate": "What an order-update stream yields: a report, a fill or a gap.",
     "default_registry": "A registry for scripts; an application owns one of its own.",

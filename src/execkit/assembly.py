@@ -14,7 +14,7 @@ import structlog
 from execkit.bars.cache import MarketDataCache
 from execkit.bars.live import LiveBars
 from execkit.bars.runner import BarRunner
-from execkit.calendars import ExchangeHours
+from execkit.bars.sessions import Hours, ListedHours
 from execkit.clock import Clock, SystemClock
 from execkit.config import Config
 from execkit.control.commands import obey
@@ -247,9 +247,17 @@ def _wire(
     )
 
 
+def _hours(settings: Settings) -> Hours | None:
+    if settings.live is None:
+        return None
+    return settings.live.hours(always_open=settings.exchange.capabilities.always_open)
+
+
 def _calendar(settings: Settings) -> Calendar | None:
-    if settings.calendar is None and settings.live is not None and settings.live.calendar:
-        return told_by(ExchangeHours(settings.live.calendar))
+    """Return what a market's hours are while the venue does not tell: stated, or those that its bars go by."""
+    hours = _hours(settings)
+    if settings.calendar is None and isinstance(hours, ListedHours):
+        return told_by(hours)
     return settings.calendar
 
 
@@ -305,7 +313,7 @@ def _runner(
         record=desk.recorder.record,
         account=lambda: desk.book.account(currency, desk.ledger.reserved_cash),
         clock=desk.clock,
-        hours=None if settings.live is None else settings.live.hours(),
+        hours=_hours(settings),
         base=next((p.bars.timeframe for p in settings.plans if p.bars is not None), Timeframe.M1),
     )
 
