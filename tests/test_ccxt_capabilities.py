@@ -30,19 +30,20 @@ venue. A tick is what ccxt states, a dash what it does not state or only emulate
 - *amend*: a resting order is changed in place. *orders*, *quotes*, *trades*, *bars*: streams. *history*: past bars.
 - *refusals*: error codes of which we know that nothing was accepted. Everywhere else a refusal counts as unknown and
   is looked up, which costs time but no money; the option `refusals` adds codes that you vouch for.
-- *by our id*: an order can be found by the client order id alone, so an unknown outcome is settled sooner.
+- *our id*: an order can be found by the client order id alone, so an unknown outcome is settled sooner.
 
 Binance (spot and USD-M futures) has an adapter of its own, `BinanceAdapter`, which does more than this table says.
 
 """
 COLUMNS = """\
-id, spot, linear, sandbox, market, stop, IOC, FOK, post, amend, orders, quotes, trades, bars, history, refusals, by our id"""
+id, spot, linear, sandbox, market, stop, IOC, FOK, post, amend,
+orders, quotes, trades, bars, history, refusals, our id"""
 
 
 def page():
     """Return the page."""
     ccxt = importlib.import_module("ccxt")
-    names = COLUMNS.split(", ")
+    names = COLUMNS.replace("\n", " ").split(", ")
     rows = [line(names), line(["---"] * len(names)), *map(row_of, ccxt.exchanges)]
     return HEAD.format(command=COMMAND, version=ccxt.__version__) + "\n".join([*rows, ""])
 
