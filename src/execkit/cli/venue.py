@@ -24,11 +24,13 @@ VENUES: Final = {
 }
 """Classes by name. Each takes `prices` and `port` and, where the venue has such, `market`, `key` and `secret`."""
 
-_SYMBOLS: Final = {
-    ("binance", "usdm"): "BTC/USDT:USDT",
-    ("alpaca", ""): "AAPL",
-    ("ibkr", ""): "AAPL",
+_MARKETS: Final = {
+    ("alpaca", None): ("AAPL", "180"),
+    ("binance", "usdm"): ("BTC/USDT:USDT", "42000"),
+    ("ibkr", None): ("AAPL", "180"),
 }
+"""Symbol and first price where nobody names any; elsewhere those of `_BITCOIN`."""
+_BITCOIN: Final = ("BTC/USDT", "42000")
 _STEP: Final = Decimal("0.0005")
 """Most that a price moves at once, as a fraction."""
 
@@ -37,8 +39,10 @@ _STEP: Final = Decimal("0.0005")
 @click.argument("name", type=click.Choice(sorted(VENUES)))
 @click.option("--port", default=8900, show_default=True, help="0 takes any free port.")
 @click.option("--market", help="Where the venue has several: spot or usdm.")
-@click.option("--symbol", help="Market to trade; by default bitcoin.")
-@click.option("--price", default="42000", show_default=True, help="First price.")
+@click.option(
+    "--symbol", help="What is traded; by default bitcoin, or a share where there is none."
+)
+@click.option("--price", help="First price.")
 @click.option("--key", help="API key to let in; by default one that is printed.")
 @click.option("--secret", help="Its secret; never use a real one here.")
 @click.option("--seed", default=0, show_default=True, help="Of the price's path.")
@@ -49,7 +53,7 @@ def venue(
     port: int,
     market: str | None,
     symbol: str | None,
-    price: str,
+    price: str | None,
     key: str | None,
     secret: str | None,
     seed: int,
@@ -57,7 +61,8 @@ def venue(
     lasts: float | None,
 ) -> None:
     """Run the wire-level venue NAME until Ctrl-C."""
-    symbol = symbol or _SYMBOLS.get((name, market or ""), "BTC/USDT")
+    usual, worth = _MARKETS.get((name, market), _BITCOIN)
+    symbol, price = symbol or usual, price or worth
     try:
         first = positive("--price", Decimal(price))
     except InvalidOperation as error:

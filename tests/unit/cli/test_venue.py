@@ -12,18 +12,22 @@ def run(*arguments):
     return CliRunner().invoke(main, ["venue", *arguments])
 
 
-@pytest.mark.parametrize("arguments", [("binance",), ("binance", "--market", "usdm"), ("bybit",)])
+@pytest.mark.parametrize(
+    "arguments", [("alpaca",), ("binance",), ("binance", "--market", "usdm"), ("bybit",)]
+)
 def test_it_serves_and_says_where(arguments):
     """Addresses and credentials are printed, and it ends when its time is over."""
     done = run(*arguments, "--port", "0", "--every", "0.01", "--for", "0.05")
     assert done.exit_code == 0, done.output
-    for label in (
-        "REST     http://127.0.0.1:",
-        "streams  ws://127.0.0.1:",
-        "key ",
-        "symbol   BTC/USDT",
-    ):
+    for label in ("REST     http://127.0.0.1:", "streams  ws://127.0.0.1:", "key ", "symbol "):
         assert label in done.output
+
+
+def test_a_venue_without_http_names_its_port():
+    """Trader Workstation is a socket of its own kind."""
+    done = run("ibkr", "--port", "0", "--every", "0.01", "--for", "0.05")
+    assert done.exit_code == 0, done.output
+    assert "socket   127.0.0.1:" in done.output
 
 
 @pytest.mark.parametrize(
