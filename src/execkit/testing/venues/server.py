@@ -226,8 +226,8 @@ class WireVenue(Ledger):
             pass  # the client went away in the middle of an answer
         finally:
             self.sockets.remove(socket)
-            await socket.stop()
             self.note_change()
+            await socket.stop()
         return connection
 
     async def on_open(self, socket: Socket) -> None:
