@@ -88,6 +88,8 @@ def options_of(config: Config | str | Path, exchanges: ExchangeFactory) -> dict[
         "currency": config.currency,
         "reconcile_every": config.reconcile_every,
         "store": config.store,
+        "anchors": config.anchors_path,
+        "anchor_every": config.journal.anchor_every,
         "control": config.control,
         "protection": config.protection.build(),
     }
@@ -240,6 +242,8 @@ def _wire(
         upkeep=upkeep,
         currency=currency,
         runner=runner,
+        anchors=settings.anchors,
+        anchor_every=settings.anchor_every,
         live=live,
         store=_store(settings, journal),
         unaudit=_audit(settings.functions, recorder),

@@ -66,6 +66,9 @@ class JournalSettings(Section):
 
     path: str = "orders.db"
     durability: Literal["power", "process"] = "power"
+    anchors: str | None = None
+    """File in which it is noted how far the journal has come; best where its writer cannot change it."""
+    anchor_every: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(hours=1)
 
 
 class FunctionSettings(Section):
@@ -149,6 +152,11 @@ class Config(Section):
     def journal_path(self) -> Path:
         """Where the journal is."""
         return self._folder / self.journal.path
+
+    @property
+    def anchors_path(self) -> Path | None:
+        """Where anchors go, if anywhere."""
+        return None if self.journal.anchors is None else self._folder / self.journal.anchors
 
     def pipeline(self) -> ExecutionPipeline:
         """Return the standard chain with these settings."""

@@ -70,6 +70,7 @@ class ExecutionEngine(ByHand):
         protection: How positions are protected and taken out; see `ProtectionPolicy`.
         reconcile_every: Period of the comparison with the venue.
         store: Whether to keep the SQLite projection beside the journal.
+        anchors: File in which it is noted *anchor_every* so often how far the journal has come; see `verify_audit`.
         calendar: What a market's hours are while the venue does not tell; see `MarketHours`.
         control: Whether to take commands from other processes, e.g. `execkit halt`, by a socket beside the journal.
 
@@ -91,6 +92,8 @@ class ExecutionEngine(ByHand):
         reconcile_every: timedelta = timedelta(seconds=60),
         store: bool = True,
         control: bool = True,
+        anchors: str | Path | None = None,
+        anchor_every: timedelta = timedelta(hours=1),
         calendar: Calendar | None = None,
         live: LiveOptions | None = None,
         protection: ProtectionPolicy | None = None,
@@ -110,6 +113,8 @@ class ExecutionEngine(ByHand):
             reconcile_every=reconcile_every,
             store=store,
             control=control,
+            anchors=anchors,
+            anchor_every=anchor_every,
             calendar=calendar,
             live=live,
             protection=protection or ProtectionPolicy(),
@@ -155,6 +160,7 @@ class ExecutionEngine(ByHand):
             self._running = True
             if prepare is None:
                 await self.parts.settle_owed()
+            self.parts.keep_anchored()
             self.desk.slicer.resume()
             if self.parts.live is not None:
                 await self.parts.live.start()

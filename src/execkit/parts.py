@@ -13,15 +13,17 @@ import attrs
 import msgspec
 import structlog
 
+from execkit.audit.anchor import Anchor, keep_anchored, write_anchor
 from execkit.bars.live import LiveBars, LiveOptions
 from execkit.bars.runner import BarRunner
 from execkit.clock import Clock
 from execkit.control.server import ControlServer
-from execkit.errors import JournalCommitError
+from execkit.errors import ConfigurationError, JournalCommitError
 from execkit.exchanges.base import ExchangeAdapter
 from execkit.functions.registry import ExecutionFunctionRegistry
 from execkit.handlers.desk import Desk
 from execkit.journal.base import Journal
+from execkit.journal.file import FileJournal
 from execkit.market import Calendar
 from execkit.model.market import BarData
 from execkit.model.records import SignalQueued
@@ -57,6 +59,8 @@ class Settings:
     reconcile_every: timedelta = timedelta(seconds=60)
     store: bool = True
     control: bool = True
+    anchors: str | Path | None = None
+    anchor_every: timedelta = timedelta(hours=1)
     calendar: Calendar | None = None
     live: LiveOptions | None = None
     protection: ProtectionPolicy = attrs.field(factory=ProtectionPolicy)
@@ -77,6 +81,8 @@ class Parts:
     store: StoreFeed | None
     unaudit: Callable[[], None]
     """Ends the audit of the registry."""
+    anchors: str | Path | None = None
+    anchor_every: timedelta = timedelta(hours=1)
     live: LiveBars | None = None
     """Follows the venue's bars for the plans."""
     control: ControlServer | None = None
@@ -115,6 +121,28 @@ class Parts:
                     "STOPPED_UNPROTECTED", f"{symbol} has no stop while nothing runs", symbol=symbol
                 )
 
+    def keep_anchored(self) -> None:
+        """Note from now on how far the journal has come, where the settings want it."""
+        if self.anchors is not None and isinstance(self.journal, FileJournal):
+            work = keep_anchored(
+                self.journal,
+                self.anchors,
+                self.desk.clock,
+                every=self.anchor_every,
+                alarm=lambda text: self.recorder.alarm("ANCHOR_FAILED", text),
+            )
+            self.upkeep.spawn(work, "anchors")
+
+    def _anchor_end(self) -> None:
+        journal = self.journal
+        if self.anchors is None or not isinstance(journal, FileJournal):
+            return
+        end = Anchor(self.desk.clock.now(), journal.account, journal.last_seq, journal.head)
+        try:
+            write_anchor(self.anchors, end)
+        except ConfigurationError as error:
+            log.warning("anchor.failed", path=str(self.anchors), error=str(error))
+
     async def close(self) -> None:
         """End the tasks, make the journal durable and close the venue; each step is tried."""
         if self.control is not None:
@@ -132,6 +160,7 @@ class Parts:
         except JournalCommitError as error:
             log.warning("journal.unavailable", error=str(error))
         await self.journal.close()
+        self._anchor_end()
         await self.adapter.close()
         if self.store is not None:
             if isinstance(asyncio.get_running_loop(), VirtualTimeLoop):

@@ -5,6 +5,7 @@ import random
 from datetime import timedelta
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from execkit import (
@@ -16,6 +17,7 @@ from execkit import (
     ExecutionFunctionRegistry,
     ExecutionSignal,
     FileJournal,
+    JournalCorruptedError,
     MemoryJournal,
     OrderRole,
     OrderState,
@@ -28,6 +30,8 @@ from execkit import (
     TradingSignal,
     run_virtual,
 )
+from execkit.audit.anchor import read_anchors
+from execkit.audit.verify import verify_audit
 from execkit.model.records import EquityMarked, Intent, RegistryChanged
 from execkit.store.projection import default_url
 from execkit.store.queries import StoreReader
@@ -388,5 +392,35 @@ def test_an_owed_signal_in_doubt_waits_for_proof():
             result = await engine.submit(TradingSignal(symbol=BTC, side=Side.BUY, signal_id="a"))
             assert result.order.state is OrderState.FILLED
             assert len([r for r in venue.received if not r.request.reduce_only]) == 1
+
+    run_virtual(main)
+
+
+def test_the_journal_is_anchored_while_it_runs_and_at_the_end(tmp_path):
+    """What was cut off after the last anchor shows; a place that cannot be written is an alarm, not an end."""
+
+    async def main(clock):
+        path, anchors = tmp_path / "orders.db", tmp_path / "anchors"
+        options = {"clock": clock, "anchor_every": timedelta(minutes=1), "store": False}
+        async with ExecutionEngine(
+            paper(clock=clock), journal=path, anchors=anchors, **options
+        ) as engine:
+            await asyncio.sleep(150)
+            assert not engine.book.alarms
+        kept = read_anchors(anchors)
+        assert [anchor.at - kept[0].at for anchor in kept[:3]] == [
+            timedelta(minutes=n) for n in range(3)
+        ]
+        assert len(kept) == 4
+        verify_audit(path, kept)
+        with pytest.raises(JournalCorruptedError):
+            verify_audit(path, [*kept, msgspec.structs.replace(kept[-1], seq=kept[-1].seq + 1)])
+        path = tmp_path / "other.db"
+        nowhere = tmp_path / "missing" / "anchors"
+        async with ExecutionEngine(
+            paper(clock=clock), journal=path, anchors=nowhere, **options
+        ) as engine:
+            await asyncio.sleep(150)
+            assert [alarm.code for alarm in engine.book.alarms] == ["ANCHOR_FAILED"]
 
     run_virtual(main)
