@@ -21,7 +21,7 @@ from execkit.orders.gateway import OrderGateway
 from execkit.orders.intake import Intake
 from execkit.orders.recorder import Recorder
 from execkit.orders.recovery import Reconciler
-from execkit.orders.resolver import Resolver
+from execkit.orders.resolver import Resolver, Sight
 from execkit.orders.waiting import Pace
 from execkit.protection.closing import Closer
 from execkit.protection.keeper import ProtectionKeeper
@@ -352,6 +352,65 @@ def a_late_fill_is_dropped():
 
 
 @bug
+def limits_ignore_what_is_in_flight():
+    """Only positions count towards the limits, not the orders that may become positions."""
+    ledger = sys.modules["execkit.risk.ledger"].RiskLedger
+    validation = sys.modules["execkit.handlers.validation"].ValidationHandler
+    with (
+        replaced(validation, "_check_pending", staticmethod(lambda ticket, book: None)),
+        replaced(ledger, "exposure", property(lambda self: Decimal(0))),
+        replaced(ledger, "reserved_notional", lambda self, side: Decimal(0)),
+        replaced(ledger, "reserved_notional_of", lambda self, symbol: Decimal(0)),
+        replaced(ledger, "is_pending", lambda self, symbol, *, besides: False),
+    ):
+        yield
+
+
+@bug
+def stops_have_the_size_of_what_was_bought():
+    """The fee that was taken in the base asset is not taken off."""
+
+    def gross(position, exits, instrument):
+        held = original(position, exits, instrument)
+        if not instrument.fee_in_base:
+            return held
+        return instrument.round_quantity(held / (1 - instrument.taker_fee))
+
+    plan = sys.modules["execkit.protection.plan"]
+    original = plan.protective_quantity
+    with replaced(plan, "protective_quantity", gross):
+        yield
+
+
+@bug
+def a_failed_query_shows_absence():
+    """A look-up that failed counts like one that found nothing."""
+
+    async def look(self, order):
+        sight = await original(self, order)
+        return Sight.NOTHING if sight is Sight.BLIND else sight
+
+    original = Resolver.look
+    with replaced(Resolver, "look", look):
+        yield
+
+
+@bug
+def not_found_is_absence():
+    """The first "not found" is believed, whatever window the venue states."""
+
+    async def step(self, order):
+        if order.state is OrderState.IN_DOUBT and await self.look(order) is Sight.NOTHING:
+            self.recorder.record(order.record_of(OrderEvent.ABSENT, Source.LOOKUP, "not found"))
+        else:
+            await original(self, order)
+
+    original = Resolver._step
+    with replaced(Resolver, "_step", step):
+        yield
+
+
+@bug
 def the_canary():
     """Always fails: shows that the harness can."""
     watch = sys.modules["execkit.testing.simulation.watch"].Watch
@@ -365,22 +424,22 @@ def the_canary():
 
 CAUGHT_BY = {
     "a_lost_answer_is_a_refusal": 1,
-    "sent_again_without_looking": 1,
+    "sent_again_without_looking": 3,
     "nothing_is_journalled_before_the_send": 0,
     "a_failed_commit_is_ignored": 3,
     "a_fill_counts_twice": 0,
     "fills_of_answers_are_dropped": 0,
-    "a_cancel_error_means_cancelled": 1,
+    "a_cancel_error_means_cancelled": 4,
     "nobody_asks_about_doubts": 1,
-    "recovery_skips_what_was_in_flight": 25,
+    "recovery_skips_what_was_in_flight": 12,
     "halts_are_forgotten": 0,
     "pauses_are_ignored": 3,
     "queries_do_not_wait": 3,
     "a_replaced_process_goes_on": 4,
     "positions_are_not_protected": 0,
-    "an_orphaned_stop_stays": 1,
+    "an_orphaned_stop_stays": 3,
     "limits_are_off": 1,
-    "a_forged_ticket_passes": 3,
+    "a_forged_ticket_passes": 10,
     "results_are_told_before_they_are_durable": 0,
     "other_content_is_not_noticed": 0,
     "a_foreign_order_is_cancelled": 0,
@@ -391,6 +450,10 @@ CAUGHT_BY = {
     "a_late_fill_is_dropped": 4,
     "outside_changes_are_not_taken_over": 39,
     "fees_in_base_are_forgotten": 0,
+    "limits_ignore_what_is_in_flight": 7,
+    "stops_have_the_size_of_what_was_bought": 81,
+    "a_failed_query_shows_absence": 93,
+    "not_found_is_absence": 0,
     "the_canary": 0,
 }
 """A seed that finds each of them."""

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import click
@@ -168,6 +169,12 @@ def _plain(seed: int, steps: int) -> SimulationReport:
 @click.option("--skip", default="", help="Steps to leave out, with commas.")
 @click.option("--jobs", default=None, type=int, help="Processes; as many as processors.")
 @click.option("--reach", is_flag=True, help="Fail unless every kind, edge and branch was reached.")
+@click.option(
+    "--figures",
+    default=None,
+    type=click.Path(path_type=Path),
+    help="Where to write what was reached, as JSON.",
+)
 def main(
     seeds: int,
     base: int,
@@ -176,6 +183,7 @@ def main(
     without: str,
     skip: str,
     jobs: int | None,
+    figures: Path | None,
     *,
     reach: bool,
 ) -> None:
@@ -199,8 +207,9 @@ def main(
         short = shrink(simulate, failed)
         click.echo(f"\nseed {failed.seed} breaks {short.violation}; repeat the shortest run found:")
         click.echo(f"  {replay_command(short)}")
-    missing = campaign.missing_kinds + campaign.missing_edges + campaign.missing_branches
-    sys.exit(1 if campaign.failures or (reach and missing) else 0)
+    if figures is not None:
+        figures.write_bytes(campaign.export())
+    sys.exit(1 if campaign.failures or (reach and campaign.missing) else 0)
 
 
 if __name__ == "__main__":

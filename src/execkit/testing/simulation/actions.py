@@ -79,8 +79,8 @@ class Actions:
             and number >= chaos.sustained_at * world.steps
         ):
             self._begin_sustained()
-        if world.venue.snapshot is not None and (world.sustained_until or 0) <= world.loop.time():
-            world.venue.snapshot = None
+        if (world.sustained_until or 0) <= world.loop.time():
+            world.venue.thaw()
         if chaos.hit(Kind.CRASH):
             await world.kill()
         if world.old is not None and rng.random() < 0.2:

@@ -118,11 +118,13 @@ _RARE: Final = {
     Kind.READ_GARBAGE: 0.2,
     Kind.READ_HANGS: 0.1,
     Kind.READ_STALE: 0.3,
+    Kind.PLACE_HELD: 4.0,
+    Kind.PLACE_LOST: 2.0,
     Kind.AMEND_REFUSED: 3.0,
     Kind.AMEND_LOST: 3.0,
     Kind.AMEND_ANSWER_LOST: 3.0,
 }
-"""Share of the usual rate, for kinds after which a run is quieter or much slower."""
+"""Share of the usual rate: less of what makes a run quieter or much slower, more of what needs others to matter."""
 
 _DEADLY: Final = (
     Kind.CRASH,

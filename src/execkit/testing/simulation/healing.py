@@ -19,7 +19,7 @@ async def converge(world: World, actions: Actions) -> None:
     """Stop all faults, wait, and check what must be true then."""
     world.chaos.is_on = False
     world.sustained_until = world.loop.time()
-    world.venue.snapshot = None
+    world.venue.thaw()
     world.tell("healing")
     if world.old is not None:
         world.old.die()

@@ -155,6 +155,8 @@ class SimLink(ExchangeAdapter):
         await self._travel()
         if fault is Kind.PLACE_ANSWER_LOST:
             await self._broken()
+        if fault is Kind.PLACE_HELD:
+            self._later(self._rng.uniform(1, 20), self.venue.release, request.client_order_id)
         if fault is Kind.PLACE_REJECT_LATER:
             self._later(self._rng.uniform(0, 3), self._reject, request)
         return self._spoil(fault, report)

@@ -115,6 +115,9 @@ class SimVenue:
         self.hidden_until: dict[str, float] = {}
         self.snapshot: Snapshot | None = None
         """What queries show while it is set."""
+        self.thawed_at = 0.0
+        self._taken_at: dict[str, float] = {}
+        """When each order arrived, by client order id."""
         self._foreign = 0
 
     # -- requests --------------------------------------------------------------------------------------
@@ -132,6 +135,7 @@ class SimVenue:
         if self.rules.hidden_for and self.rng.random() < 0.3:
             hidden = self.rng.uniform(0, self.rules.hidden_for)
             self.hidden_until[order.venue_order_id] = self.time() + hidden
+        self._taken_at[request.client_order_id] = self.time()
         self.on_accept(request)
         if hold:
             order.status = OrderState.HELD
@@ -140,6 +144,16 @@ class SimVenue:
             self.core.match_live(order, self.now(), updates)
         self.tell(updates)
         return self._report(order)
+
+    def release(self, client_order_id: str) -> None:
+        """Let an order that was held work; what is executed at once is told before anything else of it."""
+        order = self.core.by_client[client_order_id]
+        if order.status is OrderState.HELD:
+            order.status = OrderState.ACCEPTED
+            updates: list[OrderUpdate] = []
+            with localcontext(MONEY):
+                self.core.match_live(order, self.now(), updates)
+            self.tell(updates or [order.report()])
 
     def cancel(self, symbol: str, client_order_id: str, venue_order_id: str | None) -> OrderReport:
         """Cancel an order; raises `OrderNotFoundError` for one that has ended."""
@@ -200,6 +214,18 @@ class SimVenue:
 
     def _is_hidden(self, order: VenueOrder) -> bool:
         return self.time() < self.hidden_until.get(order.venue_order_id, -1.0)
+
+    def shown_for(self, client_order_id: str) -> float:
+        """Return for how many seconds queries have shown an order without a break; zero or less: not yet."""
+        if self.snapshot is not None:
+            return 0.0
+        hidden = self.hidden_until.get(self.core.by_client[client_order_id].venue_order_id, 0.0)
+        return self.time() - max(self._taken_at.get(client_order_id, 0.0), hidden, self.thawed_at)
+
+    def thaw(self) -> None:
+        """Let queries see everything again."""
+        if self.snapshot is not None:
+            self.snapshot, self.thawed_at = None, self.time()
 
     def freeze(self) -> Snapshot:
         """Return what queries see now."""

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _SINGLE: Final = (OrderRole.ENTRY, OrderRole.EXIT)
 _NAKED_AT_MOST: Final = 90.0
 """Seconds a position may be without protection while nothing explains it: one period of comparison and a half."""
+_SURELY_SEEN: Final = 30.0
+"""Seconds after which an order that the venue shows is in every answer to a query."""
 _NEVER: Final = frozenset({"KEEPER_FAILED", "KEEPER_LOOP", "TASK_FAILED"})
 """Alarms that tell of a defect of ours."""
 
@@ -59,6 +61,8 @@ class Watch:
     commands: dict[str, list[int]] = attrs.field(factory=dict)
     states: dict[str, OrderState] = attrs.field(factory=dict)
     answers: dict[str, str] = attrs.field(factory=dict)
+    sent_at: dict[str, float] = attrs.field(factory=dict)
+    """When each order left last."""
     sends: Counter[str] = attrs.field(factory=Counter)
     edges: Counter[tuple[str, str]] = attrs.field(factory=Counter)
     sources: Counter[str] = attrs.field(factory=Counter)
@@ -127,14 +131,24 @@ class Watch:
         if event is OrderEvent.SUBMIT and before is OrderState.PRESUMED_ABSENT and self.process:
             self.process.absent.add(key)
         after = order.state
-        if event is OrderEvent.ABSENT and key in self.venue.core.by_client:
-            self.lied.add(key)  # its absence window was longer than it says
-            self.shaken.add(order.symbol)
+        if event is OrderEvent.ABSENT:
+            self._check_absence(key, order.symbol)
         legal = TRANSITIONS[before].get(event)
         if legal is None:
             self.fail("I8", f"{key}: no edge from {before} by {event}")
         self.need("I7", not before.is_closed or after is before, f"{key}: {before} became {after}")
         self.states[key] = after
+
+    def _check_absence(self, key: str, symbol: str) -> None:
+        """Check that an order counts as absent only when the venue did not show it, for as long as it states."""
+        now, window = self.venue.time(), self.venue.rules.absence_window.total_seconds()
+        waited = now - self.sent_at.get(key, -window)
+        self.need("I30", waited >= window, f"{key} was presumed absent after {waited:.0f} s")
+        if key in self.venue.core.by_client:
+            shown = self.venue.shown_for(key)
+            self.need("I30", shown < _SURELY_SEEN, f"{key} was presumed absent while it was shown")
+            self.lied.add(key)  # the venue has hidden it for longer than it says
+            self.shaken.add(symbol)
 
     def _filled(self, record: Filled) -> None:
         fill = record.fill
@@ -217,6 +231,7 @@ class Watch:
             self.need("I29", not forged, f"{key} left with a forged ticket")
             self._check_exposure(process, intent)
         self.sends[key] += 1
+        self.sent_at[key] = self.venue.time()
         order = process.book.orders[key]
         self.need(
             "I11",
