@@ -234,3 +234,27 @@ async def test_reduce_only_is_the_venues_own_promise():
         with pytest.raises(InvalidOrderError) as raised:
             await adapter.place_order(request)
         assert raised.value.code == "-2022"
+
+
+@pytest.mark.parametrize("options", [RICH, FUTURES], ids=["spot", "usdm"])
+async def test_a_trailing_stop_follows_the_price(options):
+    """It rests, rises with the price, and is executed when that has turned by its percentage."""
+    symbol = SWAP if "market" in options else BTC
+    async with on_the_wire(**options) as (venue, adapter):
+        if symbol == SWAP:
+            await bought(adapter)
+        trail = order(
+            2,
+            symbol=symbol,
+            side=Side.SELL,
+            type=OrderType.TRAILING_STOP,
+            limit_price=None,
+            trail_percent=Decimal(1),
+        )
+        report = await adapter.place_order(trail)
+        assert report.type is OrderType.TRAILING_STOP
+        await venue.move_price(symbol, Decimal(43_000))
+        await venue.move_price(symbol, Decimal(42_700))
+        assert await state(adapter, trail) is OrderState.ACCEPTED
+        await venue.move_price(symbol, Decimal(42_500))
+        await reach(adapter, trail, OrderState.FILLED)
