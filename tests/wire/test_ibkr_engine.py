@@ -134,6 +134,9 @@ def problems(venue, engine):
             found.append(f"{order.role}: taken {venue.taken(order.client_order_id)} times")
         if order.state in (OrderState.IN_DOUBT, OrderState.SUBMITTED):
             found.append(f"{order!r} is unresolved")
+        sent = {str(e.sent.order_id) for e in venue.received if e.sent.ref == order.client_order_id}
+        if order.attempts == 1 and sent - {order.intent.reserved}:
+            found.append(f"sent with {sent}, journalled was {order.intent.reserved!r}")
     entries = [order for order in orders if order.role is OrderRole.ENTRY]
     taken = sum(venue.taken(order.client_order_id) for order in entries)
     if taken > 1:

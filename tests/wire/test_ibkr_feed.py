@@ -1,5 +1,6 @@
 """Prices, bars, hours and the account at TWS."""
 
+import gc
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -75,6 +76,16 @@ async def test_stream_of_an_unknown_symbol_ends():
     async with on_the_wire() as (_venue, adapter):
         with pytest.raises(Exception, match="not listed"):
             await anext(adapter.watch_quotes(["NOSUCH"]))
+
+
+async def test_reader_that_left_costs_nothing():
+    """A stream that nobody holds any more is ended at the venue too: data lines are few."""
+    async with on_the_wire() as (venue, adapter):
+        quotes = adapter.watch_quotes([AAPL])
+        await anext(quotes)
+        del quotes
+        gc.collect()
+        await venue.until(lambda: venue.messages[2] == 1)
 
 
 async def test_history():

@@ -260,6 +260,23 @@ async def test_order_of_another_client_cannot_be_cancelled():
         assert venue.messages[4] == 0
 
 
+async def test_cancel_all_cancels_ours_alone():
+    """Our orders of this client id are cancelled one by one, also when one fails; all others stay."""
+    async with on_the_wire() as (venue, adapter):
+        for name in "abc":
+            await adapter.place_order(order(name))
+        elsewhere = order("d")
+        control = TwsControl(venue, adapter)
+        await control.foreign_order(elsewhere)
+        await control.foreign_order(order("e", client_order_id="manual-1"))
+        venue.fault("cancel", Mishap.ERROR, code=161, text="not cancellable")
+        with pytest.raises(OrderStatusUnknownError):
+            await adapter.cancel_all()
+        left = {report.client_order_id for report in await adapter.open_orders()}
+        assert left == {order("a").client_order_id, elsewhere.client_order_id, "manual-1"}
+        assert venue.messages[58] == 0
+
+
 async def test_two_orders_under_one_id_both_show():
     """A change while TWS was cut off can make two live orders of one: both are listed, by their own ids (C7)."""
     async with on_the_wire() as (venue, adapter):

@@ -88,6 +88,9 @@ async def test_real_money_is_spelled_out():
         data = adapter_of(venue)
         await data.connect_data()
         assert (await data.ticker(AAPL)).bid == 200
+        with pytest.raises(NotSentError, match="prices only"):
+            await data.place_order(order())
+        assert venue.received == []
         await data.close()
 
 
