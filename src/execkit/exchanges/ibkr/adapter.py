@@ -10,7 +10,9 @@ from decimal import Decimal
 
 from execkit.clock import Clock, SystemClock
 from execkit.errors import (
+    ExchangeError,
     ExchangeUnavailableError,
+    NotSentError,
 )
 from execkit.exchanges.base import ExchangeAdapter, MarketStatus
 from execkit.exchanges.ibkr.contracts import Contracts
@@ -23,6 +25,7 @@ from execkit.exchanges.ibkr.settings import check, choose_account, refuse_live_p
 from execkit.exchanges.ibkr.table import OrderTable
 from execkit.exchanges.ibkr.trading import Trading
 from execkit.exchanges.streams import Stream
+from execkit.ids import is_ours
 from execkit.model.account import Balance, VenuePosition
 from execkit.model.capabilities import Capabilities
 from execkit.model.instrument import Instrument
@@ -47,7 +50,7 @@ class IBKRAdapter(ExchangeAdapter):
         host: Where TWS or the gateway listens.
         port: 7497 TWS paper (default), 7496 TWS live, 4002 gateway paper, 4001 gateway live.
         client_id: The API client id; fixed, because only it can cancel and change what it has placed.
-        account: The account id; None takes the only one there is.
+        account: The account id; None takes the only one there is. Named, it also binds the journal to the account.
         live: Must be true for an account with real money. Paper accounts have ids that begin with D.
         order_timeout: How long to wait for an answer to an order; after that its outcome is unknown.
         read_timeout: The same for questions, and for connecting.
@@ -90,7 +93,8 @@ class IBKRAdapter(ExchangeAdapter):
         check(port=port, client_id=client_id, messages_per_second=messages_per_second)
         self._port = port
         self._client_id = client_id
-        self._account = account
+        self._named = account
+        self._address = f"{host}:{port}:{client_id}"
         self._live = live
         self._read_timeout = read_timeout.total_seconds()
         self._delayed_data = delayed_data
@@ -157,8 +161,11 @@ class IBKRAdapter(ExchangeAdapter):
 
     @property
     def account(self) -> str:
-        """`ibkr:` and the account id; before the first connection, where none was given, the client id."""
-        return f"ibkr:{self._account or f'client-{self._client_id}'}"
+        """`ibkr:` and the account id; where none was named, the address and the client id in its place.
+
+        The same before and after connecting, because the journal is opened before.
+        """
+        return f"ibkr:{self._named or self._address}"
 
     # -- the connection --------------------------------------------------------------------------------
 
@@ -168,15 +175,17 @@ class IBKRAdapter(ExchangeAdapter):
         Raises `ExchangeUnavailableError` when nobody listens or the client id is in use, `ConfigurationError` for an
         account that does not exist, has to be named, or holds real money without `live=True`.
         """
-        if not (self._live or self._data_only):
+        if not self._live:
             refuse_live_port(self._port)
+        self._data_only = False
         if not self._line.is_open:
             await self._line.open()
 
     async def connect_data(self) -> None:
         """Connect for prices only: a live account will do, because no order can leave."""
         self._data_only = True
-        await self.connect()
+        if not self._line.is_open:
+            await self._line.open()
 
     @property
     def is_connected(self) -> bool:
@@ -186,6 +195,7 @@ class IBKRAdapter(ExchangeAdapter):
     async def close(self) -> None:
         """Disconnect; orders stay at the venue."""
         await self._feed.close()
+        await self._contracts.close()
         await self._line.close()
         self._table.lose("the adapter was closed")
         self._table.close()
@@ -202,10 +212,12 @@ class IBKRAdapter(ExchangeAdapter):
 
     async def _synchronise(self, link: Link, accounts: list[str], next_id: int) -> None:
         """Before anything else uses a new connection: the right account, order ids, open orders, executions."""
-        self._account = choose_account(
-            self._account, accounts, live=self._live, data_only=self._data_only
+        self._table.account = choose_account(
+            self._named or self._table.account or None,
+            accounts,
+            live=self._live,
+            data_only=self._data_only,
         )
-        self._table.account = self._account
         self._table.ids.saw(next_id - 1)
         if self._delayed_data:
             await link.subscribe(
@@ -231,18 +243,26 @@ class IBKRAdapter(ExchangeAdapter):
         """Return the order id that the request is sent with, also when it is sent again."""
         return str(self._table.ids.reserve(request.client_order_id, earlier))
 
+    def _check_may_trade(self) -> None:
+        if self._data_only:
+            text = "not sent: this is connected for prices only; use connect()"
+            raise NotSentError(text, venue="ibkr")
+
     async def place_order(self, request: OrderRequest) -> OrderReport:
         """Send one order, once, and wait for what TWS says of it."""
+        self._check_may_trade()
         return await self._trading.place(request)
 
     async def place_list(self, orders: OrderList) -> Sequence[OrderReport]:
         """Send a bracket, an OTO pair, or an OCA group."""
+        self._check_may_trade()
         return await self._trading.place_list(orders)
 
     async def cancel_order(
         self, symbol: str, *, client_order_id: str, venue_order_id: str | None = None
     ) -> OrderReport:
         """Ask to cancel one order of this client id."""
+        self._check_may_trade()
         return await self._trading.cancel(client_order_id, venue_order_id)
 
     async def amend_order(
@@ -256,6 +276,7 @@ class IBKRAdapter(ExchangeAdapter):
         stop_price: Decimal | None = None,
     ) -> OrderReport:
         """Change a live order in place; a refusal leaves it as it was."""
+        self._check_may_trade()
         return await self._trading.amend(
             symbol,
             client_order_id,
@@ -264,6 +285,29 @@ class IBKRAdapter(ExchangeAdapter):
             limit_price=limit_price,
             stop_price=stop_price,
         )
+
+    async def cancel_all(self, symbol: str | None = None) -> Sequence[OrderReport]:
+        """Cancel the open orders that execkit has placed under this client id, one by one, never all there are.
+
+        One that fails does not keep the others from being cancelled; its error is raised in the end.
+        """
+        reports: list[OrderReport] = []
+        errors: list[ExchangeError] = []
+        for order in await self.open_orders(symbol):
+            if is_ours(order.client_order_id) and self._trading.may_cancel(order):
+                try:
+                    reports.append(
+                        await self.cancel_order(
+                            order.symbol,
+                            client_order_id=order.client_order_id,
+                            venue_order_id=order.venue_order_id,
+                        )
+                    )
+                except ExchangeError as error:
+                    errors.append(error)
+        if errors:
+            raise errors[0]
+        return reports
 
     async def get_order(
         self, symbol: str, *, client_order_id: str, venue_order_id: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,7 +14,7 @@ import structlog
 from ib_async.contract import Contract
 
 from execkit.clock import Clock
-from execkit.errors import ConfigurationError, InvalidOrderError
+from execkit.errors import ConfigurationError, ExchangeError, InvalidOrderError
 from execkit.exchanges.base import MarketPhase, MarketStatus
 from execkit.exchanges.ibkr.link import Link
 from execkit.exchanges.ibkr.raw import exact, maybe
@@ -112,6 +113,7 @@ class Contracts:
         self._hours_max_age = hours_max_age
         self._by_symbol: dict[str, Listed] = {}
         self._names: dict[int, str] = {}
+        self._refreshing: dict[str, asyncio.Task[None]] = {}
 
     async def find(self, symbol: str, *, fresh: bool = False) -> Listed:
         """Return the contract of a symbol; *fresh* asks again when its hours are old.
@@ -141,6 +143,27 @@ class Contracts:
         self._by_symbol[symbol] = listed
         self._names[listed.contract.conId] = symbol
         return listed
+
+    def refresh(self, listed: Listed) -> None:
+        """Read a contract's hours anew when they are old, while the order that needs them goes on with those."""
+        symbol = listed.symbol
+        if self._is_old(listed) and symbol not in self._refreshing:
+            task = asyncio.get_running_loop().create_task(self._refresh(symbol))
+            self._refreshing[symbol] = task
+            task.add_done_callback(lambda _task: self._refreshing.pop(symbol, None))
+
+    async def _refresh(self, symbol: str) -> None:
+        try:
+            await self.find(symbol, fresh=True)
+        except ExchangeError as error:
+            log.warning("ibkr.hours_not_read", symbol=symbol, reason=str(error))
+
+    async def close(self) -> None:
+        """End what runs beside the orders."""
+        tasks = list(self._refreshing.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _is_old(self, listed: Listed) -> bool:
         return self._clock.now() - listed.seen_at >= self._hours_max_age

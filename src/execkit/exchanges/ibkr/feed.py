@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
 from execkit.clock import Clock
 from execkit.errors import (
-    ConfigurationError,
     ExchangeError,
     ExchangeUnavailableError,
-    UnsupportedFeatureError,
 )
+from execkit.exchanges.ibkr.bars import Finisher, bar_of, size_of, span_of, what_of
 from execkit.exchanges.ibkr.contracts import Contracts, Listed
 from execkit.exchanges.ibkr.line import Line
-from execkit.exchanges.ibkr.raw import BarSeen, moment
 from execkit.exchanges.streams import Subscriber
 from execkit.model.market import BarData, Quote, Timeframe, Trade
 
 log = structlog.get_logger("execkit")
 
 T = TypeVar("T")
-
-_SIZES: Final = {
-    Timeframe.M1: "1 min",
-    Timeframe.M5: "5 mins",
-    Timeframe.M15: "15 mins",
-    Timeframe.M30: "30 mins",
-    Timeframe.H1: "1 hour",
-    Timeframe.H4: "4 hours",
-    Timeframe.D1: "1 day",
-}
-_GRACE: Final = 2.0
-"""Seconds after its end at which a bar counts as finished although nothing newer has come."""
 
 _BID, _ASK, _LAST = (1, 66), (2, 67), (4, 68)
 """Tick types of live and of delayed prices."""
@@ -148,7 +135,7 @@ class Feed:
 
     def quotes(self, symbols: Sequence[str]) -> AsyncIterator[Quote]:
         """Yield quotes as they change."""
-        subscriber: Subscriber[Quote] = _subscriber()
+        subscriber, put = _subscriber()
 
         def start(listed: Listed) -> Callable[[Any], None]:
             prices = _Prices(listed.symbol, self._clock)
@@ -157,7 +144,7 @@ class Feed:
                 prices.take(row)
                 quote = prices.quote()
                 if quote is not None:
-                    subscriber.put(quote)
+                    put(quote)
 
             return on_row
 
@@ -167,7 +154,7 @@ class Feed:
 
     def trades(self, symbols: Sequence[str]) -> AsyncIterator[Trade]:
         """Yield trades as TWS shows them: it joins those of a moment into one."""
-        subscriber: Subscriber[Trade] = _subscriber()
+        subscriber, put = _subscriber()
 
         def start(listed: Listed) -> Callable[[Any], None]:
             prices = _Prices(listed.symbol, self._clock)
@@ -177,7 +164,7 @@ class Feed:
                 nonlocal first
                 trade = prices.trade(row)
                 if trade is not None and not first:
-                    subscriber.put(trade)
+                    put(trade)
                 first = first and trade is None  # the first one is from before we asked
 
             return on_row
@@ -188,21 +175,21 @@ class Feed:
 
     def bars_of(self, symbols: Sequence[str], timeframe: Timeframe) -> AsyncIterator[BarData]:
         """Yield finished bars, those of a gap included once the connection is back."""
-        size = _size(timeframe)
-        subscriber: Subscriber[BarData] = _subscriber()
+        size = size_of(timeframe)
+        subscriber, put = _subscriber()
         began = self._clock.now()
         for symbol in symbols:
-            finisher = _Finisher(subscriber.put, self._clock, began)
+            finisher = Finisher(put, self._clock, began)
 
-            def start(listed: Listed, finisher: _Finisher = finisher) -> Callable[[Any], None]:
-                return lambda row: finisher.take(_bar(listed.symbol, timeframe, row))
+            def start(listed: Listed, finisher: Finisher = finisher) -> Callable[[Any], None]:
+                return lambda row: finisher.take(bar_of(listed.symbol, timeframe, row))
 
             def ask(listed: Listed) -> Callable[[Any, int], None]:
                 # A day's history comes first: it fills the gap after a reconnection, and an empty beginning would
                 # be worse, because TWS then may send no updates at all.
                 span = "2 D" if timeframe.seconds >= 86400 else "1 D"
                 return lambda client, key: client.reqHistoricalData(
-                    *(key, listed.contract, "", span, size, _what(listed), True, 2, True, [])
+                    *(key, listed.contract, "", span, size, what_of(listed), True, 2, True, [])
                 )
 
             self._run(self._follow(symbol, start, ask, _end_history), subscriber)
@@ -254,19 +241,26 @@ class Feed:
                 link.unsubscribe(request, end)
 
     def _run(self, work: Awaitable[None], subscriber: Subscriber[Any]) -> None:
-        """Do the work of a stream until it fails, its reader leaves, or everything is closed."""
+        """Do the work of a stream until it fails, its reader is gone, or everything is closed."""
+        reader = weakref.ref(subscriber)
+
+        def end(error: Exception | None = None) -> None:
+            subscriber = reader()
+            if subscriber is not None:
+                subscriber.end(error)
 
         async def run() -> None:
             try:
                 await work
             except ExchangeError as error:
-                subscriber.end(error)
+                end(error)
             finally:
-                subscriber.end()
+                end()
 
         task = asyncio.get_running_loop().create_task(run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        weakref.finalize(subscriber, task.cancel).atexit = False
 
     # -- history ---------------------------------------------------------------------------------------
 
@@ -274,64 +268,32 @@ class Feed:
         self, symbol: str, timeframe: Timeframe, since: datetime, until: datetime | None
     ) -> list[BarData]:
         """Return the finished bars that close after *since* and not after *until*."""
-        size, now = _size(timeframe), self._clock.now()
+        size, now = size_of(timeframe), self._clock.now()
         end = min(until or now, now)
         listed = await self._contracts.find(symbol)
         text = "" if until is None else end.astimezone(UTC).strftime("%Y%m%d-%H:%M:%S")
-        span = _span(end - since + timeframe.duration)
+        span = span_of(end - since + timeframe.duration)
         rows = await self._line.link.ask(
             lambda client, key: client.reqHistoricalData(
-                *(key, listed.contract, text, span, size, _what(listed), True, 2, False, [])
+                *(key, listed.contract, text, span, size, what_of(listed), True, 2, False, [])
             )
         )
-        bars = [_bar(symbol, timeframe, row) for row in rows]
+        bars = [bar_of(symbol, timeframe, row) for row in rows]
         wanted = {bar.close_time: bar for bar in bars if since < bar.close_time <= end}
         return [wanted[at] for at in sorted(wanted)]
 
 
-class _Finisher:
-    """Turns the updates of a bar that grows into finished bars."""
+def _subscriber() -> tuple[Subscriber[Any], Callable[[Any], None]]:
+    """Return a reader, and what hands items to it without keeping it alive."""
+    subscriber: Subscriber[Any] = Subscriber(lambda _item: True, None, 10_000)
+    reader = weakref.ref(subscriber)
 
-    def __init__(self, put: Callable[[BarData], None], clock: Clock, began: datetime) -> None:
-        self._put = put
-        self._clock = clock
-        self._told: dict[datetime, BarData] = {}
-        self._open: dict[datetime, BarData] = {}
-        self._after = began
+    def put(item: Any) -> None:
+        subscriber = reader()
+        if subscriber is not None:
+            subscriber.put(item)
 
-    def take(self, bar: BarData) -> None:
-        """Take in a bar as it is now; a newer one finishes all before."""
-        if bar.close_time <= self._after and bar.close_time not in self._told:
-            return
-        if bar.close_time in self._told:
-            if self._told[bar.close_time] != bar:
-                self._tell(bar)  # a late correction
-            return
-        self._open[bar.close_time] = bar
-        self._finish(bar.close_time)
-
-    def _finish(self, before: datetime) -> None:
-        for at in sorted(at for at in self._open if at < before):
-            self._tell(self._open.pop(at))
-            self._after = max(self._after, at)
-
-    def _tell(self, bar: BarData) -> None:
-        self._told[bar.close_time] = bar
-        while len(self._told) > 10:
-            del self._told[next(iter(self._told))]
-        self._put(bar)
-
-    async def run(self, timeframe: Timeframe) -> None:
-        """Finish bars by the clock too, because nothing newer comes while nobody trades."""
-        while True:
-            now = self._clock.now()
-            left = timeframe.seconds - now.timestamp() % timeframe.seconds
-            await asyncio.sleep(left + _GRACE)
-            self._finish(self._clock.now())
-
-
-def _subscriber() -> Subscriber[Any]:
-    return Subscriber(lambda _item: True, None, 10_000)
+    return subscriber, put
 
 
 def _market_data(listed: Listed) -> Callable[[Any, int], None]:
@@ -344,49 +306,3 @@ def _end_market_data(client: Any, key: int) -> None:
 
 def _end_history(client: Any, key: int) -> None:
     client.cancelHistoricalData(key)
-
-
-def _size(timeframe: Timeframe) -> str:
-    try:
-        return _SIZES[timeframe]
-    except KeyError:
-        raise UnsupportedFeatureError(
-            f"Interactive Brokers: no bars of {timeframe}", venue="ibkr"
-        ) from None
-
-
-def _what(listed: Listed) -> str:
-    kind = listed.contract.secType
-    return "MIDPOINT" if kind == "CASH" else "AGGTRADES" if kind == "CRYPTO" else "TRADES"
-
-
-def _span(length: timedelta) -> str:
-    """Return a duration as TWS wants it; beyond a day it takes only whole days, beyond a year whole years."""
-    seconds = max(30, int(length.total_seconds()) + 1)
-    if seconds <= 86400:
-        return f"{seconds} S"
-    days = -(-seconds // 86400)
-    return f"{days} D" if days <= 365 else f"{-(-days // 365)} Y"
-
-
-def _bar(symbol: str, timeframe: Timeframe, seen: BarSeen) -> BarData:
-    begins = moment(seen.date, None)
-    if begins is None:
-        raise ExchangeUnavailableError(f"a bar of {symbol} begins at {seen.date!r}", venue="ibkr")
-    # The first bar of a session may be a short one: it ends where the next begins.
-    since = begins.timestamp() // timeframe.seconds * timeframe.seconds
-    try:
-        return BarData(
-            symbol,
-            timeframe,
-            datetime.fromtimestamp(since + timeframe.seconds, UTC),
-            seen.open,
-            seen.high,
-            seen.low,
-            seen.close,
-            seen.volume,
-        ).checked()
-    except ConfigurationError as error:
-        raise ExchangeUnavailableError(
-            f"an impossible bar of {symbol}: {error}", venue="ibkr"
-        ) from None

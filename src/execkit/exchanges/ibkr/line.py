@@ -98,7 +98,11 @@ class Line:
     async def _keep(self) -> None:
         while True:
             assert self._link is not None
-            await self._watch(self._link)
+            try:
+                await self._watch(self._link)
+            except Exception as error:  # noqa: BLE001 - whatever it is, a new connection is the remedy
+                log.warning("ibkr.watch_failed", reason=repr(error))
+                self._link.drop()
             self._link = None
             self._last_problem = "it was lost and is being made again"
             self._on_gap("the connection to TWS was lost")

@@ -123,12 +123,13 @@ class Trading:
         """
         link = self._line.sending
         try:
-            listed = await self._contracts.find(request.symbol, fresh=True)
+            listed = await self._contracts.find(request.symbol)
         except OrderRejectedError:
             raise
         except ExchangeError as error:
             raise _unsent(error) from error
         link.check_may_send()
+        self._contracts.refresh(listed)
         if request.type in _REST_OUTSIDE_HOURS:
             return listed
         status = listed.status(self._now())
@@ -208,6 +209,11 @@ class Trading:
         finally:
             known.asking.discard("cancel")
         return await self._told(known)
+
+    def may_cancel(self, report: OrderReport) -> bool:
+        """Tell whether this API client has placed an order."""
+        known = self._table.find(report.client_order_id, report.venue_order_id)
+        return known is not None and self._table.is_mine(known)
 
     async def amend(
         self,
