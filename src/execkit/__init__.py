@@ -74,6 +74,7 @@ from execkit.functions.compose import (
     use,
 )
 from execkit.functions.registry import ExecutionFunctionRegistry, default_registry, register
+from execkit.group import EngineGroup
 from execkit.handlers.breaker import CircuitBreakerHandler
 from execkit.handlers.confirmation import ConfirmationHandler, TerminalPrompt
 from execkit.handlers.executor import OrderExecutorHandler
@@ -134,8 +135,8 @@ from execkit.model.ticket import OrderTicket, RiskStamp
 from execkit.orders.manager import ManagedOrder, OrderManager
 from execkit.pipeline import ExecutionHandler, ExecutionPipeline, Next, handler
 from execkit.plans import Rule, TradePlan, load_plans
-from execkit.replay import Replayed, replay
 from execkit.protection.policy import HALF_AND_HALF, PartialExit, ProtectionPolicy
+from execkit.replay import Replayed, replay
 from execkit.risk.limits import RiskLimits
 from execkit.risk.sizing import (
     FixedNotional,
@@ -150,6 +151,7 @@ from execkit.risk.stops import AtrStop, FixedStop, LevelStop, StopRule
 from execkit.virtual_time import VirtualClock, VirtualTimeLoop, run_virtual
 
 __all__ = [
+    "HALF_AND_HALF",
     "AccountView",
     "AlpacaAdapter",
     "AtrStop",
@@ -174,6 +176,7 @@ __all__ = [
     "Denial",
     "DenialCode",
     "DuplicateClientOrderIdError",
+    "EngineGroup",
     "Event",
     "EventBus",
     "ExchangeAdapter",
@@ -199,7 +202,6 @@ __all__ = [
     "FixedQuantity",
     "FixedStop",
     "FunctionParams",
-    "HALF_AND_HALF",
     "HandlerTrace",
     "IBKRAdapter",
     "Iceberg",

@@ -1,0 +1,169 @@
+"""Several engines as one, in virtual time: routing, emergencies, and a venue that is down."""
+
+import asyncio
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from execkit.engine import ExecutionEngine
+from execkit.errors import ConfigurationError, ExchangeUnavailableError, JournalLockedError
+from execkit.group import EngineGroup
+from execkit.model.denial import DenialCode
+from execkit.model.order import Side
+from execkit.model.records import TradingState
+from execkit.model.signal import TradingSignal
+from execkit.testing import MockExchange
+from execkit.virtual_time import run_virtual
+
+BTC = "BTC/USDT"
+D = Decimal
+
+
+class Venue(MockExchange):
+    """A mock that may be down at the start, or hang."""
+
+    refusals = 0
+    hangs = False
+
+    async def connect(self):
+        if self.refusals:
+            self.refusals -= 1
+            raise ExchangeUnavailableError("down")
+        await super().connect()
+
+    async def cancel_order(self, symbol, **names):
+        if self.hangs:
+            await asyncio.Event().wait()
+        return await super().cancel_order(symbol, **names)
+
+
+def signal(exchange, **changes):
+    return TradingSignal(
+        **{
+            "symbol": BTC,
+            "side": Side.BUY,
+            "confluence": 4,
+            "quantity": D("0.01"),
+            "exchange": exchange,
+            **changes,
+        }
+    )
+
+
+def play(body):
+    async def main(clock):
+        venues = {
+            name: Venue(name=name, clock=clock, prices={BTC: D(42_000)}) for name in ("one", "two")
+        }
+        engines = [ExecutionEngine(v, journal=None, clock=clock) for v in venues.values()]
+        await body(venues, engines, clock)
+
+    run_virtual(main)
+
+
+def test_signals_go_to_the_exchange_that_they_name():
+    """And to no other; positions are seen side by side."""
+
+    async def body(venues, engines, _clock):
+        async with EngineGroup(engines) as group:
+            assert (await group.submit(signal("two"))).filled == D("0.01")
+            await group["two"].desk.keeper.idle()
+            assert set(group.positions) == {("two", BTC)}
+            assert venues["one"].core.positions() == []
+            for name in (None, "three"):
+                with pytest.raises(ConfigurationError, match="here are one, two"):
+                    await group.submit(signal(name))
+            assert repr(group) == "EngineGroup(one, two)"
+            assert len(group) == 2
+
+    play(body)
+
+
+def test_one_engine_needs_no_name():
+    """There is nothing to choose."""
+
+    async def body(_venues, engines, _clock):
+        async with EngineGroup(engines[:1]) as group:
+            assert (await group.submit(signal(None))).filled
+
+    play(body)
+
+
+def test_emergencies_reach_all_and_wait_for_none():
+    """One venue hangs: the other is flat at once, and the answer says which is not."""
+
+    async def body(venues, engines, _clock):
+        async with EngineGroup(engines) as group:
+            for name in group:
+                await group.submit(signal(name, limit_price=D(41_900)))
+            venues["one"].hangs = True
+            answers = await group.cancel_all(within=1)
+            assert isinstance(answers["one"], TimeoutError)
+            assert len(answers["two"]) == 1
+            assert not group["two"].orders.active
+            venues["one"].hangs = False
+            assert (await group.flatten()) == {"one": True, "two": True}
+            await group.halt("the news")
+            denied = await group.submit(signal("two"))
+            assert denied.denial.code is DenialCode.TRADING_HALTED
+            await group.resume()
+            assert {e.trading_state for e in engines} == {TradingState.ACTIVE}
+
+    play(body)
+
+
+def test_a_venue_that_is_down_at_the_start_is_tried_again():
+    """The other trades meanwhile."""
+
+    async def body(venues, engines, clock):
+        venues["one"].refusals = 4
+        async with EngineGroup(engines) as group:
+            assert (await group.submit(signal("two"))).filled
+            assert set(group.positions) == {("two", BTC)}
+            await clock.sleep_until(clock.now() + timedelta(seconds=20))
+            assert (await group.submit(signal("one"))).filled
+
+    play(body)
+
+
+def test_a_start_that_cannot_work_ends_all():
+    """A wrong setting is no outage; whatever was started is stopped again."""
+
+    async def body(_venues, engines, _clock):
+        async def start():
+            raise JournalLockedError("in use")
+
+        engines[1].start = start
+        with pytest.raises(JournalLockedError):
+            async with EngineGroup(engines):
+                raise AssertionError("it does not start")
+        assert repr(engines[0]).endswith("stopped)")
+
+    play(body)
+
+
+def test_a_stop_that_fails_keeps_none_from_it():
+    """The group goes on to the others."""
+
+    async def body(_venues, engines, _clock):
+        async with EngineGroup(engines):
+            real = engines[0].stop
+
+            async def stop():
+                await real()
+                raise OSError("disk")
+
+            engines[0].stop = stop
+        assert repr(engines[1]).endswith("stopped)")
+
+    play(body)
+
+
+def test_names_are_unique_and_there_is_one():
+    """Otherwise a signal could not be routed."""
+    venue = MockExchange()
+    with pytest.raises(ConfigurationError, match="two trade on 'mock'"):
+        EngineGroup([ExecutionEngine(venue, journal=None), ExecutionEngine(venue, journal=None)])
+    with pytest.raises(ConfigurationError, match="there are none"):
+        EngineGroup([])
