@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from execkit.errors import AuthenticationError, ConfigurationError
-from execkit.exchanges.ccxt.values import amount, mapping, number, rows, text
+from execkit.exchanges.ccxt.values import BadAnswerError, amount, mapping, number, rows, text
 from execkit.model.account import Balance, VenuePosition
 from execkit.numbers import MONEY, ZERO
 
@@ -95,7 +95,7 @@ def spot_balances(account: Any) -> dict[str, Balance]:
         free, locked = amount(row, "free"), amount(row, "locked")
         asset = text(row, "asset")
         if asset in found:
-            raise ConfigurationError(f"balances: {asset} stands twice")
+            raise BadAnswerError("an asset stands twice")
         found[asset] = Balance(asset, free + locked, free)
     return {asset: balance for asset, balance in found.items() if balance.total}
 

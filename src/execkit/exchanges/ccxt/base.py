@@ -43,6 +43,8 @@ T = TypeVar("T")
 _REMEMBERED: Final = 10_000
 """Venue ids whose client ids are kept: executions are listed without the latter."""
 _HEARTBEAT_MS: Final = 20_000
+_KEY_REFUSED: Final = ("AuthenticationError", "PermissionDenied", "AccountSuspended")
+"""What ccxt makes of a refused key, as the text of an error begins with it where we do not know the venue's codes."""
 
 
 class CCXTBase(ExchangeAdapter):
@@ -262,6 +264,10 @@ class CCXTBase(ExchangeAdapter):
         if kind is None:
             if write:
                 return OrderStatusUnknownError(text, **details)
+            if refused.status == 401 or refused.text.startswith(_KEY_REFUSED):
+                # On a question it costs nothing to believe it.
+                text = f"api_key: {self.name} ({self.environment}) refuses this key: {refused.text}"
+                return AuthenticationError(text, **details)
             failed = refused.status >= 500 or refused.code is None
             return (ExchangeUnavailableError if failed else ExchangeError)(text, **details)
         if kind is DuplicateClientOrderIdError and not write:

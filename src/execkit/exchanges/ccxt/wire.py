@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import timedelta
@@ -36,6 +37,9 @@ log = structlog.get_logger("execkit")
 LARGEST: Final = 64 * 1024 * 1024
 """Bytes of an answer; the largest real one, all markets of a venue, has a few million."""
 _UNSENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+_SIGNATURE: Final = re.compile(
+    r"(sign(?:ature)?|listenKey|token)[\"'=: ]+[\w%+/-]{8,}", re.IGNORECASE
+)
 _BAN_SECONDS: Final = 120.0
 """What a ban lasts at least, where the venue does not say."""
 
@@ -130,16 +134,14 @@ class Wire:
         found = self.dialect.read_code(parsed)
         if found is not None:
             raise self._refused(response, found[0], clean(found[1]))
+        if not self.dialect.knows_all:
+            self._ask_ccxt(response, raw, parsed)
         if status >= 300:
             raise self._refused(response, None, f"HTTP {status}")
-        if isinstance(parsed, dict):
-            self._ask_ccxt(response, raw, parsed)
         return parsed
 
     def _ask_ccxt(self, response: aiohttp.ClientResponse, raw: bytes, parsed: Any) -> None:
         """Let ccxt look for an error in a whole answer of a venue whose codes we do not know."""
-        if self.dialect.knows_all:
-            return
         try:
             self.handle_errors(  # type: ignore[attr-defined]
                 response.status,
@@ -165,7 +167,15 @@ class Wire:
             waits = timedelta(seconds=seconds)
             self.banned_until = asyncio.get_running_loop().time() + seconds
             log.error("venue.banned", venue=self.id, seconds=seconds)
-        return RefusedError(response.status, code, text, waits)
+        return RefusedError(response.status, code, self._redacted(text), waits)
+
+    def _redacted(self, text: str) -> str:
+        """Return a venue's words without what it may have repeated of ours."""
+        for name in ("apiKey", "secret", "password"):
+            secret = getattr(self, name, None)
+            if secret:
+                text = text.replace(str(secret), "***")
+        return _SIGNATURE.sub(r"\1=***", text)
 
     def _retry_after(self, value: str | None) -> timedelta | None:
         if value is None:
