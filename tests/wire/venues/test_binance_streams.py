@@ -135,14 +135,15 @@ async def test_expiry_reason(venue, ccxt):
 async def test_single_event_goes_wrong(venue, ccxt, kind, names):
     """Lost, doubled, behind its successor, or late; balances stay out of the way here."""
     venue.side.account._tell_balances = lambda *_: None
+    gate = asyncio.Event()
     async with listening(venue, ccxt) as events:
-        venue.fail_next("stream", kind)
+        venue.fail_next("stream", kind, until=gate)
         for name in "abc":
             await place(ccxt, name)
-        orders = [e["c"] for e in events.seen]
+        await until(lambda: [e["c"] for e in events.seen][-1:] == ["c"])
+        gate.set()
         await until(lambda: len(events.seen) == len(names))
-        orders = [e["c"] for e in events.seen]
-    assert orders == names
+    assert [e["c"] for e in events.seen] == names
 
 
 async def test_cut_and_resubscribe(venue, ccxt):

@@ -68,7 +68,7 @@ class Mishap(StrEnum):
     REORDER = "reorder"
     """The event comes after the next one."""
     LATE = "late"
-    """The event comes *after* seconds later."""
+    """The event comes *after* seconds later, or once *until* is set."""
     CUT = "cut"
     """The event is lost, and the connection with it."""
     TERMINATE = "terminate"

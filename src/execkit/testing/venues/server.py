@@ -37,7 +37,7 @@ class WireVenue(Ledger):
         super().__init__(state, clock=clock)
         self.port = port
         self._held_back: Any = None
-        self._late: set[asyncio.TimerHandle] = set()
+        self._late: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
         self._runner: web.AppRunner | None = None
 
@@ -81,8 +81,9 @@ class WireVenue(Ledger):
     async def close(self) -> None:
         """Cut all connections and stop listening; safe to call twice."""
         self._closing.set()
-        for handle in self._late:
-            handle.cancel()
+        for task in list(self._late):
+            task.cancel()
+        await asyncio.gather(*self._late, return_exceptions=True)
         for socket in list(self.sockets):
             socket.cut()
         if self._runner is not None:
@@ -250,8 +251,9 @@ class WireVenue(Ledger):
                 self._held_back = event
             case Mishap.LATE:
                 assert fault is not None
-                loop = asyncio.get_running_loop()
-                self._late.add(loop.call_later(fault.after, self.deliver, event))
+                task = asyncio.get_running_loop().create_task(self._deliver_late(fault, event))
+                self._late.add(task)
+                task.add_done_callback(self._late.discard)
             case Mishap.CUT:
                 for socket in self.listeners():
                     socket.cut()
@@ -259,6 +261,10 @@ class WireVenue(Ledger):
                 self.terminate()
         if held is not None:
             self.deliver(held)
+
+    async def _deliver_late(self, fault: WireFault, event: Any) -> None:
+        await self.wait(fault)
+        self.deliver(event)
 
     def listeners(self) -> list[Socket]:
         """Return the sockets that get the events of the account."""
