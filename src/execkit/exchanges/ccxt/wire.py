@@ -137,7 +137,7 @@ class Wire:
         if not self.dialect.knows_all:
             self._ask_ccxt(response, raw, parsed)
         if status >= 300:
-            raise self._refused(response, None, f"HTTP {status}")
+            raise self._refused(response, self._vouched(parsed), f"HTTP {status}")
         return parsed
 
     def _ask_ccxt(self, response: aiohttp.ClientResponse, raw: bytes, parsed: Any) -> None:
@@ -156,7 +156,16 @@ class Wire:
             )
         except Exception as error:  # noqa: BLE001 - its class proves nothing, that it raised does
             text = f"{type(error).__name__}: {clean(error)}"
-            raise self._refused(response, None, text) from None
+            raise self._refused(response, self._vouched(parsed), text) from None
+
+    def _vouched(self, parsed: Any) -> str | None:
+        """Return the code that an error holds, wherever, where somebody has said what it means."""
+        if isinstance(parsed, dict):
+            parsed = list(parsed.values())
+        if isinstance(parsed, list):
+            return next((code for part in parsed if (code := self._vouched(part))), None)
+        code = str(parsed)
+        return code if code in self.dialect.meanings else None
 
     def _refused(
         self, response: aiohttp.ClientResponse, code: str | None, text: str
