@@ -30,8 +30,8 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
     """Engines by the names of their exchanges.
 
     Use it as an async context manager. A venue that cannot be reached at the start is tried again until it can be,
-    while the others trade; everything else that is wrong at the start ends it. Raises `ConfigurationError` for two exchanges of
-    one name.
+    while the others trade; everything else that is wrong at the start ends it. Raises
+    `ConfigurationError` for two exchanges of one name.
     """
 
     def __init__(self, engines: Iterable[ExecutionEngine]) -> None:
