@@ -18,7 +18,6 @@ from typing import Final, Protocol, runtime_checkable
 
 import attrs
 
-from execkit.parts import Parts
 from execkit.clock import Clock
 from execkit.engine import ExecutionEngine
 from execkit.errors import ConfigurationError
@@ -30,6 +29,7 @@ from execkit.journal.segments import trace_hash_of_file
 from execkit.journal.trace import trace_hash
 from execkit.model.market import BarData, Timeframe
 from execkit.orders.book import Book
+from execkit.parts import Parts
 from execkit.pipeline import ExecutionPipeline
 from execkit.plans import TradePlan
 from execkit.virtual_time import VirtualClock, VirtualTimeLoop, run_virtual
