@@ -131,7 +131,7 @@ class Intake:
                 # Ours, but no longer in memory, or not yet known by the venue's id: a pass will tell.
                 self.recorder.anomaly_hook(fill.symbol, fill.client_order_id)
             return False
-        was = order.state
+        was, replaced = order.state, order.trades.get(fill.replaces or "")
         if not self.recorder.record(Filled(fill=fill, source=source)):
             return False
         if order.filled > order.quantity_at_most:
@@ -142,6 +142,8 @@ class Intake:
                 self.recorder.record(SymbolBlocked(symbol=order.symbol, blocked=True, cause=cause))
         elif was is OrderState.PRESUMED_ABSENT:
             self._alarm_on(order, "LATE_SIGHT", f"was presumed absent and is {order.state}")
+        elif replaced is not None and _differ_in_fee_only(replaced, fill):
+            pass  # a commission that came after its execution, as it often does
         elif was.is_closed or fill.replaces is not None:
             self._alarm_on(order, "LATE_FILL", f"filled {plain(fill.quantity)} when it was {was}")
         return True
@@ -169,3 +171,7 @@ class Intake:
             self.book.foreign[report.venue_order_id] = report
         if source is Source.STREAM:
             self.foreign_hook()
+
+
+def _differ_in_fee_only(old: Fill, new: Fill) -> bool:
+    return (old.quantity, old.price) == (new.quantity, new.price)

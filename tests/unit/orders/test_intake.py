@@ -207,6 +207,20 @@ async def test_corrections_and_busts_are_told(make):
 
 
 @virtual
+async def test_a_fee_that_comes_later_is_booked_without_an_alarm(make):
+    """B15: the same execution with its fee takes the place of the one without."""
+    bench, order, _ = known(make)
+    bench.take(fill("a", quantity="1"))
+    assert order.state is OrderState.FILLED
+    cash = bench.book.cash["USDT"]
+    assert bench.take(fill("a.fee", quantity="1", replaces="a", fee=D(2), fee_asset="USDT"))
+    assert not bench.take(fill("a", quantity="1"))
+    assert (order.state, order.filled) == (OrderState.FILLED, 1)
+    assert bench.book.positions.open[BTC].fees == {"USDT": 2}
+    assert (bench.book.cash["USDT"], bench.alarms) == (cash - 2, [])
+
+
+@virtual
 async def test_more_than_the_quantity_is_the_truth_and_blocks_the_symbol(make):
     """B17: taken as it is, told, and no entry for the symbol until somebody has looked."""
     bench, order, _ = known(make)

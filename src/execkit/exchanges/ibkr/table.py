@@ -97,13 +97,17 @@ class OrderTable:
 
     def _forget_old(self) -> None:
         """Keep memory bounded: of long ended orders the venue itself can still be asked."""
-        for ref, known in list(self._by_ref.items())[: max(0, len(self._by_ref) - _FORGET_BEYOND)]:
-            if known.has_ended and not known.asking:
-                del self._by_ref[ref]
-                self._by_id.pop(known.order_id, None)
-                self._by_perm.pop(known.perm_id, None)
-                for execution in known.executions.values():
-                    self._by_exec.pop(execution.seen.exec_id, None)
+        for orders in (self._by_ref, self._by_perm):
+            for known in list(orders.values())[: max(0, len(orders) - _FORGET_BEYOND)]:
+                if known.has_ended and not known.asking:
+                    self._forget(known)
+
+    def _forget(self, known: Known) -> None:
+        self._by_ref.pop(known.ref, None)
+        self._by_id.pop(known.order_id, None)
+        self._by_perm.pop(known.perm_id, None)
+        for execution in known.executions.values():
+            self._by_exec.pop(execution.seen.exec_id, None)
 
     def find(self, client_order_id: str, venue_order_id: str | None = None) -> Known | None:
         """Return an order by the venue's id where that is given and known, else by ours."""
@@ -127,6 +131,7 @@ class OrderTable:
             known = self._enter(seen)
         if seen.perm_id:
             self._by_perm[seen.perm_id] = known
+            self._forget_old()
         return known
 
     def _enter(self, seen: OrderSeen | ExecutionSeen) -> Known:
