@@ -225,3 +225,21 @@ async def without_commissions(venue):
 async def test_commission_never_comes():
     """A fill counts without its commission, which is then zero (B15)."""
     assert await live_through([], without_commissions) == []
+
+
+async def test_late_commission_is_booked(tmp_path):
+    """The commission that came after its fill is in the fees, in the cash, and in no alarm (B15)."""
+    async with WireTws(balances={"USD": Decimal(1_000_000)}) as venue:
+        venue.commission_delay = 0.15
+        engine = ExecutionEngine(
+            adapter_of(venue), journal=tmp_path / "orders.db", pipeline=chain(), store=False
+        )
+        async with engine:
+            await engine.submit(
+                TradingSignal(signal_id="s", symbol=AAPL, side=Side.BUY, strength=80, confluence=4)
+            )
+            while not engine.positions[AAPL].fees:
+                await asyncio.sleep(0.01)
+            assert engine.positions[AAPL].fees == {"USD": Decimal("0.2")}
+            assert engine.book.cash["USD"] == venue.core.balances()["USD"].total
+            assert [alarm.code for alarm in engine.book.alarms] == []
