@@ -7,20 +7,25 @@ hold the same.
 import asyncio
 import itertools
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from tests.support.alpaca import adapter_of, venue_on_the_wire
+from tests.support.alpaca import TradingClock, adapter_of, venue_on_the_wire
 
+from execkit.bars.live import LiveOptions
 from execkit.engine import ExecutionEngine
+from execkit.exchanges.paper import PaperExchange
 from execkit.handlers.executor import OrderExecutorHandler
 from execkit.handlers.reconciliation import ReconciliationHandler
 from execkit.handlers.risk import RiskManagementHandler
 from execkit.handlers.validation import ValidationHandler
+from execkit.model.events import PositionOpened
+from execkit.model.market import BarData, Timeframe
 from execkit.model.order import OrderRole, OrderState, Side
 from execkit.model.signal import TradingSignal
 from execkit.pipeline import ExecutionPipeline
+from execkit.plans import TradePlan
 from execkit.risk.sizing import FixedQuantity
 from execkit.testing.venues.faults import Mishap
 
@@ -184,3 +189,39 @@ async def test_faults_in_pairs():
     """Every fault of an order with every fault of another kind."""
     pairs = [*itertools.product(PLACE, [*READS, *STREAM])]
     assert await all_of(pairs[::2]) == []
+
+
+async def test_a_plan_trades_on_paper_by_alpacas_live_bars():
+    """A bar of the data stream fires the plan; the fill is on paper at Alpaca's ask, where no order is sent."""
+    close = datetime(2024, 3, 12, 15, 1, tzinfo=UTC)
+    clock = TradingClock(close - timedelta(minutes=1))
+    rule = {"function": "close_above", "timeframe": "1m"}
+    plan = TradePlan(
+        name="breakout",
+        symbol="BTC/USD",
+        entry=[rule | {"parameters": {"threshold_price": Decimal(60_500)}}],
+        exit=[
+            rule | {"function": "close_below", "parameters": {"threshold_price": Decimal(50_000)}}
+        ],
+    )
+    async with venue_on_the_wire(clock=clock) as venue:
+        feed = adapter_of(venue)
+        paper = PaperExchange(balances={"USD": Decimal(10_000)}, feed=feed, clock=clock)
+        engine = ExecutionEngine(paper, journal=None, plans=[plan], live=LiveOptions(), clock=clock)
+        opened = asyncio.Event()
+        engine.events.subscribe(PositionOpened, lambda _event: opened.set())
+        await feed.connect_data()
+        async with engine:
+            clock.set(close - timedelta(seconds=1))
+            await venue.until(lambda: any("b:BTC/USD" in s.topics for s in venue.sockets))
+            price = Decimal(60_600)
+            await venue.move_price("BTC/USD", price)
+            while clock.now() < close:
+                await asyncio.sleep(0.01)
+            venue.show_bar(
+                BarData("BTC/USD", Timeframe.M1, close, price, price, price, price, Decimal(3))
+            )
+            async with asyncio.timeout(10):
+                await opened.wait()
+            assert engine.positions["BTC/USD"].average_price == Decimal("60600.01")
+        assert [call.path for call in venue.requests if call.method != "GET"] == []

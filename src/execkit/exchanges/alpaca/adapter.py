@@ -163,6 +163,7 @@ class AlpacaAdapter(ExchangeAdapter):
             absence_window=self._absence_window,
             client_id_length=128,
             fractional=self.fractional,
+            order_rate=(200, timedelta(minutes=1)),
         )
 
     async def connect(self) -> None:
@@ -301,7 +302,7 @@ class AlpacaAdapter(ExchangeAdapter):
                 f"{VENUE}: its stream has bars of one minute only; build {timeframe} from them"
             )
         return self._data_of(symbols).follow(
-            "bu", symbols, lambda row: read_bar(row, row["S"], timeframe)
+            ("b", "u"), symbols, lambda row: read_bar(row, row["S"], timeframe)
         )
 
     def _data_of(self, symbols: Sequence[str]) -> data.DataStream:
