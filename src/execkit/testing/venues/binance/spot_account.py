@@ -190,9 +190,10 @@ class SpotAccount:
             "Z": eight((report.average_price or 0) * report.filled),
             "Y": eight(fill.notional if fill else None),
             "Q": eight(notes.quote_quantity),
-            "W": ms(order.since),
             "V": "NONE",
         }
+        if event["w"]:
+            event["W"] = ms(order.since)
         if notes.trailing_delta is not None:
             event["d"] = notes.trailing_delta
         if notes.expiry_reason is not None and status.startswith("EXPIRED"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from execkit.exchanges.venue_orders import VenueOrder
-from execkit.model.order import Fill, Side
+from execkit.model.order import Fill, OrderState, Side
 from execkit.testing.venues.binance.base import BinanceBase
 from execkit.testing.venues.binance.words import eight, ms, status_word
 
@@ -57,7 +57,7 @@ class SpotViews:
             "timeInForce": notes.time_in_force,
             "type": notes.word,
             "side": request.side.value.upper(),
-            "workingTime": ms(order.since),
+            "workingTime": -1 if is_waiting(order) else ms(order.since),
             "selfTradePreventionMode": "NONE",
         }
         if request.stop_price is not None:
@@ -113,3 +113,8 @@ class SpotViews:
             "transactTime": ms(order.updated_at),
             **self.terms(order),
         }
+
+
+def is_waiting(order: VenueOrder) -> bool:
+    """Tell whether an order stands outside of the book, for its price or for another order."""
+    return order.waits_for_stop or order.status is OrderState.HELD
