@@ -45,6 +45,12 @@ class Capabilities:
     """Characters that a client order id may have."""
     fractional: bool = True
     max_open_orders: int | None = None
+    order_rate: tuple[int, timedelta] | None = None
+    """How many commands the venue takes in any window of so long; the gateway keeps below it. None: no limit."""
+    rate_counts_cancels: bool = True
+    """Whether that limit counts cancels, or new and changed orders only."""
+    dead_man: bool = False
+    """The venue itself cancels orders when it is not told to wait in time; see `ExchangeAdapter.dead_man`."""
 
     @property
     def native_oco(self) -> bool:
@@ -76,3 +82,9 @@ class Capabilities:
     def __attrs_post_init__(self) -> None:
         if self.absence_window is not None and self.absence_window < timedelta(0):
             raise ConfigurationError(f"absence_window: {self.absence_window} must not be negative")
+        if self.order_rate is not None and (
+            self.order_rate[0] < 1 or self.order_rate[1] <= timedelta(0)
+        ):
+            raise ConfigurationError(
+                f"order_rate: {self.order_rate} must be a count from 1 and a duration above zero"
+            )

@@ -44,7 +44,7 @@ _AMENDABLE: Final = frozenset({OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED}
 
 
 class OrderChanger:
-    """Sends cancels and amendments. *turn* waits for the venue's pause, *doubt* is told of what has to be proven."""
+    """Sends cancels and amendments. *turn* waits until one may leave, *doubt* is told of what has to be proven."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class OrderChanger:
         pace: Pace,
         *,
         timeout: float,
-        turn: Callable[[str], Awaitable[None]],
+        turn: Callable[[str, str], Awaitable[None]],
         doubt: Callable[[ManagedOrder], None],
         halt: Callable[[str], None],
     ) -> None:
@@ -196,7 +196,7 @@ class OrderChanger:
             if not recorder.keep_apart(command):
                 self._refuse(order, error)
                 return False
-        await self._turn(order.symbol)
+        await self._turn(order.symbol, command.command)
         return recorder.journal.is_current and order.is_closed is was_closed
 
     async def _take(self, order: ManagedOrder, report: OrderReport) -> None:

@@ -52,7 +52,7 @@ from execkit.orders.proofs import (
 from execkit.orders.reconcile import problem_with
 from execkit.orders.recorder import Recorder
 from execkit.orders.shape import malformed_report
-from execkit.orders.waiting import Changes, Pace
+from execkit.orders.waiting import Changes, Pace, Throttle
 
 log = structlog.get_logger("execkit")
 
@@ -77,6 +77,7 @@ class OrderGateway:
         self.send_timeout = send_timeout.total_seconds()
         self._longest_pause = longest_pause.total_seconds()
         self.pace = Pace()
+        self.throttle = Throttle(adapter.capabilities.order_rate)
         self.doubt_hook: Callable[[ManagedOrder], None] = lambda _order: None
         """Called when an order becomes in doubt, or a cancel's outcome does; starts the resolver."""
         lag = adapter.capabilities.absence_window or timedelta(0)
@@ -89,7 +90,7 @@ class OrderGateway:
             self.intake,
             self.pace,
             timeout=self.send_timeout,
-            turn=self._turn,
+            turn=self._turn_to_change,
             doubt=self._doubt,
             halt=self._halt,
         )
@@ -176,6 +177,38 @@ class OrderGateway:
                 )
             await asyncio.sleep(left)
 
+    async def _leave(self, symbol: str, *, reduces: bool) -> None:
+        """Wait until neither a pause nor the venue's pace keeps a command, and take a turn for it."""
+        while True:
+            await self._turn(symbol)
+            await self.throttle.turn(reduces=reduces)
+            if self.pace.left() <= 0:
+                return
+            self.throttle.give_back()
+
+    async def _turn_to_change(self, symbol: str, command: str) -> None:
+        """Wait for the turn of a cancel or an amendment; neither adds exposure."""
+        if command == "cancel" and not self.adapter.capabilities.rate_counts_cancels:
+            await self._turn(symbol)
+        else:
+            await self._leave(symbol, reduces=True)
+
+    async def _turn_to_send(self, command: Entry | Reduction, order: ManagedOrder) -> Denial | None:
+        """Wait for the turn of an order; return why it may not leave then, or None: it is to be sent at once."""
+        denial = await self._admit(command, order)
+        if denial is not None:
+            return denial
+        reduces = isinstance(command, Reduction)
+        try:
+            async with asyncio.timeout(None if reduces else self._longest_pause):
+                await self._leave(_symbol_of(command), reduces=reduces)
+        except TimeoutError:
+            return Denial.of(DenialCode.THROTTLED, waited_seconds=self._longest_pause)
+        denial = self._refuse(command, order)
+        if denial is not None:
+            self.throttle.give_back()
+        return denial
+
     def _refuse(self, command: Entry | Reduction, order: ManagedOrder | None) -> Denial | None:
         journal = self.recorder.journal
         if not journal.is_current:
@@ -193,7 +226,8 @@ class OrderGateway:
 
     async def _commit_and_send(self, order: ManagedOrder, command: Entry | Reduction) -> Sent:
         try:
-            denial = await self._commit(order, command) or await self._admit(command, order)
+            denial = await self._commit(order, command)
+            denial = denial or await self._turn_to_send(command, order)
         except BaseException:
             # Cancelled while the disk or the venue kept us waiting: nothing was sent, and nothing will be.
             self._unsend(order, "the caller gave up before it was sent")

@@ -1,11 +1,12 @@
-"""Waiting: for an order to change, without polling, and for a venue that asked for a pause."""
+"""Waiting: for an order to change, without polling; for a venue that asked for a pause; for the next turn to send."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from execkit.errors import RateLimitError
 from execkit.model.records import Record
@@ -13,6 +14,9 @@ from execkit.orders.manager import ManagedOrder
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+RESERVE: Final = 0.2
+"""Share of the venue's rate that is kept for what reduces risk: cancels, stops and other reductions."""
 
 
 class Pace:
@@ -61,6 +65,49 @@ class Pace:
         except RateLimitError as error:
             self.note(error)
             raise
+
+
+class Throttle:
+    """Lets no more commands leave than the venue takes: *rate* is a count in any window of a duration; None: all.
+
+    Commands wait in line instead of being dropped. The last fifth of each window is for reductions only, and they have
+    a line of their own, so that entries never keep one waiting.
+    """
+
+    def __init__(self, rate: tuple[int, timedelta] | None) -> None:
+        self.rate = rate
+        self._sent: deque[float] = deque()
+        """When the commands left that the present window counts."""
+        self._lines = {True: asyncio.Lock(), False: asyncio.Lock()}
+
+    def limit(self, *, reduces: bool) -> int:
+        """Return how many commands of all kinds may have left in a window for one more of this kind to leave."""
+        count = 0 if self.rate is None else self.rate[0]
+        return count if reduces else max(count - round(count * RESERVE), 1)
+
+    def wait(self, *, reduces: bool) -> float:
+        """Return the seconds until a command may leave, if nothing else does before; zero: now."""
+        if self.rate is None:
+            return 0.0
+        now, window = asyncio.get_running_loop().time(), self.rate[1].total_seconds()
+        while self._sent and self._sent[0] + window <= now:
+            self._sent.popleft()
+        over = len(self._sent) - self.limit(reduces=reduces)
+        return 0.0 if over < 0 else self._sent[over] + window - now
+
+    async def turn(self, *, reduces: bool) -> None:
+        """Wait for a turn and take it. The caller sends at once, or gives it back."""
+        if self.rate is None:
+            return
+        async with self._lines[reduces]:
+            while (wait := self.wait(reduces=reduces)) > 0:  # noqa: ASYNC110 - others take turns
+                await asyncio.sleep(wait)
+            self._sent.append(asyncio.get_running_loop().time())
+
+    def give_back(self) -> None:
+        """Take back the turn that was just taken: nothing has left."""
+        if self._sent:
+            self._sent.pop()
 
 
 class Changes:

@@ -583,6 +583,27 @@ async def test_only_what_provably_never_arrived_is_sent_again(make):
 
 
 @virtual
+async def test_the_venues_own_number_is_journalled_and_handed_back(make):
+    """What the adapter reserved is durable before the first send, and every send of the order is told it."""
+    bench = make()
+    told = []
+
+    def reserve(request, earlier=""):
+        told.append((request.client_order_id, earlier))
+        return earlier or "4711"
+
+    bench.venue.reserve = reserve
+    bench.venue.script("place_order", NotSentError("no route"))
+    command = entry()
+    sent = await bench.gateway.send(command)
+    (intent,) = bench.intents()
+    assert intent.reserved == "4711"
+    await bench.gateway.resend(sent.order, command)
+    key = sent.order.client_order_id
+    assert told == [(key, ""), (key, "4711"), (key, "4711")]
+
+
+@virtual
 async def test_an_order_seen_while_its_repetition_commits_is_not_sent_again(make):
     """A6 A14: it was presumed absent and shows up between proof and send: one is enough."""
     bench = make(ScriptedVenue(absence_window=timedelta(0)))
@@ -718,3 +739,80 @@ async def test_another_long_pause_is_told_anew(make):
         bench.gateway.pace.note(slow(31))
         await bench.gateway.cancel(each, "test")
     assert bench.alarms == ["VENUE_PAUSE"] * 2
+
+
+# -- the venue's rate ------------------------------------------------------------------------------------
+
+
+def paced(count=5, **capabilities):
+    return ScriptedVenue(order_rate=(count, timedelta(seconds=10)), **capabilities)
+
+
+def now():
+    return asyncio.get_running_loop().time()
+
+
+@virtual
+async def test_entries_keep_the_venues_rate_and_a_stop_need_not_wait_for_them(make):
+    """E1 E3: what the venue would refuse waits here; the last fifth of the rate is for what reduces risk."""
+    bench = make(paced())
+    await bench.open()
+    waiting = [
+        asyncio.ensure_future(bench.gateway.send(entry(f"e{n}", quantity="0.02"))) for n in range(6)
+    ]
+    await bench.quiet()
+    assert bench.venue.calls["place_order"] == 4
+    stop = await bench.gateway.send(reduction(role=OrderRole.STOP, stop="95"))
+    assert is_live(stop.order)
+    assert (bench.venue.calls["place_order"], now()) == (5, pytest.approx(0.05))
+    sent = await asyncio.gather(*waiting)
+    assert all(is_live(each.order) for each in sent)
+    assert 10 <= now() < 10.1
+
+
+@virtual
+async def test_an_entry_never_waits_longer_than_for_a_pause(make):
+    """Queued, not dropped; but after `longest_pause` its price is of the past: it is denied and was never sent."""
+    bench = make(paced(1))
+    sent = await asyncio.gather(*(bench.gateway.send(entry(f"e{n}")) for n in range(5)))
+    denied = [each for each in sent if each.denial is not None]
+    assert [each.denial.code for each in denied] == [DenialCode.THROTTLED] * 2
+    assert denied[0].order.state is OrderState.FAILED
+    assert (bench.venue.calls["place_order"], now()) == (3, 30)
+
+
+@virtual
+async def test_a_halt_reaches_those_that_wait_for_their_turn(make):
+    """They are judged anew when their turn comes, and what they do not use is free for the next."""
+    bench = make(paced(3))
+    await asyncio.gather(*(bench.gateway.send(entry(f"e{n}")) for n in range(2)))
+    waiting = asyncio.ensure_future(bench.gateway.send(entry("late")))
+    await bench.quiet()
+    bench.gateway.halt("enough", actor="test")
+    denied = await waiting
+    assert denied.denial.code is DenialCode.TRADING_HALTED
+    assert (bench.venue.calls["place_order"], now()) == (2, 10)
+    assert bench.gateway.throttle.wait(reduces=False) == 0
+
+
+@virtual
+@pytest.mark.parametrize(("counts", "after"), [(True, 10), (False, 0)])
+async def test_cancels_count_where_the_venue_counts_them(make, counts, after):
+    """Where it does not, an emergency is over as fast as the line carries it."""
+    bench = make(paced(5, rate_counts_cancels=counts))
+    sent = [await bench.gateway.send(entry(f"e{n}")) for n in range(4)]
+    await asyncio.gather(*(bench.gateway.cancel(each.order, "enough") for each in sent))
+    assert bench.venue.calls["cancel_order"] == 4
+    assert (bench.venue.open, now()) == ([], after)
+
+
+@virtual
+async def test_a_pause_that_begins_in_the_line_holds(make):
+    """Retry-After counts for those too who have waited for their turn already."""
+    bench = make(paced(1))
+    await bench.gateway.send(entry("first"))
+    waiting = asyncio.ensure_future(bench.gateway.send(entry("second")))
+    await bench.quiet(9)
+    bench.gateway.pace.note(slow(4))
+    assert is_live((await waiting).order)
+    assert now() == pytest.approx(13)

@@ -254,4 +254,6 @@ def _capabilities(market: str, absence_window: timedelta) -> Capabilities:
         absence_window=absence_window,
         client_id_length=36,
         client_id_alphabet=ascii_letters + digits + "-_.:/",
+        order_rate=(50 if spot else 300, timedelta(seconds=10)),
+        rate_counts_cancels=False,
     )

@@ -157,6 +157,7 @@ class IBKRAdapter(ExchangeAdapter):
             absence_window=self._absence_window,
             client_id_length=40,
             fractional=False,
+            order_rate=(45, timedelta(seconds=1)),
         )
 
     @property
