@@ -232,7 +232,12 @@ def _wire(
     runner = _runner(settings, desk, currency, submit)
     live = None
     if settings.live is not None and runner is not None:
-        live = LiveBars(runner, desk, spawn=upkeep.spawn, options=settings.live)
+
+        async def after_closes() -> None:
+            upkeep.mark_equity()
+            await recorder.settle()
+
+        live = LiveBars(runner, desk, spawn=upkeep.spawn, after=after_closes, options=settings.live)
     return Parts(
         adapter=adapter,
         journal=journal,
