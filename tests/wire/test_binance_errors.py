@@ -84,6 +84,7 @@ ANSWERS = [
     (404, None, "Not Found", UNKNOWN),
     (502, None, "Bad Gateway", UNKNOWN),
     (302, None, "Found", UNKNOWN),
+    (503, -1021, "Timestamp for this request is outside of the recvWindow.", UNKNOWN),
     (503, -2010, "Account has insufficient balance for requested action.", UNKNOWN),
 ]
 
@@ -201,6 +202,17 @@ async def test_retry_after_is_told_and_a_ban_is_kept():
             await adapter.get_order("BTC/USDT", client_order_id="xk")
         assert timedelta(seconds=25) < raised.value.retry_after <= pause
         assert len(venue.requests) == seen
+
+
+async def test_the_end_of_a_ban_is_read_from_its_text():
+    """Binance names the end of a ban in milliseconds, also without a header."""
+    async with on_the_wire() as (venue, adapter):
+        end = int((venue.clock.now() + timedelta(minutes=5)).timestamp() * 1000)
+        text = f"Way too many requests; IP banned until {end}. Please use WebSocket Streams."
+        venue.fail_next("place", Mishap.ERROR, status=418, code=-1003, text=text)
+        with pytest.raises(RateLimitError) as raised:
+            await adapter.place_order(order())
+        assert timedelta(minutes=4) < raised.value.retry_after <= timedelta(minutes=5)
 
 
 async def test_a_refusal_of_the_clock_compares_the_clocks():

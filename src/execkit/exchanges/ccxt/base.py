@@ -239,7 +239,7 @@ class CCXTBase(ExchangeAdapter):
             # ccxt itself refused; its words hold what was asked for, never a key.
             if name in ("AuthenticationError", "PermissionDenied"):
                 return AuthenticationError(f"{self.name}: {clean(error)}", venue=self.name)
-            if name == "NotSupported":
+            if name == "NotSupported" and not write:
                 return UnsupportedFeatureError(f"{self.name}: {clean(error)}", venue=self.name)
             return InvalidOrderError(f"{self.name}: {name}: {clean(error)}", venue=self.name)
         text = f"{self.name}: an answer that cannot be read ({name})"
@@ -256,11 +256,11 @@ class CCXTBase(ExchangeAdapter):
             "code": refused.code,
             "raw": refused.text,
         }
-        if refused.code in self._dialect.clock_codes:
-            text += "; the clocks differ and are compared anew"
-            return RateLimitError(text, retry_after=timedelta(0), **details)
         if kind is RateLimitError:
-            return RateLimitError(text, retry_after=refused.retry_after, **details)
+            waits = refused.retry_after
+            if refused.code in self._dialect.clock_codes:
+                text, waits = f"{text}; the clocks differ and are compared anew", timedelta(0)
+            return RateLimitError(text, retry_after=waits, **details)
         if kind is None:
             if write:
                 return OrderStatusUnknownError(text, **details)
@@ -284,10 +284,7 @@ class CCXTBase(ExchangeAdapter):
 
     async def instrument(self, symbol: str) -> Instrument:
         """Return the rules of a symbol; one that is not listed is refused with those that look like it."""
-        found = self._instruments.get(symbol)
-        if found is None:
-            raise InvalidOrderError(f"{self.name}: {self._unlisted(symbol)}", venue=self.name)
-        return found
+        return self._rules(symbol)
 
     def _rules(self, symbol: str) -> Instrument:
         found = self._instruments.get(symbol)

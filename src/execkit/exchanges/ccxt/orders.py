@@ -40,7 +40,6 @@ class CCXTOrders(CCXTBase):
     _sizes: dict[str, Decimal]
     """Size of a contract by symbol; one where quantities are in base units anyway."""
     _used: dict[str, None]
-    _trade_symbol_needed: bool = True
 
     def _size_of(self, symbol: str) -> Decimal:
         found = self._sizes.get(symbol)

@@ -40,6 +40,7 @@ _UNSENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _SIGNATURE: Final = re.compile(
     r"(sign(?:ature)?|listenKey|token)[\"'=: ]+[\w%+/-]{8,}", re.IGNORECASE
 )
+_UNTIL: Final = re.compile(r"until (\d{13})\b", re.ASCII)
 _BAN_SECONDS: Final = 120.0
 """What a ban lasts at least, where the venue does not say."""
 
@@ -172,11 +173,20 @@ class Wire:
     ) -> RefusedError:
         waits = self._retry_after(response.headers.get("Retry-After"))
         if response.status == BANNED:
+            waits = waits or self._until_stated(text)
             seconds = _BAN_SECONDS if waits is None else waits.total_seconds()
             waits = timedelta(seconds=seconds)
             self.banned_until = asyncio.get_running_loop().time() + seconds
             log.error("venue.banned", venue=self.id, seconds=seconds)
         return RefusedError(response.status, code, self._redacted(text), waits)
+
+    def _until_stated(self, text: str) -> timedelta | None:
+        """Return how long a ban lasts, where its text names the end in milliseconds."""
+        found = _UNTIL.search(text)
+        if found is None:
+            return None
+        left = timedelta(milliseconds=int(found[1]) - milliseconds(self.clock.now()))
+        return max(left, timedelta(0))
 
     def _redacted(self, text: str) -> str:
         """Return a venue's words without what it may have repeated of ours."""
