@@ -53,7 +53,15 @@ class Message(msgspec.Struct, frozen=True):
 
 
 _CRITICAL_ALARMS: Final = frozenset(
-    {"UNPROTECTED", "STOPPED_UNPROTECTED", "OVERFILL", "ANSWER_NOT_OURS", "KEEPER_FAILED"}
+    {
+        "ANSWER_NOT_OURS",
+        "KEEPER_FAILED",
+        "OVERFILL",
+        "STOPPED_UNPROTECTED",
+        "UNPROTECTED",
+        "VENUE_PAUSE",
+        "ZOMBIE_ORDER",
+    }
 )
 
 
