@@ -92,7 +92,7 @@ async def test_history():
     """History gives the finished bars between two times, oldest first, each with the end of its interval."""
     clock = ManualClock(NINE + timedelta(hours=1))
     async with on_the_wire(clock=clock) as (venue, adapter):
-        venue.answers.history = [bar(NINE + timedelta(minutes=n), 100 + n) for n in range(1, 70)]
+        venue.answers.klines.load([bar(NINE + timedelta(minutes=n), 100 + n) for n in range(1, 70)])
         bars = await adapter.bars(
             AAPL,
             Timeframe.M1,
@@ -111,7 +111,7 @@ async def test_live_bars_are_final():
     """A bar is told once it is finished, by a newer one; what came before the subscription is not told."""
     clock = ManualClock(NINE + timedelta(minutes=5, seconds=30))
     async with on_the_wire(clock=clock) as (venue, adapter):
-        venue.answers.history = [bar(NINE + timedelta(minutes=n), 100 + n) for n in range(1, 7)]
+        venue.answers.klines.load([bar(NINE + timedelta(minutes=n), 100 + n) for n in range(1, 7)])
         bars = adapter.watch_bars([AAPL], Timeframe.M1)
         await venue.until(lambda: any(s.bars for s in venue.sessions))
         venue.answers.publish_bar(bar(NINE + timedelta(minutes=6), 200))
@@ -121,14 +121,30 @@ async def test_live_bars_are_final():
         assert (told.close_time, told.close) == (NINE + timedelta(minutes=6), 201)
 
 
+async def test_bars_form_from_prices():
+    """The venue's own prices make its bars, told when the next one begins."""
+    clock = ManualClock(NINE)
+    async with on_the_wire(clock=clock, venue_options={"clock": clock}) as (venue, adapter):
+        bars = adapter.watch_bars([AAPL], Timeframe.M1)
+        await venue.until(lambda: any(s.bars for s in venue.sessions))
+        for price in (200, 205, 198, 201):
+            venue.move_price(AAPL, Decimal(price))
+        clock.advance(timedelta(minutes=1))
+        venue.move_price(AAPL, Decimal(202))
+        told = await anext(bars)
+        assert (told.open, told.high, told.low, told.close) == (200, 205, 198, 201)
+        assert told.close_time == NINE + timedelta(minutes=1)
+        assert await adapter.bars(AAPL, Timeframe.M1, since=NINE) == [told]
+
+
 async def test_bars_of_a_gap_are_told():
     """Bars that were finished while the connection was down come with the history of the new one."""
     clock = ManualClock(NINE + timedelta(minutes=5, seconds=30))
     async with on_the_wire(clock=clock) as (venue, adapter):
-        venue.answers.history = [bar(NINE + timedelta(minutes=n), 100 + n) for n in range(1, 6)]
+        venue.answers.klines.load([bar(NINE + timedelta(minutes=n), 100 + n) for n in range(1, 6)])
         bars = adapter.watch_bars([AAPL], Timeframe.M1)
         await venue.until(lambda: any(s.bars for s in venue.sessions))
-        venue.answers.history = [bar(NINE + timedelta(minutes=n), 100 + n) for n in range(1, 10)]
+        venue.answers.klines.load([bar(NINE + timedelta(minutes=n), 100 + n) for n in range(1, 10)])
         venue.cut()
         assert [(await anext(bars)).close for _ in range(3)] == [106, 107, 108]
 

@@ -12,8 +12,9 @@ import attrs
 from execkit.clock import Clock
 from execkit.exchanges.matching import MatchingCore
 from execkit.model.market import BarData, Timeframe
-from execkit.numbers import ZERO
+from execkit.numbers import ONE, ZERO
 from execkit.testing.venues.faults import FaultQueue, Mishap
+from execkit.testing.venues.klines import Klines
 from execkit.testing.venues.tws import messages
 from execkit.testing.venues.tws.listing import ALWAYS, Listing
 from execkit.testing.venues.tws.messages import TwsOrder
@@ -75,8 +76,8 @@ class Answers:
             91: ("rule", self._market_rule),
             99: ("completed_orders", self._completed_orders),
         }
-        self.history: list[BarData] = []
-        """Finished bars, for requests of historical data."""
+        self.klines = Klines()
+        """Bars, finished and forming; `load` adds to the history."""
 
     def answer(self, session: TwsSession, number: int, fields: Fields) -> None:
         """Answer one message; those that nobody needs an answer to are ignored."""
@@ -275,7 +276,11 @@ class Answers:
         ]
 
     def publish_quote(self, listing: Listing) -> None:
-        """Tell subscribers the price."""
+        """Tell subscribers the price, and what it does to the bars."""
+        quote = self._venue.core.quote(listing.symbol)
+        now = self._venue.clock.now()
+        for kline in self.klines.trade(listing.symbol, quote.last or quote.bid, ONE, now):
+            self.publish_bar(kline.bar)
         for session in self._venue.sessions:
             for request_id, wanted in session.quotes.items():
                 if wanted is listing:
@@ -295,11 +300,9 @@ class Answers:
         fields.skip(4)  # duration .. formatDate
         if fields.flag():
             session.bars[request_id] = (listing, size)
-        wanted = [
-            bar
-            for bar in self.history
-            if bar.symbol == listing.symbol and bar.timeframe is BAR_SIZES[size]
-        ]
+        self.klines.close_due(self._venue.clock.now())
+        shown = self.klines.show(listing.symbol, BAR_SIZES[size], limit=10_000)
+        wanted = [kline.bar for kline in shown]
         rows = [value for bar in wanted for value in self._row(bar)]
         session.send(frame(17, request_id, "", "", len(wanted), *rows))
 
