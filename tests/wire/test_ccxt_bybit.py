@@ -136,6 +136,26 @@ async def test_wrong_key():
         assert venue.calls("place") == []
 
 
+RIGHTS = [
+    ({"permissions": {"Wallet": ["AccountTransfer", "Withdraw"]}}, "may withdraw"),
+    ({"permissions": {"Spot": ["SpotTrade"]}, "readOnly": 1}, "may only read"),
+    ({"permissions": None}, "does not tell"),
+]
+
+
+@pytest.mark.parametrize(("rights", "words"), RIGHTS, ids=[w for _, w in RIGHTS])
+async def test_rights_of_a_key(rights, words):
+    """A key that may withdraw, may not trade, or of which nobody knows, is refused at the start."""
+    venue = BybitVenue()
+    venue._key = lambda _call: venue.wrap({"readOnly": 0} | rights)
+    async with venue:
+        adapter = adapter_of(venue)
+        with pytest.raises(AuthenticationError, match=words):
+            await adapter.connect()
+        await adapter.close()
+        assert venue.calls("place") == []
+
+
 async def test_market_data():
     """Quotes, trades and bars come through ccxt's streams and history."""
     async with on_the_wire() as (venue, adapter):

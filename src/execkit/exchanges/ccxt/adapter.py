@@ -131,7 +131,10 @@ class CCXTAdapter(CCXTOrders):
         self._loaded_at = asyncio.get_running_loop().time()
 
     async def _check_account(self) -> None:
-        """Make one signed request, so that a wrong key shows before the first order."""
+        """Look at the key's rights where the venue tells them; a wrong key shows here, before the first order."""
+        path = self._dialect.key_path
+        if path is not None:
+            self._dialect.check_key(await self._ask(self._client.request(path, ["private"])))
         await self.balances()
 
     # -- the stream of orders ----------------------------------------------------------------------------

@@ -61,6 +61,10 @@ def no_code(_body: Any) -> tuple[str, str] | None:
     return None
 
 
+def no_check(_body: Any) -> None:
+    """Find nothing wrong with a key."""
+
+
 @attrs.frozen(kw_only=True)
 class Dialect:
     """How one venue says no."""
@@ -75,6 +79,10 @@ class Dialect:
     """Whether *read_code* finds every error, so that ccxt need not be asked."""
     client_id_param: str | None = None
     """The venue's name of our order id in lists of orders, where these can be asked for one id."""
+    key_path: str | None = None
+    """Where the venue tells what a key may do."""
+    check_key: Callable[[Any], None] = no_check
+    """Raises `AuthenticationError` for a key that may withdraw, or may not trade."""
     is_subscribed: Callable[[Any], bool] | None = None
     """Whether a frame confirms a subscription to the account's stream; None: nobody knows."""
 
@@ -99,6 +107,24 @@ def _bybit_code(body: Any) -> tuple[str, str] | None:
     return None if code in (0, "0") else (str(code), str(body.get("retMsg", "")))
 
 
+def _bybit_key(body: Any) -> None:
+    result = body.get("result") if isinstance(body, Mapping) else None
+    rights = result.get("permissions") if isinstance(result, Mapping) else None
+    if not isinstance(result, Mapping) or not isinstance(rights, Mapping):
+        raise AuthenticationError(
+            "api_key: bybit does not tell what this key may do", venue="bybit"
+        )
+    if "Withdraw" in (rights.get("Wallet") or ()):
+        raise AuthenticationError(
+            "api_key: this key may withdraw money; make one without that right and use it instead",
+            venue="bybit",
+        )
+    if result.get("readOnly") not in (0, "0"):
+        raise AuthenticationError(
+            "api_key: this key may only read; make one that may trade", venue="bybit"
+        )
+
+
 def _bybit_subscribed(frame: Any) -> bool:
     return (
         isinstance(frame, Mapping) and frame.get("op") == "subscribe" and bool(frame.get("success"))
@@ -109,6 +135,8 @@ BYBIT: Final = Dialect(
     read_code=_bybit_code,
     knows_all=True,
     client_id_param="orderLinkId",
+    key_path="v5/user/query-api",
+    check_key=_bybit_key,
     is_subscribed=_bybit_subscribed,
     clock_codes=frozenset({"10002"}),
     meanings={
