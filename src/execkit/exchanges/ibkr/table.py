@@ -99,7 +99,7 @@ class OrderTable:
         """Keep memory bounded: of long ended orders the venue itself can still be asked."""
         for orders in (self._by_ref, self._by_perm):
             for known in list(orders.values())[: max(0, len(orders) - _FORGET_BEYOND)]:
-                if known.has_ended and not known.asking:
+                if (known.has_ended or not known.perm_id) and not known.asking:
                     self._forget(known)
 
     def _forget(self, known: Known) -> None:

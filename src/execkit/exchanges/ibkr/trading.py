@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -12,7 +13,6 @@ from msgspec.structs import replace
 from execkit.errors import (
     DuplicateClientOrderIdError,
     ExchangeError,
-    InvalidOrderError,
     MarketClosedError,
     NotSentError,
     OrderNotFoundError,
@@ -70,43 +70,49 @@ class Trading:
         """Send one order, once."""
         self._refuse_repetition(request)
         listed = await self._admitted(request)
+        order = self._order_of(request, listed)
         known = self._table.begin(request, listed)
-        order = order_of(request, listed, account=self._table.account, order_id=known.order_id)
         await self._send([(known, listed, order)])
         return await self._answer(known)
+
+    def _order_of(self, request: OrderRequest, listed: Listed, **family: Any) -> Any:
+        order_id = self._table.ids.reserve(request.client_order_id)
+        return order_of(request, listed, account=self._table.account, order_id=order_id, **family)
 
     async def place_list(self, orders: OrderList) -> list[OrderReport]:
         """Send a family or an OCA group: the last message transmits all of a family at once."""
         for request in orders.orders:
             self._refuse_repetition(request)
-        listed = [await self._admitted(request) for request in orders.orders]
-        knowns = [self._table.begin(r, c) for r, c in zip(orders.orders, listed, strict=True)]
+        contracts = [await self._admitted(request) for request in orders.orders]
         has_parent = orders.kind is not ListKind.OCO
-        grouped = orders.kind is not ListKind.OTO
-        legs = []
-        last = len(knowns) - 1
-        for at, (request, contract, known) in enumerate(
-            zip(orders.orders, listed, knowns, strict=True)
-        ):
-            is_child = has_parent and at > 0
-            order = order_of(
+        parent_id = self._table.ids.reserve(orders.orders[0].client_order_id) if has_parent else 0
+        sent = []
+        for at, (request, listed) in enumerate(zip(orders.orders, contracts, strict=True)):
+            is_parent = has_parent and at == 0
+            order = self._order_of(
                 request,
-                contract,
-                account=self._table.account,
-                order_id=known.order_id,
-                transmit=at == last or not has_parent,
-                parent_id=knowns[0].order_id if is_child else 0,
-                oca_group=orders.list_id if grouped and (is_child or not has_parent) else "",
+                listed,
+                transmit=not has_parent or at == len(contracts) - 1,
+                parent_id=0 if is_parent else parent_id,
+                oca_group="" if is_parent or orders.kind is ListKind.OTO else orders.list_id,
             )
-            legs.append((known, contract, order))
+            sent.append((request, listed, order))
+        legs = [
+            (self._table.begin(request, listed), listed, order) for request, listed, order in sent
+        ]
         await self._send(legs)
-        reports = []
-        for known, request in zip(knowns, orders.orders, strict=True):
-            try:
-                reports.append(await self._answer(known))
-            except ExchangeError as error:
-                reports.append(_report_of_failure(known, request, error))
-        return reports
+        return await asyncio.gather(*(self._leg(known) for known, _listed, _order in legs))
+
+    async def _leg(self, known: Known) -> OrderReport:
+        """Return what is known of one leg of a list, also when it failed."""
+        try:
+            return await self._answer(known)
+        except ExchangeError as error:
+            report = known.report()
+            assert report is not None, "its terms are known"
+            refused = isinstance(error, OrderRejectedError) and error.outcome_known
+            status = OrderState.REJECTED if refused else OrderState.IN_DOUBT
+            return replace(report, status=status, reason=str(error), code=error.code)
 
     def _refuse_repetition(self, request: OrderRequest) -> None:
         known = self._table.find(request.client_order_id)
@@ -271,13 +277,3 @@ def _shows(
 
 def _unsent(error: ExchangeError) -> ExchangeError:
     return NotSentError(f"not sent: {error}", venue="ibkr", code=error.code)
-
-
-def _report_of_failure(known: Known, request: OrderRequest, error: ExchangeError) -> OrderReport:
-    """Return what is known of one leg of a list when the others have an answer."""
-    refused = isinstance(error, OrderRejectedError) and error.outcome_known
-    report = known.report()
-    if report is None:
-        raise InvalidOrderError(f"{request.client_order_id} has no quantity", venue="ibkr")
-    status = OrderState.REJECTED if refused else OrderState.IN_DOUBT
-    return replace(report, status=status, reason=str(error), code=error.code)
