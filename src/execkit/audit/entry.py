@@ -19,6 +19,7 @@ from execkit.model.records import (
     Filled,
     Intent,
     OrderChanged,
+    ParentOrder,
     PositionSeen,
     Record,
     SignalResult,
@@ -153,12 +154,18 @@ class Outcomes:
                 if record.signal_id in self._wanted:
                     self._results[record.signal_id] = record
             case Intent():
-                signal_id, order = record.signal_id, record.request.client_order_id
+                # Of an order that is worked in slices, the signal is the parent's. What protects a position has the
+                # position for its parent, although it names the entry's signal.
+                signal_id, order = record.slice_of or record.parent, record.request.client_order_id
                 if signal_id in self._wanted and order not in self._signals:
                     self._signals[order] = signal_id
                     self._orders.setdefault(signal_id, []).append(order)
-                    self._quantities[signal_id] = record.request.quantity
+                    if record.slice_of is None:
+                        self._quantities[signal_id] = record.request.quantity
                     self._ends.pop(signal_id, None)
+            case ParentOrder():
+                if record.parent_id in self._wanted:
+                    self._quantities[record.parent_id] = record.quantity
             case OrderChanged():
                 signal_id = self._signals.get(record.client_order_id)
                 if signal_id is not None and record.event in _ENDS:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from execkit import (
@@ -20,6 +21,7 @@ from execkit.audit.logger import ExecutionLogger, _record_before
 from execkit.errors import ConfigurationError, JournalCorruptedError
 from execkit.functions.base import ConfidenceLevel
 from execkit.journal.base import MemoryJournal
+from execkit.model.order import OrderRole
 from execkit.model.records import Alarm
 from execkit.model.result import Outcome
 
@@ -113,6 +115,26 @@ def test_what_came_of_it_later(told, later, outcome, sum_filled):
         journal.append(record, CLOCK_START)
     (entry,) = ExecutionLogger(journal).query_logs()
     assert (entry.outcome, entry.filled) == (outcome, sum_filled)
+
+
+def test_what_protects_the_position_is_not_what_came_of_the_signal():
+    """The stop and the target carry the entry's signal id, but they are another story; slices are this one."""
+    journal = MemoryJournal()
+    stop = msgspec.structs.replace(intent("s", "stop"), role=OrderRole.STOP, parent="BTC/USDT#1")
+    part = msgspec.structs.replace(intent("s/1", "part"), slice_of="s")
+    for record in (
+        close(1, decision(action="enter_long", signal_id="s")),
+        intent("s", "o1"),
+        filled("o1", "t", 2, 100),
+        stop,
+        filled("stop", "u", 2, 90),
+        part,
+        filled("part", "v", 2, 110),
+    ):
+        journal.append(record, CLOCK_START)
+    (entry,) = ExecutionLogger(journal).query_logs()
+    assert (entry.filled, entry.average_price) == (4, 105)
+    assert entry.client_order_ids == ("o1", "part")
 
 
 @pytest.mark.parametrize(
