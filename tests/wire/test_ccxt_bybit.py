@@ -9,9 +9,11 @@ from decimal import Decimal
 import pytest
 from tests.support.binance import order
 
+from execkit.clock import SystemClock
 from execkit.engine import ExecutionEngine
 from execkit.errors import (
     AuthenticationError,
+    ConfigurationError,
     DuplicateClientOrderIdError,
     InsufficientBalanceError,
     InvalidOrderError,
@@ -134,6 +136,20 @@ async def test_wrong_key():
             await adapter.connect()
         await adapter.close()
         assert venue.calls("place") == []
+
+
+class Ahead:
+    def now(self):
+        return SystemClock().now() + timedelta(seconds=2)
+
+
+async def test_clock_two_seconds_off():
+    """It is told at the start, as on Binance."""
+    async with BybitVenue() as venue:
+        adapter = adapter_of(venue, clock=Ahead())
+        with pytest.raises(ConfigurationError, match=r"clock: .* 2.0 s ahead of bybit's"):
+            await adapter.connect()
+        await adapter.close()
 
 
 RIGHTS = [

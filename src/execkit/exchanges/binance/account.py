@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -30,17 +29,6 @@ CASH: Final = frozenset(
     }
 )
 """Assets that are money here, not positions, although some of them have a market of their own."""
-
-
-def check_skew(ahead: timedelta, most: timedelta) -> None:
-    """Raise `ConfigurationError` when our clock differs too much from the venue's."""
-    if abs(ahead) > most:
-        seconds = abs(ahead).total_seconds()
-        direction = "ahead of" if ahead > timedelta(0) else "behind"
-        raise ConfigurationError(
-            f"clock: this machine's clock is {seconds:.1f} s {direction} Binance's, more than "
-            f"max_clock_skew={most.total_seconds():.1f} s; synchronise it (NTP, chrony), then start again"
-        )
 
 
 def check_rights(restrictions: Any, kind: str) -> None:

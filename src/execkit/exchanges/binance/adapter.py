@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from execkit.errors import ExchangeUnavailableError
@@ -76,6 +76,18 @@ class BinanceAdapter(BinanceOrders):
             for market_id, quantity, price in account.net_positions(answer)
             if market_id in self._symbols
         ]
+
+    async def dead_man(self, symbol: str, within: timedelta | None) -> None:
+        """Start or end the countdown after which Binance cancels every order of a symbol; futures only.
+
+        It spares no order, also not those of others. Conditional orders have a service of their own, so do not count on
+        a stop surviving it, nor on its end.
+        """
+        if self._spot:
+            await super().dead_man(symbol, within)
+        countdown = 0 if within is None else within // timedelta(milliseconds=1)
+        params = {"symbol": self._market(symbol).id, "countdownTime": str(countdown)}
+        await self._ask(self._api.private("countdownCancelAll", params, method="POST"))
 
     # -- the market --------------------------------------------------------------------------------------
 

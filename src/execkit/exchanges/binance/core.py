@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from string import ascii_letters, digits
 from typing import Any, Final
 
@@ -71,6 +71,7 @@ class BinanceCore(CCXTBase):
             clock=clock,
             rng=rng,
             account=account,
+            max_clock_skew=max_clock_skew,
             options={"disableFuturesSandboxWarning": True, **(options or {})},
             dialect=SPOT if market == "spot" else USDM,
             default_sandbox="testnet" if market == "spot" else "demo",
@@ -78,7 +79,6 @@ class BinanceCore(CCXTBase):
         self._spot = market == "spot"
         self._kind = market
         limit = timeout.total_seconds()
-        self._max_skew = max_clock_skew
         self._api = Endpoints(self._client, market)
         self._book: dict[str, Market] = {}
         self._symbols: dict[str, str] = {}
@@ -119,9 +119,7 @@ class BinanceCore(CCXTBase):
 
     async def _check_account(self) -> None:
         """Compare clocks; refuse a key that may withdraw or may not trade, and an account in hedge mode."""
-        ahead = await self._ask(self._measure())
-        account.check_skew(ahead, self._max_skew)
-        self._stamp_by(ahead)
+        await self._compare_clocks()
         restrictions = await self._restrictions()
         if restrictions is not None:
             account.check_rights(restrictions, self._kind)
@@ -174,20 +172,8 @@ class BinanceCore(CCXTBase):
                 return None
             raise
 
-    async def _measure(self) -> timedelta:
-        """Return how far our clock is ahead of Binance's."""
-        before = self.clock.now()
-        server = moment(mapping(await self._api.public("time")), "serverTime")
-        after = self.clock.now()
-        return before + (after - before) / 2 - server
-
-    def _stamp_by(self, ahead: timedelta) -> None:
-        self._client.options["timeDifference"] = ahead // timedelta(milliseconds=1)
-
-    async def _sync_clock(self) -> None:
-        ahead = await self._measure()
-        self._stamp_by(ahead)
-        log.warning("clock.resynced", venue=self.name, ahead_ms=ahead // timedelta(milliseconds=1))
+    async def _server_time(self) -> datetime:
+        return moment(mapping(await self._api.public("time")), "serverTime")
 
     def _note_headers(self, headers: Mapping[str, str]) -> None:
         for name, value in headers.items():
@@ -256,4 +242,5 @@ def _capabilities(market: str, absence_window: timedelta) -> Capabilities:
         client_id_alphabet=ascii_letters + digits + "-_.:/",
         order_rate=(50 if spot else 300, timedelta(seconds=10)),
         rate_counts_cancels=False,
+        dead_man=not spot,
     )

@@ -24,7 +24,7 @@ from execkit.exchanges.ccxt.unified import (
     read_position,
     read_quote,
 )
-from execkit.exchanges.ccxt.values import BadAnswerError, mapping, milliseconds, rows
+from execkit.exchanges.ccxt.values import BadAnswerError, mapping, milliseconds, moment, rows
 from execkit.model.account import Balance, VenuePosition
 from execkit.model.capabilities import Capabilities
 from execkit.model.market import BarData, Quote, Timeframe, Trade
@@ -55,6 +55,7 @@ class CCXTAdapter(CCXTOrders):
         stream_url: The same for the WebSockets.
         timeout: Limit of one request.
         absence_window: How long after a send the exchange may not show an order that it has.
+        max_clock_skew: Difference of the clocks from which `connect` refuses.
         clock, rng: Injected time and chance.
         account: Name of the account, where the journal is to outlive a change of keys.
         options: Options of ccxt.
@@ -75,6 +76,7 @@ class CCXTAdapter(CCXTOrders):
         stream_url: str | None = None,
         timeout: timedelta = timedelta(seconds=10),
         absence_window: timedelta = timedelta(seconds=120),
+        max_clock_skew: timedelta = timedelta(seconds=1),
         clock: Clock | None = None,
         rng: random.Random | None = None,
         account: str | None = None,
@@ -96,6 +98,7 @@ class CCXTAdapter(CCXTOrders):
             clock=clock,
             rng=rng,
             account=account,
+            max_clock_skew=max_clock_skew,
             options={
                 "defaultType": "spot" if market == "spot" else "swap",
                 "defaultSubType": "linear",
@@ -131,11 +134,17 @@ class CCXTAdapter(CCXTOrders):
         self._loaded_at = asyncio.get_running_loop().time()
 
     async def _check_account(self) -> None:
-        """Look at the key's rights where the venue tells them; a wrong key shows here, before the first order."""
+        """Compare clocks, and look at the key's rights where the venue tells them, before the first order."""
+        await self._compare_clocks()
         path = self._dialect.key_path
         if path is not None:
             self._dialect.check_key(await self._ask(self._client.request(path, ["private"])))
         await self.balances()
+
+    async def _server_time(self) -> datetime | None:
+        if self._client.has.get("fetchTime") is not True:
+            return None
+        return moment({"time": await self._client.fetch_time()}, "time")
 
     # -- the stream of orders ----------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import os
 import random
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from hashlib import blake2b
 from typing import Any, Final, TypeVar
@@ -42,6 +42,7 @@ T = TypeVar("T")
 
 _REMEMBERED: Final = 10_000
 """Venue ids whose client ids are kept: executions are listed without the latter."""
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _HEARTBEAT_MS: Final = 20_000
 _KEY_REFUSED: Final = ("AuthenticationError", "PermissionDenied", "AccountSuspended")
 """What ccxt makes of a refused key, as the text of an error begins with it where we do not know the venue's codes."""
@@ -70,6 +71,7 @@ class CCXTBase(ExchangeAdapter):
         clock: Clock | None,
         rng: random.Random | None,
         account: str | None,
+        max_clock_skew: timedelta,
         options: Mapping[str, Any] | None,
         dialect: Dialect,
         default_sandbox: str = "testnet",
@@ -81,6 +83,7 @@ class CCXTBase(ExchangeAdapter):
         self.name = exchange_id
         self.market = market
         self.clock: Clock = clock or SystemClock()
+        self._max_skew = max_clock_skew
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secrets
         self.environment = hosts.environment(
             exchange_id, sandbox=sandbox, live=live, default=default_sandbox
@@ -185,8 +188,46 @@ class CCXTBase(ExchangeAdapter):
         """Look at a message of a stream; return True to keep it from ccxt."""
         return False
 
-    async def _sync_clock(self) -> None:
-        """Measure how far the venue's clock is from ours, and stamp requests by the venue's."""
+    # -- clocks ------------------------------------------------------------------------------------------
+
+    async def _server_time(self) -> datetime | None:
+        """Ask for the venue's time; None where it does not tell."""
+        return None
+
+    async def _measure(self) -> timedelta | None:
+        """Return how far our clock is ahead of the venue's."""
+        before = self.clock.now()
+        server = await self._server_time()
+        after = self.clock.now()
+        return None if server is None else before + (after - before) / 2 - server
+
+    async def _compare_clocks(self) -> None:
+        """Stamp requests by the venue's time; raise `ConfigurationError` when ours differs too much from it."""
+        ahead = await self._ask(self._measure())
+        if ahead is None:
+            return
+        if abs(ahead) > self._max_skew:
+            direction = "ahead of" if ahead > timedelta(0) else "behind"
+            raise ConfigurationError(
+                f"clock: this machine's clock is {abs(ahead).total_seconds():.1f} s {direction} {self.name}'s, "
+                f"more than max_clock_skew={self._max_skew.total_seconds():.1f} s; "
+                "synchronise it (NTP, chrony), then start again"
+            )
+        self._stamp_by(ahead)
+
+    def _stamp_by(self, ahead: timedelta) -> None:
+        self._client.options["timeDifference"] = ahead // _MILLISECOND
+
+    async def _resync(self) -> None:
+        """Compare the clocks anew; a failure shows with the next request."""
+        try:
+            ahead = await self._measure()
+        except Exception as error:  # noqa: BLE001 - the next request will tell again
+            log.warning("clock.sync_failed", venue=self.name, error=type(error).__name__)
+            return
+        if ahead is not None:
+            self._stamp_by(ahead)
+            log.warning("clock.resynced", venue=self.name, ahead_ms=ahead // _MILLISECOND)
 
     # -- calls and their errors --------------------------------------------------------------------------
 
@@ -273,12 +314,6 @@ class CCXTBase(ExchangeAdapter):
         if kind is DuplicateClientOrderIdError and not write:
             return ExchangeError(text, **details)
         return kind(text, **details)
-
-    async def _resync(self) -> None:
-        try:
-            await self._sync_clock()
-        except Exception as error:  # noqa: BLE001 - the next request will tell again
-            log.warning("clock.sync_failed", venue=self.name, error=type(error).__name__)
 
     # -- symbols and ids ---------------------------------------------------------------------------------
 
