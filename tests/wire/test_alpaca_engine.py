@@ -26,6 +26,7 @@ from execkit.model.order import OrderRole, OrderState, Side
 from execkit.model.signal import TradingSignal
 from execkit.pipeline import ExecutionPipeline
 from execkit.plans import TradePlan
+from execkit.protection.policy import ProtectionPolicy
 from execkit.risk.sizing import FixedQuantity
 from execkit.testing.venues.faults import Mishap
 
@@ -189,6 +190,73 @@ async def test_faults_in_pairs():
     """Every fault of an order with every fault of another kind."""
     pairs = [*itertools.product(PLACE, [*READS, *STREAM])]
     assert await all_of(pairs[::2]) == []
+
+
+def signal(signal_id, side, **details):
+    return TradingSignal(
+        signal_id=signal_id, symbol="AAPL", side=side, strength=80, confluence=4, **details
+    )
+
+
+def engine_on(venue, journal, **options):
+    return ExecutionEngine(
+        adapter_of(venue),
+        journal=journal,
+        pipeline=chain("10"),
+        clock=venue.clock,
+        rng=random.Random(1),
+        store=False,
+        **options,
+    )
+
+
+async def test_an_exit_waits_for_the_stop_that_holds_the_shares():
+    """Alpaca refuses to sell what a stop holds: the stop is cancelled first, and nothing is refused or left over."""
+    async with venue_on_the_wire() as venue, engine_on(venue, None) as engine:
+        await engine.submit(signal("in", Side.BUY))
+        await settled(engine)
+        await engine.submit(signal("out", Side.SELL))
+        await settled(engine)
+        assert venue.state.position("AAPL") == engine.book.positions.quantity("AAPL") == 0
+        assert not venue.core.open["AAPL"]
+        assert [(c.operation, c.status) for c in venue.requests if c.method != "GET"] == [
+            ("place", 200),
+            ("place", 200),
+            ("cancel", 204),
+            ("place", 200),
+        ]
+
+
+async def test_a_stop_that_follows_the_price_is_one_order_also_after_a_restart(tmp_path):
+    """Each move of the stop is a replacement with a new id; the next process finds it, moves it and is stopped out."""
+    policy = ProtectionPolicy(trailing_pct=Decimal(1))
+    async with venue_on_the_wire() as venue:
+        for run, prices in enumerate(([152, 154], [155])):
+            async with engine_on(venue, tmp_path / "journal.db", protection=policy) as engine:
+                if run == 0:
+                    await engine.submit(signal("in", Side.BUY))
+                await venue.until(lambda: any("q:AAPL" in s.topics for s in venue.sockets))
+                for price in prices:
+                    await venue.move_price("AAPL", Decimal(price))
+                    async with asyncio.timeout(10):
+                        while not any(
+                            stop.request.stop_price > Decimal(price) * Decimal("0.985")
+                            for stop in venue.core.open["AAPL"].values()
+                        ):
+                            await asyncio.sleep(0.02)
+                await settled(engine)
+                [stop] = venue.core.open["AAPL"].values()
+                assert stop.remaining == venue.state.position("AAPL") == 10
+                last = engine
+        assert last.book.orders.open_reductions("AAPL")
+        assert len(list(last.book.orders.values())) == 2
+        assert len(venue.calls("amend")) >= 3
+        async with engine_on(venue, tmp_path / "journal.db", protection=policy) as engine:
+            await venue.move_price("AAPL", Decimal(153))
+            await venue.until(lambda: venue.state.position("AAPL") == 0)
+            await settled(engine)
+            assert engine.book.positions.quantity("AAPL") == 0
+            assert not venue.core.open["AAPL"]
 
 
 async def test_a_plan_trades_on_paper_by_alpacas_live_bars():

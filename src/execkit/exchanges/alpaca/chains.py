@@ -52,6 +52,8 @@ class Chains:
         """Venue id of the newest version, by that of the first."""
         self._last: dict[str, OrderReport] = {}
         """The last report of an order, by the venue id of the first version."""
+        self._client_ids: dict[str, str] = {}
+        """Client order id of the newest version that was seen, by the venue id of the first."""
 
     def name_of(self, row: OrderRow) -> Name | None:
         """Return how a version's order is known; None when it replaces one that was never seen."""
@@ -69,6 +71,10 @@ class Chains:
     def newest(self, venue_order_id: str) -> str:
         """Return the venue id under which an order lives now, as far as is known."""
         return self._newest.get(venue_order_id, venue_order_id)
+
+    def next_client_id(self, venue_order_id: str) -> str:
+        """Return the client order id for the next version of an order whose newest was just read."""
+        return next_client_id(self._client_ids[venue_order_id])
 
     def last(self, venue_order_id: str) -> OrderReport | None:
         """Return the last report of an order."""
@@ -99,6 +105,7 @@ class Chains:
             report = msgspec.structs.replace(report, filled=filled)
         if row.order_id == self._newest[root]:
             self._last[root] = report
+            self._client_ids[root] = row.client_id
         return report
 
     def _keep(self, venue_order_id: str, name: Name) -> None:
@@ -108,3 +115,4 @@ class Chains:
             gone, _ = self._names.popitem(last=False)
             self._newest.pop(gone, None)
             self._last.pop(gone, None)
+            self._client_ids.pop(gone, None)

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from execkit.errors import (
     AuthenticationError,
+    ExchangeUnavailableError,
     InvalidOrderError,
     NotSentError,
     OrderNotFoundError,
@@ -17,7 +18,6 @@ from execkit.errors import (
     RateLimitError,
     UnsupportedFeatureError,
 )
-from execkit.exchanges.alpaca.chains import next_client_id
 from execkit.exchanges.alpaca.codes import VENUE
 from execkit.exchanges.alpaca.decode import OrderRow, read_order, stop_limit_of
 from execkit.exchanges.alpaca.markets import Markets
@@ -95,13 +95,21 @@ class Trading:
         known = None if venue_order_id is None else chains.known(venue_order_id)
         last = None if known is None else chains.last(known.venue_order_id)
         if last is None:
-            last = await understood(self._reads.get(client_order_id, venue_order_id))
+            last = await self._look(client_order_id, venue_order_id)
         if last.status is OrderState.FILLED:
             return last
         target = chains.newest(last.venue_order_id)
         await self._rest.send("DELETE", f"/v2/orders/{in_path(target)}")
         last = chains.last(last.venue_order_id) or last
         return last if last.status.is_closed else replace(last, status=OrderState.PENDING_CANCEL)
+
+    async def _look(self, client_order_id: str, venue_order_id: str | None) -> OrderReport:
+        """Return an order that is to be changed; when it cannot be seen, no change was sent."""
+        try:
+            return await understood(self._reads.get(client_order_id, venue_order_id))
+        except ExchangeUnavailableError as error:
+            text = f"{VENUE}: {client_order_id} cannot be looked up: {error}"
+        raise NotSentError(text, venue=VENUE)
 
     async def amend(
         self,
@@ -118,11 +126,10 @@ class Trading:
         An order that is executed in part is refused: whether what was executed counts in its successor is not
         documented, and too much would be bought.
         """
-        now = await understood(self._reads.get(client_order_id, venue_order_id))
+        now = await self._look(client_order_id, venue_order_id)
         rules = await self._markets.rules_for(symbol)
         _check_amendable(now, quantity, rules)
         target = self._reads.chains.newest(now.venue_order_id)
-        current = await understood(self._reads.row(target))
         stop = now.stop_price if stop_price is None else stop_price
         limit = now.limit_price if limit_price is None else limit_price
         if now.type is OrderType.STOP and is_crypto(symbol) and stop is not None:
@@ -133,7 +140,7 @@ class Trading:
             "stop_price": stop,
         }
         body = {name: plain(value) for name, value in terms.items() if value is not None}
-        body["client_order_id"] = next_client_id(current.client_id)
+        body["client_order_id"] = self._reads.chains.next_client_id(now.venue_order_id)
         answer = await self._rest.send("PATCH", f"/v2/orders/{in_path(target)}", body)
         try:
             row = read_order(answer)
