@@ -156,13 +156,13 @@ class Outcomes:
             case Intent():
                 # Of an order that is worked in slices, the signal is the parent's. What protects a position has the
                 # position for its parent, although it names the entry's signal.
-                signal_id, order = record.slice_of or record.parent, record.request.client_order_id
-                if signal_id in self._wanted and order not in self._signals:
-                    self._signals[order] = signal_id
-                    self._orders.setdefault(signal_id, []).append(order)
+                parent, order = record.slice_of or record.parent, record.request.client_order_id
+                if parent in self._wanted and order not in self._signals:
+                    self._signals[order] = parent
+                    self._orders.setdefault(parent, []).append(order)
                     if record.slice_of is None:
-                        self._quantities[signal_id] = record.request.quantity
-                    self._ends.pop(signal_id, None)
+                        self._quantities[parent] = record.request.quantity
+                    self._ends.pop(parent, None)
             case ParentOrder():
                 if record.parent_id in self._wanted:
                     self._quantities[record.parent_id] = record.quantity
