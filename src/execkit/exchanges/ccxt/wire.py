@@ -232,7 +232,10 @@ class Wire:
 
     def _frame(self, socket: Any, data: bytes | str) -> None:
         try:
-            message = parse_json(data) if data[:1] in ("{", "[", b"{", b"[") else data
+            if isinstance(data, bytes) and socket.decompressBinary:
+                data = data.decode()
+            is_json = isinstance(data, str) and data[:1] in ("{", "[")
+            message = parse_json(data) if is_json else data
             if not self.on_raw(socket, message):
                 socket.on_message_callback(socket, message)
         except Exception as error:  # noqa: BLE001 - whatever it is, the stream can no longer be trusted
