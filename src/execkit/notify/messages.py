@@ -56,6 +56,7 @@ _CRITICAL_ALARMS: Final = frozenset(
     {
         "ANSWER_NOT_OURS",
         "KEEPER_FAILED",
+        "NOT_PROTECTING",
         "OVERFILL",
         "STOPPED_UNPROTECTED",
         "UNPROTECTED",

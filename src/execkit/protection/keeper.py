@@ -17,9 +17,9 @@ from typing import Final
 
 import structlog
 
-from execkit.model.events import ProtectionFailed, ProtectionPlaced
+from execkit.model.events import ProtectionFailed
 from execkit.model.instrument import Instrument
-from execkit.model.order import OrderRole, OrderState, OrderType, Side
+from execkit.model.order import OrderRole, OrderState, Side
 from execkit.model.position import Position
 from execkit.model.records import (
     ExternalChange,
@@ -30,16 +30,16 @@ from execkit.model.records import (
     SymbolBlocked,
 )
 from execkit.numbers import plain
-from execkit.orders.commands import Reduction
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
 from execkit.protection.closing import Closer
+from execkit.protection.placing import StopPlacer
 from execkit.protection.plan import (
     Plan,
     Step,
+    is_turned,
     is_unproven,
     plan_protection,
-    protective_side,
     refused_late,
 )
 from execkit.protection.policy import ProtectionPolicy
@@ -78,7 +78,9 @@ class ProtectionKeeper:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._dirty: set[str] = set()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._failures: dict[str, int] = {}
+        self.placer = StopPlacer(gateway, policy)
+        self._held: dict[str, str] = {}
+        """Positions whose stop is held here, by symbol: a person was told."""
         self._naked_since: dict[str, float] = {}
         self._refusals: dict[str, int] = {}
         """How often in a row a position could not be closed."""
@@ -92,6 +94,7 @@ class ProtectionKeeper:
             instrument_of,
             lock_of=lambda symbol: self._locks[symbol],
             check=self.check,
+            stop_out=self.flatten,
             report=self._report,
         )
         self.on_quote = self.watcher.on_quote
@@ -178,9 +181,18 @@ class ProtectionKeeper:
             instrument = await self._instrument_of(symbol)
             position = self.book.position(symbol)
             reductions = self.book.orders.open_reductions(symbol)
-            plan = plan_protection(position, reductions, instrument, mark=self.book.mark(symbol))
-            if plan.step is Step.NOTHING:
+            plan = plan_protection(
+                position,
+                reductions,
+                instrument,
+                mark=self.book.mark(symbol),
+                can_rest=bool(self.placer.types),
+                turned=is_turned(position, self.book),
+            )
+            if plan.step in (Step.NOTHING, Step.HOLD):
                 self._forget(symbol)
+                if position is not None and plan.step is Step.HOLD:
+                    self._hold(position, plan)
                 return
             if plan.step in (Step.PLACE, Step.RESIZE, Step.WAIT):
                 self._naked_since.setdefault(symbol, loop.time())
@@ -195,10 +207,22 @@ class ProtectionKeeper:
         )
 
     def _forget(self, symbol: str) -> None:
-        self._failures.pop(symbol, None)
+        self.placer.forget(symbol)
         self._naked_since.pop(symbol, None)
         self._refusals.pop(symbol, None)
         self._not_before.pop(symbol, None)
+
+    def _hold(self, position: Position, plan: Plan) -> None:
+        """Tell a person once that only this process watches over a position."""
+        symbol = position.symbol
+        if self._held.get(symbol) != position.position_id:
+            self._held[symbol] = position.position_id
+            self.recorder.alarm(
+                "NOT_PROTECTING",
+                f"{symbol} {plain(position.quantity)}: the venue takes no stops, so the one at "
+                f"{plain(plan.stop_price)} is held here and protects only while this process runs",
+                symbol=symbol,
+            )
 
     async def _take_step(
         self, symbol: str, instrument: Instrument, position: Position | None, plan: Plan
@@ -208,11 +232,14 @@ class ProtectionKeeper:
             return await self._cancel(symbol, plan.orders, plan.reason or "nothing left to protect")
         assert position is not None, "without one there is only something to cancel"
         now = asyncio.get_running_loop().time()
-        overdue = self._is_overdue(symbol)
+        refused = self._is_refused(symbol)
+        overdue = refused or self._is_late(symbol)
         if plan.step is Step.FLATTEN or overdue:
             if now < self._not_before.get(symbol, 0.0):
                 return False
             reason = "it could not be protected in time" if overdue else plan.reason
+            if refused:
+                self._block(symbol, "the venue takes no stop for it")
             return await self._flatten(symbol, instrument, reason)
         if plan.step is Step.WAIT:
             # Never so short that the sum of floats leaves the moment just short of its end.
@@ -221,7 +248,7 @@ class ProtectionKeeper:
             return True
         if plan.step is Step.RESIZE:
             return await self._resize(symbol, instrument, position, plan)
-        await self._place(symbol, instrument, position, plan)
+        await self.placer.place(instrument, position, plan)
         return True
 
     async def _cancel(self, symbol: str, orders: tuple[ManagedOrder, ...], reason: str) -> bool:
@@ -231,66 +258,13 @@ class ProtectionKeeper:
             self._check_later(symbol)
         return gone
 
-    def _is_overdue(self, symbol: str) -> bool:
+    def _is_late(self, symbol: str) -> bool:
         now = asyncio.get_running_loop().time()
-        if now - self._naked_since.get(symbol, now) >= self._place_within:
-            return True
-        stops = self.book.orders.revisions(self.book.positions.open[symbol].position_id)
-        return self._failures.get(symbol, 0) + refused_late(stops) >= self._attempts
+        return now - self._naked_since.get(symbol, now) >= self._place_within
 
-    async def _place(
-        self,
-        symbol: str,
-        instrument: Instrument,
-        position: Position,
-        plan: Plan,
-        replaces: tuple[str, ...] = (),
-    ) -> bool:
-        """Place a stop; return whether it is known to rest."""
-        sent = await self.gateway.send(
-            Reduction(
-                instrument=instrument,
-                side=protective_side(position),
-                quantity=plan.quantity,
-                role=OrderRole.STOP,
-                parent=position.position_id,
-                position_id=position.position_id,
-                type=OrderType.STOP,
-                stop_price=plan.stop_price,
-                signal_id=position.signal_id or None,
-                replaces=replaces,
-            )
-        )
-        order = sent.order
-        if order is not None and order.state in (
-            OrderState.ACCEPTED,
-            OrderState.HELD,
-            OrderState.PARTIALLY_FILLED,
-            OrderState.FILLED,
-        ):
-            self._failures.pop(symbol, None)
-            self.recorder.announce(
-                ProtectionPlaced(
-                    at=self.recorder.clock.now(),
-                    signal_id=position.signal_id,
-                    symbol=symbol,
-                    quantity=order.quantity,
-                    stop_price=plan.stop_price,
-                    client_order_id=order.client_order_id,
-                )
-            )
-            await self.recorder.try_settle()
-            return True
-        if order is not None and order.state.may_be_live:
-            if order.state is OrderState.NEW:
-                self.gateway.give_up(order, "not sent; a new stop follows")
-            else:
-                return False  # in doubt: the next plan says WAIT
-        failures = self._failures[symbol] = self._failures.get(symbol, 0) + 1
-        reason = str(sent.error or sent.denial or "no reason given")
-        log.warning("protection.refused", symbol=symbol, failures=failures, reason=reason)
-        await asyncio.sleep(min(0.2 * 2**failures, 2.0))
-        return False
+    def _is_refused(self, symbol: str) -> bool:
+        orders = self.book.orders.revisions(self.book.positions.open[symbol].position_id)
+        return self.placer.failures(symbol) + refused_late(orders) >= self._attempts
 
     async def _resize(
         self, symbol: str, instrument: Instrument, position: Position, plan: Plan
@@ -312,8 +286,8 @@ class ProtectionKeeper:
         ids = tuple(order.client_order_id for order in plan.orders)
         # Where the venue never lets a reduction flip the position, the new stop may rest before the old one goes; until
         # it is known to rest, the old one is all there is.
-        if capabilities.reduce_only and not await self._place(
-            symbol, instrument, position, plan, replaces=ids
+        if capabilities.reduce_only and not await self.placer.place(
+            instrument, position, plan, replaces=ids
         ):
             return True
         return await self._cancel(symbol, plan.orders, "the position has changed")
@@ -370,11 +344,11 @@ class ProtectionKeeper:
         self._not_before[symbol] = asyncio.get_running_loop().time() + wait
         # Perhaps the venue knows better what is open.
         self.recorder.anomaly_hook(symbol, "")
-        if symbol not in self.book.blocked:
-            self.recorder.record(
-                SymbolBlocked(
-                    symbol=symbol, blocked=True, cause=f"could not be flattened: {reason}"
-                )
-            )
+        self._block(symbol, f"could not be flattened: {reason}")
         self._check_later(symbol, wait)
         return False
+
+    def _block(self, symbol: str, cause: str) -> None:
+        """Take no more entries for a symbol until a person releases it."""
+        if symbol not in self.book.blocked:
+            self.recorder.record(SymbolBlocked(symbol=symbol, blocked=True, cause=cause))

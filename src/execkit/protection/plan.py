@@ -9,10 +9,12 @@ from typing import Final
 
 import msgspec
 
+from execkit.model.capabilities import Capabilities
 from execkit.model.instrument import Instrument
-from execkit.model.order import OrderRole, OrderState, Side
+from execkit.model.order import OrderRole, OrderState, OrderType, Side
 from execkit.model.position import Position
-from execkit.numbers import ZERO, plain
+from execkit.numbers import HUNDRED, MONEY, ZERO, plain
+from execkit.orders.book import Book
 from execkit.orders.manager import ManagedOrder
 
 _LATE: Final = timedelta(minutes=1)
@@ -27,6 +29,8 @@ class Step(Enum):
     RESIZE = "resize"
     CANCEL = "cancel"
     FLATTEN = "flatten"
+    HOLD = "hold"
+    """The venue takes no stops: the price is watched here."""
     WAIT = "wait"
     """Something is in doubt: what to do depends on what became of it."""
 
@@ -63,17 +67,37 @@ def stop_trigger(position: Position, instrument: Instrument) -> Decimal | None:
     return instrument.round_price_down(position.stop_loss)
 
 
+def stop_types(capabilities: Capabilities) -> tuple[OrderType, ...]:
+    """Return the types of stop that a venue has, the one that surely executes first."""
+    known = (OrderType.STOP, OrderType.STOP_LIMIT)
+    return tuple(each for each in known if each in capabilities.order_types)
+
+
+def stop_limit_price(
+    position: Position, trigger: Decimal, percent: Decimal, instrument: Instrument
+) -> Decimal:
+    """Return the limit of a stop-limit, *percent* of the trigger beyond it, on a tick and never nearer than that."""
+    room = MONEY.multiply(trigger, percent) / HUNDRED
+    if position.is_long:
+        return max(instrument.round_price_down(trigger - room), instrument.tick_size)
+    return instrument.round_price_up(trigger + room)
+
+
 def plan_protection(
     position: Position | None,
     reductions: list[ManagedOrder],
     instrument: Instrument,
     *,
     mark: Decimal | None,
+    can_rest: bool = True,
+    turned: bool = False,
 ) -> Plan:
     """Return the next step that brings the live stops of a symbol in line with its position.
 
-    *reductions* are the symbol's reductions that may be live. A position without a stop price is not protected by
-    us (it came from outside); a rest below the venue's minimum cannot be, but what is left of a stop may stay.
+    *reductions* are the symbol's reductions that may be live; *can_rest* tells whether the venue takes stops at all;
+    *turned*, whether the position is what a reduction has made of another one. A position without a stop price is not
+    protected by us (it came from outside); a rest below the venue's minimum cannot be, but what is left of a stop may
+    stay.
     """
     stops = [order for order in reductions if order.role is OrderRole.STOP]
     if position is None:
@@ -90,6 +114,9 @@ def plan_protection(
         )
     trigger = stop_trigger(position, instrument)
     needed = protective_quantity(position, exits, instrument)
+    if turned and needed > ZERO and needed >= instrument.min_quantity:
+        reason = "a reduction has turned the position around"
+        return Plan(Step.FLATTEN, quantity=needed, reason=reason)
     if trigger is None:
         return Plan(Step.NOTHING)
     right = [order for order in stops if order.stop_price == trigger and order.remaining == needed]
@@ -98,6 +125,11 @@ def plan_protection(
     unproven = tuple(order for order in stops if is_unproven(order))
     if unproven:
         return Plan(Step.WAIT, orders=unproven)
+    for order in stops:
+        if mark is not None and is_left_behind(position, order, mark):
+            limit = plain(order.limit_price or ZERO)
+            reason = f"the price {plain(mark)} has passed the limit {limit} of its stop"
+            return Plan(Step.FLATTEN, quantity=needed, reason=reason)
     if right:
         others = tuple(order for order in stops if order is not right[0])
         return Plan(Step.CANCEL, orders=others) if others else Plan(Step.NOTHING)
@@ -106,7 +138,8 @@ def plan_protection(
     if mark is not None and is_through(position, trigger, mark):
         reason = f"the price {plain(mark)} is beyond the stop {plain(trigger)}"
         return Plan(Step.FLATTEN, quantity=needed, reason=reason)
-    return Plan(Step.PLACE, quantity=needed, stop_price=trigger)
+    step = Step.PLACE if can_rest else Step.HOLD
+    return Plan(step, quantity=needed, stop_price=trigger)
 
 
 def is_unproven(order: ManagedOrder) -> bool:
@@ -130,3 +163,24 @@ def refused_late(orders: list[ManagedOrder]) -> int:
 def is_through(position: Position, trigger: Decimal, mark: Decimal) -> bool:
     """Tell whether the price has passed a stop already, so that a venue would refuse it."""
     return mark <= trigger if position.is_long else mark >= trigger
+
+
+def is_left_behind(position: Position, stop: ManagedOrder, mark: Decimal) -> bool:
+    """Tell whether the price has passed the limit of a stop-limit, so that it rests where nobody trades."""
+    limit = stop.limit_price
+    if limit is None:
+        return False
+    return mark < limit if position.is_long else mark > limit
+
+
+def is_turned(position: Position | None, book: Book) -> bool:
+    """Tell whether a position was opened by a reduction that executed more than there was, so that nobody wants it."""
+    if position is None or position.stop_loss is not None:
+        return False
+    side = protective_side(position).opposite
+    for execution in book.positions.executions(position.symbol):
+        fill = execution.fill
+        if fill.at == position.opened_at and fill.side is side:
+            order = book.orders.find(fill.client_order_id, fill.venue_order_id)
+            return order is not None and order.role.is_reduction
+    return False

@@ -14,14 +14,16 @@ from execkit.model.records import StopMoved
 from execkit.numbers import plain
 from execkit.orders.recorder import Recorder
 from execkit.protection.closing import Closer
+from execkit.protection.plan import is_left_behind, is_through, stop_types
 from execkit.protection.policy import ProtectionPolicy, due_exit, moved_stop
 
 
 class PriceWatcher:
     """The keeper's eyes.
 
-    *lock_of* gives the lock of a symbol, *check* has its protection brought in line, and *report* gets each task that
-    has ended. A target is held here and not at the venue, because on most venues a stop and a target cannot both rest.
+    *lock_of* gives the lock of a symbol, *check* has its protection brought in line, *stop_out* closes its position for
+    a reason, and *report* gets each task that has ended. A target is held here and not at the venue, because on most
+    venues a stop and a target cannot both rest; a stop only where the venue takes none.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class PriceWatcher:
         *,
         lock_of: Callable[[str], asyncio.Lock],
         check: Callable[[str], None],
+        stop_out: Callable[[str, str], Awaitable[bool]],
         report: Callable[[str, asyncio.Task[None]], None],
     ) -> None:
         self._recorder = recorder
@@ -42,6 +45,8 @@ class PriceWatcher:
         self._instrument_of = instrument_of
         self._lock_of = lock_of
         self._check = check
+        self._stop_out = stop_out
+        self._holds_stops = not stop_types(closer.gateway.adapter.capabilities)
         self._report = report
         self._rules: dict[str, Instrument] = {}
         self._stopped = False
@@ -69,7 +74,19 @@ class PriceWatcher:
         return (
             due_exit(position, price, price, rules) is not None
             or moved_stop(self._policy, position, price, rules) is not None
+            or self._is_left_behind(position)
+            or self._is_stopped_out(position, price)
         )
+
+    def _is_left_behind(self, position: Position) -> bool:
+        mark = self._book.mark(position.symbol)
+        orders = self._book.orders.open_reductions(position.symbol)
+        stops = (order for order in orders if order.role is OrderRole.STOP)
+        return mark is not None and any(is_left_behind(position, each, mark) for each in stops)
+
+    def _is_stopped_out(self, position: Position, price: Decimal) -> bool:
+        stop = position.stop_loss
+        return self._holds_stops and stop is not None and is_through(position, stop, price)
 
     def _done(self, symbol: str, task: asyncio.Task[None]) -> None:
         self.tasks.pop(symbol, None)
@@ -90,6 +107,12 @@ class PriceWatcher:
             rules = self._rules[symbol] = await self._instrument_of(symbol)
         if last is None:
             last = self._book.mark(symbol) or (low if position.is_long else high)
+        if self._is_stopped_out(position, low if position.is_long else high):
+            # Before a target: which of the two a bar has touched first nobody knows.
+            await self._stop_out(symbol, "the price has come to the stop that is held here")
+            return
+        if self._is_left_behind(position):
+            self._check(symbol)
         if due_exit(position, low, high, rules) is not None:
             await self._leave(symbol, low, high, rules)
         position = self._book.position(symbol)

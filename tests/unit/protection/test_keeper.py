@@ -47,7 +47,7 @@ def only_stops(venue, step):
     """Have *step* done with stops only; everything else is the venue's own business."""
 
     def place(request):
-        if request.type is not OrderType.STOP:
+        if request.type not in (OrderType.STOP, OrderType.STOP_LIMIT):
             return venue._place(request)
         if isinstance(step, BaseException):
             raise step
@@ -252,16 +252,29 @@ async def test_after_a_restart_protection_comes_first(make):
 
 @virtual
 async def test_a_refused_stop_is_tried_again(make):
-    """D1: bounded, with growing waits, each with an id of its own."""
+    """D1: bounded, with growing waits, each with an id and terms of its own: a tick further away, then a stop-limit."""
     bench = make(keeper=True)
     bench.venue.script("place_order", bench.venue._place, NO, NO)
     await bench.open()
     await bench.quiet(2)
-    assert live_stops(bench) == [(1, 95)]
+    (rests,) = [o for o in bench.venue.open if o.side is Side.SELL]
+    tried = [(s.type, s.stop_price, s.limit_price) for s in bench.orders(OrderRole.STOP)]
+    assert tried == [
+        (OrderType.STOP, 95, None),
+        (OrderType.STOP, D("94.9"), None),
+        (OrderType.STOP_LIMIT, D("94.8"), D("93.8")),
+    ]
+    assert (rests.type, rests.quantity) == (OrderType.STOP_LIMIT, 1)
     assert [s.revision for s in bench.orders(OrderRole.STOP)] == [0, 1, 2]
     assert len(set(bench.venue.sent)) == 4
     assert bench.alarms == []
-    assert bench.keeper._failures == bench.keeper._naked_since == {}
+    assert bench.keeper.placer.failures(BTC) == 0
+    assert bench.keeper._naked_since == {}
+    moved = [(r.stop_loss, r.reason) for r in bench.journal.records(StopMoved)]
+    assert moved == [
+        (D("94.9"), "the venue has refused a stop at 95"),
+        (D("94.8"), "the venue has refused a stop at 94.9"),
+    ]
 
 
 @virtual
@@ -283,7 +296,7 @@ async def test_a_stop_that_cannot_be_placed_flattens(make):
     (event,) = bench.told(ProtectionFailed)
     assert (event.symbol, event.signal_id) == (BTC, "s1")
     assert event.reason == "it could not be protected in time"
-    assert bench.book.blocked == {}
+    assert bench.book.blocked == {BTC: "the venue takes no stop for it"}
     assert bench.venue.open == []
 
 
@@ -321,7 +334,7 @@ async def test_a_position_that_cannot_be_closed_is_blocked_and_tried_on(make):
     await bench.open()
     await bench.quiet(60)
     assert list(bench.book.blocked) == [BTC]
-    assert bench.book.blocked[BTC].startswith("could not be flattened: ")
+    assert bench.book.blocked[BTC] == "the venue takes no stop for it"
     assert len(bench.journal.records(SymbolBlocked)) == 1
     tries = len(bench.orders(OrderRole.FLATTEN))
     assert 5 <= tries <= 8, "1, 2, 4, 8, 16, 30 seconds"

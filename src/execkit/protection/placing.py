@@ -1,0 +1,156 @@
+"""Placing a stop: in a form that the venue takes, and in another one when it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from execkit.errors import (
+    DuplicateClientOrderIdError,
+    ExchangeError,
+    InsufficientBalanceError,
+    MarketClosedError,
+    OrderRejectedError,
+)
+from execkit.model.events import ProtectionPlaced
+from execkit.model.instrument import Instrument
+from execkit.model.order import OrderRole, OrderState, OrderType
+from execkit.model.position import Position
+from execkit.model.records import StopMoved
+from execkit.numbers import ZERO, plain
+from execkit.orders.commands import Reduction
+from execkit.orders.gateway import OrderGateway
+from execkit.orders.manager import ManagedOrder
+from execkit.protection.plan import Plan, protective_side, stop_limit_price, stop_types
+from execkit.protection.policy import ProtectionPolicy
+
+log = structlog.get_logger("execkit")
+
+_RESTS: Final = frozenset(
+    {OrderState.ACCEPTED, OrderState.HELD, OrderState.PARTIALLY_FILLED, OrderState.FILLED}
+)
+_NOT_ABOUT_TERMS: Final = (
+    DuplicateClientOrderIdError,
+    InsufficientBalanceError,
+    MarketClosedError,
+)
+"""Refusals that another price or type would not change."""
+
+
+class StopPlacer:
+    """Sends stops and counts, by symbol, how often in a row that failed.
+
+    A venue that refuses the terms is asked for others: the trigger one tick away from the market each time, because
+    most refuse a stop that would trigger at once, and the other type of stop, where it has both.
+    """
+
+    def __init__(self, gateway: OrderGateway, policy: ProtectionPolicy) -> None:
+        self._gateway = gateway
+        self._recorder = gateway.recorder
+        self._limit_pct = policy.stop_limit_pct
+        self.types = stop_types(gateway.adapter.capabilities)
+        """The types of stop that the venue has, the preferred one first; none: it takes no stops."""
+        self._failures: dict[str, int] = {}
+        self._refusals: dict[str, int] = {}
+
+    def failures(self, symbol: str) -> int:
+        """Return how often in a row no stop could be placed."""
+        return self._failures.get(symbol, 0)
+
+    def forget(self, symbol: str) -> None:
+        """Begin to count anew."""
+        self._failures.pop(symbol, None)
+        self._refusals.pop(symbol, None)
+
+    async def place(
+        self,
+        instrument: Instrument,
+        position: Position,
+        plan: Plan,
+        replaces: tuple[str, ...] = (),
+    ) -> bool:
+        """Place a stop; return whether it is known to rest."""
+        symbol = instrument.symbol
+        sent = await self._gateway.send(self._stop(instrument, position, plan, replaces))
+        order = sent.order
+        if order is not None and order.state in _RESTS:
+            self.forget(symbol)
+            await self._tell(position, order)
+            return True
+        if order is not None and order.state.may_be_live:
+            if order.state is not OrderState.NEW:
+                return False  # in doubt: the next plan says WAIT
+            self._gateway.give_up(order, "not sent; a new stop follows")
+        failures = self._failures[symbol] = self.failures(symbol) + 1
+        reason = str(sent.error or sent.denial or "no reason given")
+        log.warning("protection.refused", symbol=symbol, failures=failures, reason=reason)
+        self._change_terms(instrument, position, plan, sent.error)
+        await asyncio.sleep(min(0.2 * 2**failures, 2.0))
+        return False
+
+    def _stop(
+        self,
+        instrument: Instrument,
+        position: Position,
+        plan: Plan,
+        replaces: tuple[str, ...],
+    ) -> Reduction:
+        # The second type only after the first was refused twice: a stop-limit may be left behind by the price.
+        refusals = self._refusals.get(instrument.symbol, 0)
+        type_ = self.types[max(refusals - 1, 0) % len(self.types)]
+        limit = None
+        if type_ is OrderType.STOP_LIMIT:
+            limit = stop_limit_price(position, plan.stop_price, self._limit_pct, instrument)
+        return Reduction(
+            instrument=instrument,
+            side=protective_side(position),
+            quantity=plan.quantity,
+            role=OrderRole.STOP,
+            parent=position.position_id,
+            position_id=position.position_id,
+            type=type_,
+            stop_price=plan.stop_price,
+            limit_price=limit,
+            signal_id=position.signal_id or None,
+            replaces=replaces,
+        )
+
+    def _change_terms(
+        self, instrument: Instrument, position: Position, plan: Plan, error: ExchangeError | None
+    ) -> None:
+        """Move the trigger one tick away from the market, where the venue refused it for what it is."""
+        if not isinstance(error, OrderRejectedError) or isinstance(error, _NOT_ABOUT_TERMS):
+            return
+        symbol = instrument.symbol
+        self._refusals[symbol] = self._refusals.get(symbol, 0) + 1
+        moved = plan.stop_price - protective_side(position).opposite.sign * instrument.tick_size
+        now = self._recorder.book.positions.open.get(symbol)
+        if moved <= ZERO or now is None or now.position_id != position.position_id:
+            return
+        if now.stop_loss != position.stop_loss:
+            return  # somebody has set another one meanwhile
+        self._recorder.record(
+            StopMoved(
+                symbol=symbol,
+                position_id=position.position_id,
+                stop_loss=moved,
+                take_profit=position.take_profit,
+                reason=f"the venue has refused a stop at {plain(plan.stop_price)}",
+            )
+        )
+
+    async def _tell(self, position: Position, order: ManagedOrder) -> None:
+        assert order.stop_price is not None, "it is a stop"
+        self._recorder.announce(
+            ProtectionPlaced(
+                at=self._recorder.clock.now(),
+                signal_id=position.signal_id,
+                symbol=order.symbol,
+                quantity=order.quantity,
+                stop_price=order.stop_price,
+                client_order_id=order.client_order_id,
+            )
+        )
+        await self._recorder.try_settle()

@@ -1,0 +1,263 @@
+"""Stops where the venue has no stop-market orders, or none at all, and in the form that it takes."""
+
+from decimal import Decimal
+
+import pytest
+from tests.support.bench import virtual
+from tests.support.orders import AT, BTC
+from tests.support.venue import ScriptedVenue
+
+from execkit.errors import InsufficientBalanceError, MarketClosedError, OrderRejectedError
+from execkit.model.market import Quote
+from execkit.model.order import OrderRole, OrderState, OrderType, Side
+from execkit.model.records import Alarm, StopMoved
+from execkit.protection.policy import ProtectionPolicy
+
+D = Decimal
+PLAIN = frozenset({OrderType.MARKET, OrderType.LIMIT})
+LIMITED = PLAIN | {OrderType.STOP_LIMIT}
+
+
+def see(bench, bid, ask=None):
+    """Show the price to the book and to the keeper, as the feed does."""
+    quote = Quote(BTC, D(bid), D(ask or bid), AT)
+    bench.book.see_quote(quote)
+    bench.keeper.on_quote(quote)
+
+
+def sells(bench):
+    """Return (type, quantity, stop price, limit price) of what rests at the venue."""
+    return [(o.type, o.quantity - o.filled, o.stop_price, o.limit_price) for o in bench.venue.open]
+
+
+def flattened(bench):
+    """Return the quantities of the market orders that closed something, and the reasons that were told."""
+    alarms = [a.text for a in bench.journal.records(Alarm) if a.code == "UNPROTECTED"]
+    return [o.filled for o in bench.orders(OrderRole.FLATTEN)], alarms
+
+
+# -- stop-limits ---------------------------------------------------------------------------------------
+
+
+@virtual
+async def test_a_venue_without_stop_market_orders_gets_a_stop_limit(make):
+    """C5: its limit is one percent beyond the trigger, on a tick and never nearer."""
+    bench = make(ScriptedVenue(order_types=LIMITED), keeper=True)
+    await bench.open("1", stop_loss=D("95.3"))
+    await bench.quiet()
+    assert sells(bench) == [(OrderType.STOP_LIMIT, 1, D("95.3"), D("94.3"))]
+    assert bench.alarms == []
+
+
+@virtual
+async def test_the_limit_of_a_short_is_above_its_trigger(make):
+    """The mirror image, with a distance of one's own."""
+    venue = ScriptedVenue(order_types=LIMITED, short_selling=True)
+    bench = make(venue, keeper=True, policy=ProtectionPolicy(stop_limit_pct=D(2)))
+    await bench.open("1", side=Side.SELL, stop_loss=D("105.1"))
+    await bench.quiet()
+    assert sells(bench) == [(OrderType.STOP_LIMIT, 1, D("105.1"), D("107.3"))]
+
+
+@pytest.mark.parametrize("by_quote", [True, False])
+@virtual
+async def test_a_stop_limit_that_the_price_has_left_behind_is_escalated(make, by_quote):
+    """D8: it is cancelled, proven gone, and the rest goes to the market; at its limit it still works."""
+    bench = make(ScriptedVenue(order_types=LIMITED), keeper=True)
+    await bench.open("1")
+    await bench.quiet()
+    (stop,) = bench.stops
+    bench.take(bench.venue.fill(stop.client_order_id, "0.4", "94.5"))
+    see(bench, "94")
+    await bench.quiet(1)
+    assert flattened(bench) == ([], [])
+    assert sells(bench) == [(OrderType.STOP_LIMIT, D("0.6"), 95, 94)]
+    if by_quote:
+        see(bench, "93.9")
+    else:
+        bench.book.marks[BTC] = D("93.9")
+        await bench.keeper.on_price(BTC, D(93), D(99))
+    await bench.quiet(1)
+    reason = f"{BTC} 0.6: the price 93.9 has passed the limit 94 of its stop; flattening"
+    assert flattened(bench) == ([D("0.6")], [reason])
+    assert [name for name, _ in bench.venue.log[-2:]] == ["cancel", "place"]
+    assert bench.book.positions.quantity(BTC) == 0
+    assert bench.venue.open == []
+
+
+@virtual
+async def test_a_stop_limit_of_a_short_is_left_behind_above(make):
+    """The mirror image."""
+    bench = make(ScriptedVenue(order_types=LIMITED, short_selling=True), keeper=True)
+    await bench.open("1", side=Side.SELL, stop_loss=D(105))
+    await bench.quiet()
+    see(bench, "106.1")
+    await bench.quiet(1)
+    assert flattened(bench)[0] == []
+    see(bench, "106.2")
+    await bench.quiet(1)
+    assert flattened(bench)[0] == [1]
+
+
+@virtual
+async def test_an_escalation_that_fails_is_tried_again(make):
+    """D14: the venue refuses the market order; the symbol is closed for entries and it goes on."""
+    bench = make(ScriptedVenue(order_types=LIMITED), keeper=True)
+    await bench.open("1")
+    await bench.quiet()
+    bench.venue.script("place_order", OrderRejectedError("no market orders now"))
+    see(bench, "93")
+    await bench.quiet(10)
+    assert bench.book.positions.quantity(BTC) == 0
+    assert list(bench.book.blocked) == [BTC]
+
+
+# -- no stops at all -----------------------------------------------------------------------------------
+
+
+@virtual
+async def test_where_the_venue_takes_no_stops_a_person_is_told_once(make):
+    """C5: nothing rests and nothing is flattened; the alarm says who watches."""
+    bench = make(ScriptedVenue(order_types=PLAIN), keeper=True)
+    await bench.open("1")
+    for _ in range(3):
+        bench.keeper.check(BTC)
+        await bench.quiet(10)
+    assert (bench.venue.open, bench.alarms) == ([], ["NOT_PROTECTING"])
+    assert bench.book.positions.quantity(BTC) == 1
+    assert "the one at 95 is held here" in bench.book.alarms[0].text
+
+
+@virtual
+async def test_a_stop_that_is_held_here_closes_at_its_price(make):
+    """By the price at which the position would be closed."""
+    bench = make(ScriptedVenue(order_types=PLAIN), keeper=True)
+    await bench.open("1")
+    await bench.quiet()
+    see(bench, "95.1", "95.2")
+    await bench.keeper.idle()
+    assert bench.book.positions.quantity(BTC) == 1
+    see(bench, "95", "99")
+    await bench.keeper.idle()
+    assert bench.book.positions.quantity(BTC) == 0
+    assert flattened(bench) == ([1], [])
+
+
+@virtual
+async def test_a_bar_through_a_held_stop_and_the_target_is_a_loss(make):
+    """Nobody knows which came first: the stop counts."""
+    bench = make(ScriptedVenue(order_types=PLAIN), keeper=True)
+    await bench.open("1", take_profit=D(110))
+    await bench.quiet()
+    await bench.keeper.on_price(BTC, D(94), D(111), D(100))
+    await bench.quiet()
+    assert bench.orders(OrderRole.TARGET) == []
+    assert flattened(bench) == ([1], [])
+
+
+@virtual
+async def test_a_held_stop_survives_a_restart(make):
+    """D12: its level is in the journal; a price beyond it closes at once."""
+    bench = make(ScriptedVenue(order_types=PLAIN), keeper=True)
+    await bench.open("1")
+    await bench.quiet()
+    again = await bench.restart()
+    again.book.marks[BTC] = D(94)
+    await again.reconciler.start()
+    await again.quiet(1)
+    assert again.book.positions.quantity(BTC) == 0
+
+
+# -- what is changed after a refusal -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [InsufficientBalanceError("held for orders"), MarketClosedError("closed")]
+)
+@virtual
+async def test_a_refusal_that_is_not_about_the_terms_changes_none(make, error):
+    """Another price would not help."""
+    bench = make(keeper=True)
+    bench.venue.script("place_order", bench.venue._place, error)
+    await bench.open("1")
+    await bench.quiet(2)
+    assert sells(bench) == [(OrderType.STOP, 1, 95, None)]
+    assert bench.journal.records(StopMoved) == []
+
+
+@virtual
+async def test_a_venue_with_one_type_of_stop_is_asked_for_that(make):
+    """The trigger goes on by a tick each time, also for a short: away from the market."""
+    venue = ScriptedVenue(order_types=PLAIN | {OrderType.STOP}, short_selling=True)
+    bench = make(venue, keeper=True)
+    no = OrderRejectedError("would trigger immediately")
+    bench.venue.script("place_order", bench.venue._place, no, no)
+    await bench.open("1", side=Side.SELL, stop_loss=D(105))
+    await bench.quiet(2)
+    assert sells(bench) == [(OrderType.STOP, 1, D("105.2"), None)]
+    assert bench.book.position(BTC).initial_stop == 105
+
+
+@virtual
+async def test_a_stop_that_was_moved_meanwhile_is_not_moved_back(make):
+    """The trader's level wins over the tick."""
+    bench = make(keeper=True)
+
+    def refuse(_request):
+        bench.recorder.record(StopMoved(symbol=BTC, position_id=f"{BTC}#1", stop_loss=D(93)))
+        raise OrderRejectedError("would trigger immediately")
+
+    bench.venue.script("place_order", bench.venue._place, refuse)
+    await bench.open("1")
+    await bench.quiet(2)
+    assert sells(bench) == [(OrderType.STOP, 1, 93, None)]
+
+
+@virtual
+async def test_a_position_that_closes_while_its_stop_is_refused_has_no_level_to_move(make):
+    """Nothing is recorded of a position that is gone."""
+    bench = make(keeper=True)
+
+    def refuse(_request):
+        bench.book.positions.adjust(BTC, D(-1), D(100), bench.clock.now())
+        raise OrderRejectedError("nothing to reduce")
+
+    bench.venue.script("place_order", bench.venue._place, refuse)
+    await bench.open("1")
+    await bench.quiet(2)
+    assert bench.journal.records(StopMoved) == []
+    assert (bench.venue.open, bench.alarms) == ([], [])
+
+
+# -- reversals -----------------------------------------------------------------------------------------
+
+
+@virtual
+async def test_a_position_that_a_reduction_has_turned_is_closed_at_once(make):
+    """D7: more was executed than there was; what nobody wanted goes, and a person is told."""
+    bench = make(ScriptedVenue(short_selling=True), keeper=True)
+    await bench.open("1")
+    await bench.quiet()
+    (stop,) = bench.stops
+    bench.take(bench.venue.fill(stop.client_order_id, "1.5", at=bench.clock.now()))
+    await bench.quiet(1)
+    assert bench.book.positions.quantity(BTC) == 0
+    (flat,) = bench.orders(OrderRole.FLATTEN)
+    assert (flat.side, flat.filled) == (Side.BUY, D("0.5"))
+    assert "UNPROTECTED" in bench.alarms
+    texts = [a.text for a in bench.journal.records(Alarm)]
+    assert f"{BTC} -0.5: a reduction has turned the position around; flattening" in texts
+
+
+@virtual
+async def test_a_reversal_too_small_to_close_is_left(make):
+    """D5: dust, and no loop."""
+    bench = make(ScriptedVenue(short_selling=True), keeper=True)
+    await bench.open("1")
+    await bench.quiet()
+    (stop,) = bench.stops
+    bench.take(bench.venue.fill(stop.client_order_id, "1.01", at=bench.clock.now()))
+    await bench.quiet(5)
+    assert bench.book.positions.quantity(BTC) == D("-0.01")
+    assert "KEEPER_LOOP" not in bench.alarms
+    assert stop.state is OrderState.FILLED
