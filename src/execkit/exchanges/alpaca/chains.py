@@ -86,9 +86,13 @@ class Chains:
             self._keep(venue_order_id, Name(client_order_id, venue_order_id))
 
     def take(self, row: OrderRow, name: Name) -> OrderReport | None:
-        """Remember a version; return its report, or None for one that has been replaced."""
+        """Remember a version; return its report, or None for one that has been replaced, or did not come to be."""
         root = name.venue_order_id
         self._keep(row.order_id, name)
+        if row.is_refused_change:
+            if self._newest.get(root) == row.order_id and row.replaces is not None:
+                self._newest[root] = row.replaces
+            return None
         if row.raw_status == REPLACED:
             if row.replaced_by is not None:
                 self._keep(row.replaced_by, name)

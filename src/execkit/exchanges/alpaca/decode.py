@@ -34,6 +34,8 @@ EQUITY: Final = "us_equity"
 REPLACED: Final = "replaced"
 """Not a state of an order here: it goes on under another id of the venue's."""
 
+REJECTED: Final = "rejected"
+
 STATUSES: Final = {
     "new": OrderState.ACCEPTED,
     "accepted": OrderState.ACCEPTED,
@@ -94,6 +96,11 @@ class OrderRow:
     """With the ids of this row."""
     submitted_at: datetime | None
     legs: tuple[OrderRow, ...] = ()
+
+    @property
+    def is_refused_change(self) -> bool:
+        """Tell whether this is a change that the venue refused after all: what it was to replace may live on."""
+        return self.raw_status == REJECTED and self.replaces is not None
 
     def as_order(self, client_order_id: str, venue_order_id: str) -> OrderReport:
         """Return the report under the names by which the order is known."""

@@ -104,6 +104,12 @@ class OrderReads:
             report = self.chains.take(row, name)
             if report is not None:
                 return report
+            if row.is_refused_change and row.replaces is not None:
+                before = await self.row(row.replaces)
+                if before.raw_status == REPLACED:
+                    return row.as_order(name.client_order_id, name.venue_order_id)
+                row = before
+                continue
             if row.replaced_by is None:
                 doubtful = row.as_order(name.client_order_id, name.venue_order_id)
                 return msgspec.structs.replace(doubtful, status=OrderState.IN_DOUBT)
@@ -186,12 +192,8 @@ class OrderReads:
         raise BadAnswerError("the list of open orders has no end")
 
     async def _report_of(self, row: OrderRow) -> OrderReport:
-        if row.raw_status == REPLACED:
-            return await self.newest(row)
         name = await self.name_of(row)
-        report = self.chains.take(row, name)
-        assert report is not None, "only replaced versions have none"
-        return report
+        return self.chains.take(row, name) or await self.newest(row)
 
     async def fills_since(self, since: datetime, symbol: str | None) -> list[Fill]:
         """Return the executions at or after a moment, oldest first."""

@@ -129,6 +129,8 @@ class TradeUpdates:
             told.append(named(update.fill, name))
         if report is not None:
             told.append(report)
+        if row.is_refused_change:
+            told.append(StreamGap("the venue has refused a change of an order after all"))
         if update.undone:
             told.append(StreamGap(f"the venue corrects an execution ({clean(update.undone, 40)})"))
         return told

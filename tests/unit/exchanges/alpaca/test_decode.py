@@ -9,10 +9,11 @@ import pytest
 
 from execkit.errors import ExchangeError
 from execkit.exchanges.alpaca.account import read_account, read_positions
-from execkit.exchanges.alpaca.chains import Chains, next_client_id
+from execkit.exchanges.alpaca.chains import Chains, Name, next_client_id
 from execkit.exchanges.alpaca.decode import read_activity, read_order, read_update, symbol_of
 from execkit.exchanges.alpaca.hours import read_calendar, read_clock
 from execkit.exchanges.alpaca.market import read_asset, read_bar, read_snapshot, read_trade
+from execkit.exchanges.alpaca.orders import OrderReads
 from execkit.exchanges.alpaca.stream import TradeUpdates
 from execkit.exchanges.alpaca.values import BadAnswerError
 from execkit.exchanges.ccxt.values import parse_json
@@ -279,6 +280,12 @@ def test_symbols(symbol, kind, ours):
     assert symbol_of({"symbol": symbol, "asset_class": kind}) == ours
 
 
+def test_options_are_left_out():
+    """Positions and orders of a class that is not traded here do not disturb the others."""
+    option = POSITION | {"symbol": "AAPL240419C00150000", "asset_class": "us_option"}
+    assert [held.position.symbol for held in read_positions([option, POSITION])] == ["AAPL"]
+
+
 def test_stream_and_history_agree_on_an_execution():
     """They have different ids of their own; by order and quantity executed so far it is the same one."""
     assert read_update(UPDATE).fill.trade_id == read_activity(ACTIVITY).trade_id
@@ -318,6 +325,76 @@ def test_versions_are_one_order():
     assert chains.newest("v0") == "v1"
     assert chains.last("v0") == new
     assert chains.name_of(version(5)) is None
+
+
+def test_a_change_that_is_refused_later_does_not_end_the_order():
+    """Its successor is rejected, the order itself lives on: told as a gap, never as a rejection."""
+    chains, told = Chains(), []
+    chains.take(version(0), Name(ROOT, "v0"))
+    new = ORDER | {"id": "v1", "client_order_id": f"{ROOT}-r1", "replaces": "v0"}
+    chains.take(read_order(new), Name(ROOT, "v0"))
+    assert chains.newest("v0") == "v1"
+    stream = TradeUpdates(None, "", chains, told.append)
+    row = new | {"status": "rejected", "filled_qty": "0"}
+    frame = {"event": "rejected", "timestamp": UPDATE["timestamp"], "order": row}
+    stream.on_frame(json.dumps({"stream": "trade_updates", "data": frame}))
+    assert [type(each) for each in told] == [StreamGap]
+    assert chains.newest("v0") == "v0"
+
+
+class Reads:
+    """A venue whose orders are rows by their path."""
+
+    def __init__(self, **rows):
+        self.rows = rows
+        self.asked = []
+
+    async def __call__(self, path, params=None):
+        self.asked.append(path)
+        return ORDER | {"id": path.rpartition("/")[2]} | self.rows[path.rpartition("/")[2]]
+
+
+R1 = {"client_order_id": f"{ROOT}-r1", "replaces": "v0", "status": "rejected", "filled_qty": "0"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "status"),
+    [
+        ({"v0": {"status": "new", "filled_qty": "0"}, "v1": R1}, OrderState.ACCEPTED),
+        ({"v0": {"status": "replaced", "replaced_by": "v1"}, "v1": R1}, OrderState.REJECTED),
+        ({"v0": {"status": "replaced"}}, OrderState.IN_DOUBT),
+        (
+            {"v0": {"status": "replaced", "replaced_by": "v1"}, "v1": R1 | {"status": "new"}},
+            OrderState.ACCEPTED,
+        ),
+    ],
+)
+async def test_the_newest_version_that_came_to_be(rows, status):
+    """A successor that was rejected counts only where Alpaca says that it took its predecessor's place."""
+    for start in rows:
+        reads = OrderReads(Reads(**rows), Chains())
+        report = await reads.get(ROOT, start)
+        assert (report.client_order_id, report.venue_order_id) == (ROOT, "v0")
+        assert report.status is status
+
+
+async def test_versions_without_an_end_are_refused():
+    """Two versions that name each other end in an error, not in a loop."""
+    rows = {
+        "v0": {"status": "replaced", "replaced_by": "v1"},
+        "v1": {"status": "replaced", "replaced_by": "v0"},
+    }
+    with pytest.raises(BadAnswerError):
+        await OrderReads(Reads(**rows), Chains()).get(ROOT, "v0")
+
+
+async def test_an_answer_about_another_order_of_ours_is_refused():
+    """By id, by client id, and where two of our ids are mixed up."""
+    other = "xk" + "b" * 24
+    with pytest.raises(BadAnswerError):
+        await OrderReads(Reads(v0={"client_order_id": other}), Chains()).get(ROOT, "v0")
+    with pytest.raises(BadAnswerError):
+        await OrderReads(Reads(v0={"id": "v7"}), Chains()).get(ROOT, "v0")
 
 
 def test_a_bar_ends_after_it_began():
