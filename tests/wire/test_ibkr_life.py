@@ -172,6 +172,26 @@ async def test_query_without_answer_is_never_empty(query):
             await adapter.get_order(AAPL, client_order_id=order().client_order_id)
 
 
+async def test_executions_are_no_absence():
+    """An order of which only a part of its executions shows was there: it is not said not to exist."""
+    async with WireTws() as venue:
+        first = adapter_of(venue)
+        await first.connect()
+        await first.place_order(order())
+        live = venue.orders.find(order().client_order_id)
+        venue.orders.apply(
+            venue.core.execute(live.key, Decimal(4), Decimal(180), venue.clock.now())
+        )
+        await first.close()
+        del venue.orders.by_perm[live.key]  # neither open nor completed
+        second = adapter_of(venue)
+        await second.connect()
+        with pytest.raises(ExchangeUnavailableError):
+            await second.get_order(AAPL, client_order_id=order().client_order_id)
+        assert [fill.quantity for fill in await fills_of(second, venue)] == [4]
+        await second.close()
+
+
 async def test_late_answer_is_not_taken_for_the_next():
     """An answer that comes after its question gave up does not answer the next one."""
     async with on_the_wire() as (venue, adapter):

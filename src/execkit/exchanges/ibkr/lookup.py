@@ -81,20 +81,27 @@ class Lookup:
         if known is not None and known.has_ended and known.executed >= known.filled_now:
             return known
         link = self._line.link
+        was_executed = False
         for ask in (self._open, self._executed, self._completed):
             for found in await ask(link):
-                if _is(found, client_order_id, venue_order_id):
+                if not _is(found, client_order_id, venue_order_id):
+                    continue
+                if ask != self._executed or found.has_ended:
                     return found
+                was_executed = True
+        if was_executed:
+            text = f"order {client_order_id} has executions, and TWS shows it neither open nor completed"
+            raise ExchangeUnavailableError(text, venue="ibkr")
         raise OrderNotFoundError(
             f"order {client_order_id} is neither open nor completed, and has no executions today",
             venue="ibkr",
         )
 
     async def _executed(self, link: Link) -> list[Known]:
-        """Return the orders that have ended by today's executions; others are among the open or completed ones."""
+        """Return the orders that have executions today; whether they have ended is for the other two to say."""
         rows = await self._execution_rows(link)
         await self._contracts.learn(link, [row.contract for row in rows])
-        return [known for known in map(self._table.of, rows) if known.has_ended]
+        return [self._table.of(row) for row in rows]
 
     async def _completed(self, link: Link) -> list[Known]:
         rows = await link.ask_shared(
