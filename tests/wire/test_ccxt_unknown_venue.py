@@ -16,6 +16,7 @@ from execkit.errors import (
     RateLimitError,
 )
 from execkit.exchanges.ccxt.adapter import CCXTAdapter
+from execkit.exchanges.ccxt.dialect import UnansweredError
 from execkit.exchanges.ccxt.unified import read_market
 
 MARKET = {
@@ -148,3 +149,13 @@ async def test_numbers_go_out_as_they_are():
             )
         assert "volume=0.01001" in sent[0]
         assert "price=40000.1" in sent[0]
+
+
+async def test_a_socket_follows_no_redirect():
+    """A stream is opened where it was asked for or not at all."""
+    async with kraken() as (answers, adapter):
+        answers.next = [(307, "", {"Location": "/elsewhere"})]
+        address = str(adapter._client.urls["api"]["ws"]["public"])
+        with pytest.raises(UnansweredError):
+            await adapter._client.session.ws_connect(address)
+        assert len(answers.asked) == 1

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from hashlib import blake2b
 from typing import Any, Final, TypeVar
 
+import aiohttp
 import structlog
 
 from execkit.clock import Clock, SystemClock
@@ -119,6 +120,7 @@ class CCXTBase(ExchangeAdapter):
         hosts.choose(self._client, self.environment, elsewhere=bool(rest_url and stream_url))
         hosts.redirect(self._client, self.environment, rest_url=rest_url, stream_url=stream_url)
         self._client.hosts = hosts.allowed(self._client)
+        self._sockets: aiohttp.ClientSession | None = None
         self._instruments: dict[str, Instrument] = {}
         self._client_ids: OrderedDict[str, str] = OrderedDict()
         self._orders = OrderStream(
@@ -157,7 +159,7 @@ class CCXTBase(ExchangeAdapter):
         """Open what public data needs; no key is used."""
         if self._client.http is None:
             self._client.http = open_session()
-            self._client.session = self._client.http
+            self._sockets = self._client.session = open_session(streams=True)
             self._client.own_session = False
             self._client.open()
         await self._load_markets()
@@ -167,8 +169,9 @@ class CCXTBase(ExchangeAdapter):
         await self._orders.stop()
         http, self._client.http = self._client.http, None
         await self._client.close()
-        if http is not None:
-            await http.close()
+        for session in (http, self._sockets):
+            if session is not None:
+                await session.close()
 
     async def _load_markets(self) -> None:
         """Fill `_instruments`."""

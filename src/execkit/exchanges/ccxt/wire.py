@@ -243,15 +243,18 @@ class Wire:
             socket.on_error(UnansweredError(f"an unreadable frame ({type(error).__name__})"))
 
 
-def open_session() -> aiohttp.ClientSession:
-    """Return a session that repeats nothing by itself, follows no redirect and asks no environment."""
+def open_session(*, streams: bool = False) -> aiohttp.ClientSession:
+    """Return a session that repeats nothing by itself and asks no environment; one for *streams* takes no redirect.
+
+    Requests are told one by one to follow none; tracing, which WebSockets need for that, would slow each of them.
+    """
     tracing = aiohttp.TraceConfig()
     tracing.on_request_redirect.append(_refuse_redirect)
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=100, ttl_dns_cache=300),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
-        trace_configs=[tracing],
+        trace_configs=[tracing] if streams else None,
     )
     # aiohttp would send a PUT or DELETE a second time when a kept connection turns out to be dead.
     session._retry_connection = False  # noqa: SLF001
@@ -259,7 +262,7 @@ def open_session() -> aiohttp.ClientSession:
 
 
 async def _refuse_redirect(*_args: object) -> None:
-    # WebSockets follow them otherwise, and the first thing said there is a signature.
+    # The first thing that is said on a socket is a signature.
     raise UnansweredError("the venue sends us to another address")
 
 
