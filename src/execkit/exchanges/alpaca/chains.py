@@ -13,6 +13,7 @@ import attrs
 import msgspec
 
 from execkit.exchanges.alpaca.decode import REPLACED, OrderRow
+from execkit.ids import is_ours
 from execkit.model.order import Fill, OrderReport
 
 REMEMBERED: Final = 20_000
@@ -81,9 +82,16 @@ class Chains:
         return self._last.get(venue_order_id)
 
     def alias(self, venue_order_id: str, client_order_id: str) -> None:
-        """Remember our id of an order that Alpaca knows by another one."""
-        if self._names.get(venue_order_id) is None:
-            self._keep(venue_order_id, Name(client_order_id, venue_order_id))
+        """Remember our id of an order that Alpaca knows by an id of its own making."""
+        known = self._names.get(venue_order_id)
+        if known is not None and is_ours(known.client_order_id):
+            return
+        # The stream may have told of it already, under Alpaca's id.
+        root = venue_order_id if known is None else known.venue_order_id
+        self._keep(venue_order_id, Name(client_order_id, root))
+        last = self._last.get(root)
+        if last is not None:
+            self._last[root] = msgspec.structs.replace(last, client_order_id=client_order_id)
 
     def take(self, row: OrderRow, name: Name) -> OrderReport | None:
         """Remember a version; return its report, or None for one that has been replaced, or did not come to be."""

@@ -327,6 +327,18 @@ def test_versions_are_one_order():
     assert chains.name_of(version(5)) is None
 
 
+def test_a_leg_gets_our_name_also_when_the_stream_was_first():
+    """Alpaca's id for it gives way to ours, in what is remembered too; one of ours gives way to none."""
+    chains = Chains()
+    leg = read_order(ORDER | {"id": "leg", "client_order_id": "made-by-alpaca"})
+    chains.take(leg, chains.name_of(leg))
+    chains.alias("leg", ROOT)
+    assert chains.name_of(leg) == Name(ROOT, "leg")
+    assert chains.last("leg").client_order_id == ROOT
+    chains.alias("leg", "xk" + "b" * 24)
+    assert chains.name_of(leg) == Name(ROOT, "leg")
+
+
 def test_a_change_that_is_refused_later_does_not_end_the_order():
     """Its successor is rejected, the order itself lives on: told as a gap, never as a rejection."""
     chains, told = Chains(), []
