@@ -98,8 +98,10 @@ def take_from_queue(desk: Desk, symbol: str | None, reason: str) -> None:
 
 
 async def resume(desk: Desk, *, actor: str, symbol: str | None) -> None:
-    """Release the trading state and the blocked symbols, or one of these."""
+    """Release the trading state and the blocked symbols, or one of these; raise `ExecKitError` while the file halts."""
     recorder = desk.recorder
+    if symbol is None and desk.gateway.is_switched_off:
+        raise ExecKitError(f"the file {desk.gateway.halt_file} still halts; remove it first")
     if symbol is None and desk.book.trading_state is not TradingState.ACTIVE:
         recorder.record(
             TradingStateChanged(state=TradingState.ACTIVE, cause="released", actor=actor)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -23,6 +23,16 @@ _POLL_EVERY: Final = 5.0
 """Seconds between two comparisons while orders are open and no stream tells of them."""
 
 
+class Watcher(Protocol):
+    """Something else that works while the engine runs."""
+
+    def start(self, spawn: Callable[[Awaitable[Any], str], None]) -> None:
+        """Begin; tasks go through *spawn*, which ends them with the engine."""
+
+    async def stop(self) -> None:
+        """End what is no task."""
+
+
 class Upkeep:
     """Runs and stops the tasks. *reconcile_every* is the period of the comparison with the venue."""
 
@@ -33,11 +43,13 @@ class Upkeep:
         *,
         reconcile_every: timedelta = timedelta(seconds=60),
         resubmit: Callable[[SignalQueued], Awaitable[object]],
+        watchers: Sequence[Watcher] = (),
     ) -> None:
         self.desk = desk
         self.currency = currency
         self._reconcile_every = reconcile_every.total_seconds()
         self._resubmit = resubmit
+        self._watchers = watchers
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         desk.recorder.listen(self._on_record)
@@ -60,6 +72,8 @@ class Upkeep:
         self.spawn(self._periodically(), "period")
         if desk.adapter.capabilities.quote_stream:
             self.spawn(desk.quotes.follow(), "quotes")
+        for watcher in self._watchers:
+            watcher.start(self.spawn)
 
     def spawn(self, work: Awaitable[Any], name: str) -> None:
         """Run a task until `stop`; one that fails is reported, not lost."""
@@ -80,6 +94,7 @@ class Upkeep:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(each.stop() for each in self._watchers), return_exceptions=True)
 
     # -- the stream ------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -77,6 +77,7 @@ class ExchangeAdapter(ABC):
     `watch_bars`            no        end or raise
     `bars`                  no        raise; an error is never an empty list
     `market_status`         no        default: open
+    `dead_man`              no        raise: the engine tries again
     `connect`, `close`      no        default: nothing
     `connect_data`          no        default: `connect`
     ======================  ========  ==========================================================
@@ -199,6 +200,13 @@ class ExchangeAdapter(ABC):
     async def market_status(self, symbol: str) -> MarketStatus:
         """Tell whether the market of a symbol takes orders now."""
         return MarketStatus(is_open=True)
+
+    async def dead_man(self, symbol: str, within: timedelta | None) -> None:
+        """Have the venue cancel every order of a symbol unless this is called again *within* so long; None: never.
+
+        Only where `Capabilities.dead_man` says so. Each call replaces the one before.
+        """
+        raise UnsupportedFeatureError(f"{self.name} has no dead man's switch")
 
     async def cancel_all(self, symbol: str | None = None) -> Sequence[OrderReport]:
         """Cancel every open order of ours, one by one; orders of others are left alone."""

@@ -10,8 +10,10 @@ after proof of absence.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import structlog
 from msgspec.structs import replace
@@ -78,6 +80,8 @@ class OrderGateway:
         self._longest_pause = longest_pause.total_seconds()
         self.pace = Pace()
         self.throttle = Throttle(adapter.capabilities.order_rate)
+        self.halt_file: Path | None = None
+        """No entry leaves while this file exists."""
         self.doubt_hook: Callable[[ManagedOrder], None] = lambda _order: None
         """Called when an order becomes in doubt, or a cancel's outcome does; starts the resolver."""
         lag = adapter.capabilities.absence_window or timedelta(0)
@@ -217,6 +221,8 @@ class OrderGateway:
             )
         if isinstance(command, Reduction):
             return None if order is None else deny_reduction(command, order, self.book)
+        if self.is_switched_off:
+            return Denial.of(DenialCode.TRADING_HALTED, cause=f"the file {self.halt_file} exists")
         if not journal.is_healthy:
             return Denial.of(DenialCode.JOURNAL_UNAVAILABLE, reason="the journal cannot commit")
         pause = self.pace.left()
@@ -319,6 +325,11 @@ class OrderGateway:
 
     def _doubt(self, order: ManagedOrder) -> None:
         self.doubt_hook(order)
+
+    @property
+    def is_switched_off(self) -> bool:
+        """Tell whether the file that halts is there."""
+        return self.halt_file is not None and os.path.lexists(self.halt_file)
 
     def _halt(self, cause: str) -> None:
         self.halt(cause, actor="gateway")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, Final
@@ -39,6 +40,7 @@ class FuturesOrders:
     def __init__(self, venue: BinanceBase) -> None:
         self.venue = venue
         self.views = FuturesViews(venue)
+        self._countdowns: dict[str, asyncio.TimerHandle] = {}
 
     def routes(self) -> Iterable[tuple[str, str, str, Handler]]:
         """Yield the requests about orders."""
@@ -287,16 +289,30 @@ class FuturesOrders:
         params = Params(call.params, self.venue.core)
         symbol = params.instrument().symbol
         params.done()
+        self._end_all(symbol)
+        return DONE_ALL
+
+    def _end_all(self, symbol: str) -> None:
         for order in self.venue.core.in_line(symbol):
             if order.is_open:
                 self._end(order)
-        return DONE_ALL
 
     def countdown(self, call: Call) -> Any:
-        """Acknowledge a dead man's switch; it never fires here."""
+        """Cancel every order of a symbol when the countdown ends before it is started anew; zero ends it."""
         params = Params(call.params, self.venue.core)
-        symbol = params.instrument().venue_symbol
-        return {"symbol": symbol, "countdownTime": params.text("countdownTime")}
+        instrument = params.instrument()
+        countdown = params.integer("countdownTime")
+        params.done()
+        if countdown is None or countdown < 0:
+            missing("countdownTime")
+        running = self._countdowns.pop(instrument.symbol, None)
+        if running is not None:
+            running.cancel()
+        if countdown > 0:
+            self._countdowns[instrument.symbol] = asyncio.get_running_loop().call_later(
+                countdown / 1000, self._end_all, instrument.symbol
+            )
+        return {"symbol": instrument.venue_symbol, "countdownTime": str(countdown)}
 
     def amend(self, call: Call) -> Any:
         """Change quantity and price of a limit order."""

@@ -1,0 +1,81 @@
+"""Keeps a venue's own dead man's switch from firing for as long as the engine lives, where the venue has one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, Final
+
+import structlog
+
+from execkit.errors import ConfigurationError, ExchangeError
+from execkit.handlers.desk import Desk
+
+log = structlog.get_logger("execkit")
+
+_TURNS: Final = 4
+"""How often a countdown is started anew before it would end: three tries may fail."""
+
+
+class DeadMan:
+    """Has the venue cancel the orders of each symbol that has some, unless it hears of the engine *within* so long.
+
+    The venue cancels everything there, protective orders and those of others too. A stop of the engine ends all
+    countdowns, so what rests then stays.
+    """
+
+    def __init__(self, desk: Desk, within: timedelta) -> None:
+        if not desk.adapter.capabilities.dead_man:
+            raise ConfigurationError(
+                f"dead_man: {desk.adapter.name} has no dead man's switch; leave it None"
+            )
+        if within < timedelta(seconds=1):
+            raise ConfigurationError(f"dead_man: {within} must be at least a second")
+        self._desk = desk
+        self._within = within
+        self._armed: set[str] = set()
+        self._is_failing = False
+
+    def start(self, spawn: Callable[[Awaitable[Any], str], None]) -> None:
+        """Renew from now on."""
+        spawn(self._keep_on(), "dead man's switch")
+
+    async def stop(self) -> None:
+        """End all countdowns."""
+        await asyncio.gather(*(self._set(symbol, None) for symbol in self._armed))
+
+    async def renew(self) -> None:
+        """Start the countdown of each symbol with orders of ours anew, and end those that are not needed."""
+        wanted = {order.symbol for order in self._desk.book.orders.active.values()}
+        ends = [(symbol, None) for symbol in sorted(self._armed - wanted)]
+        starts = [(symbol, self._within) for symbol in sorted(wanted)]
+        done = await asyncio.gather(*(self._set(*each) for each in (*ends, *starts)))
+        if all(done):
+            self._is_failing = False
+        elif not self._is_failing:
+            self._is_failing = True
+            self._desk.recorder.alarm(
+                "DEAD_MAN_FAILED",
+                "the countdown could not be started anew; unless that succeeds soon the venue cancels all orders",
+            )
+
+    async def _keep_on(self) -> None:
+        while True:
+            await self.renew()
+            await asyncio.sleep(self._within.total_seconds() / _TURNS)
+
+    async def _set(self, symbol: str, within: timedelta | None) -> bool:
+        limit = self._within.total_seconds() / _TURNS
+        try:
+            await self._desk.gateway.pace.ask(self._desk.adapter.dead_man, limit, symbol, within)
+        except (ExchangeError, TimeoutError, OSError) as error:
+            log.warning("dead_man.failed", symbol=symbol, error=repr(error))
+            if within is not None:
+                self._armed.add(symbol)  # it may have arrived
+            return False
+        if within is None:
+            self._armed.discard(symbol)
+        else:
+            self._armed.add(symbol)
+        return True

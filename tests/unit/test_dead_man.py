@@ -1,0 +1,121 @@
+"""The venue's own dead man's switch: kept from firing while the engine lives, by symbol."""
+
+import asyncio
+from datetime import timedelta
+from decimal import Decimal
+
+import attrs
+import pytest
+
+from execkit.dead_man import DeadMan
+from execkit.engine import ExecutionEngine
+from execkit.errors import ConfigurationError, ExchangeUnavailableError, UnsupportedFeatureError
+from execkit.model.order import Side
+from execkit.model.signal import TradingSignal
+from execkit.testing import MockExchange
+from execkit.virtual_time import run_virtual
+
+BTC, ETH = "BTC/USDT", "ETH/USDT"
+D = Decimal
+WITHIN = timedelta(seconds=40)
+
+
+class Switched(MockExchange):
+    """A venue with the switch; it only notes what it is told."""
+
+    def __init__(self, clock):
+        super().__init__(prices={BTC: D(42_000), ETH: D(2_500)}, clock=clock)
+        self.told = []
+        self.fails = False
+
+    @property
+    def capabilities(self):
+        return attrs.evolve(super().capabilities, dead_man=True)
+
+    async def dead_man(self, symbol, within):
+        if self.fails:
+            raise ExchangeUnavailableError("down")
+        seconds = None if within is None else within.total_seconds()
+        self.told.append((asyncio.get_running_loop().time(), symbol, seconds))
+
+
+def rest(symbol=BTC, price=41_000):
+    values = {"confluence": 4, "quantity": D("0.02"), "stop_loss": D(price) * D("0.99")}
+    return TradingSignal(symbol=symbol, side=Side.BUY, limit_price=D(price), **values)
+
+
+def lived(life):
+    """Run *life* with an engine that has the switch on."""
+
+    async def main(clock):
+        venue = Switched(clock)
+        async with ExecutionEngine(venue, journal=None, clock=clock) as engine:
+            switch = DeadMan(engine.desk, WITHIN)
+            await life(engine, venue, switch)
+
+    run_virtual(main)
+
+
+def test_each_symbol_with_orders_is_renewed_four_times_a_countdown():
+    """Nothing is asked for a symbol without orders, and a countdown that is no longer needed is ended."""
+
+    async def life(engine, venue, switch):
+        await engine.submit(rest())
+        venue.began = asyncio.get_running_loop().time()
+        switch.start(engine.parts.upkeep.spawn)
+        await asyncio.sleep(25)
+        told = [(at - venue.began, *what) for at, *what in venue.told]
+        assert told == [(seconds, BTC, 40.0) for seconds in (0.0, 10.0, 20.0)]
+        venue.told.clear()
+        await engine.cancel_all()
+        await asyncio.sleep(25)
+        assert [what for _, *what in venue.told] == [[BTC, None]]
+
+    lived(life)
+
+
+def test_a_clean_stop_ends_every_countdown():
+    """What rests at a stop of the engine is to rest on."""
+
+    async def life(engine, venue, switch):
+        await engine.submit(rest())
+        await engine.submit(rest(ETH, 2_400))
+        await switch.renew()
+        await switch.stop()
+        assert sorted(symbol for _, symbol, within in venue.told if within is None) == [BTC, ETH]
+
+    lived(life)
+
+
+def test_a_countdown_that_cannot_be_renewed_is_told_once():
+    """A person has to know that the venue is about to cancel everything; it may have arrived, so it is ended too."""
+
+    async def life(engine, venue, switch):
+        await engine.submit(rest())
+        venue.fails = True
+        for _ in range(3):
+            await switch.renew()
+        assert [alarm.code for alarm in engine.book.alarms] == ["DEAD_MAN_FAILED"]
+        venue.fails = False
+        await switch.renew()
+        await switch.stop()
+        assert venue.told[-1][1:] == (BTC, None)
+
+    lived(life)
+
+
+def test_a_venue_without_the_switch_is_named():
+    """The option is refused at the start, and the method says that there is none."""
+
+    async def life(engine, venue, switch):
+        clock = engine.desk.clock
+        plain = MockExchange(prices={BTC: D(42_000)}, clock=clock)
+        async with ExecutionEngine(plain, journal=None, clock=clock) as other:
+            with pytest.raises(ConfigurationError, match=r"dead_man: .* leave it None"):
+                DeadMan(other.desk, WITHIN)
+        with pytest.raises(UnsupportedFeatureError):
+            await plain.dead_man(BTC, WITHIN)
+        with pytest.raises(ConfigurationError, match="at least a second"):
+            DeadMan(engine.desk, timedelta(milliseconds=10))
+
+    lived(life)
