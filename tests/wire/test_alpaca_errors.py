@@ -327,6 +327,9 @@ async def test_a_wash_trade_is_final():
         ),
         (order(symbol="NOPE"), "not listed"),
         (order(symbol="BTCUSD", quantity=D(1)), "'BTC/USD'"),
+        (order(symbol="aapl"), "written AAPL"),
+        (order(symbol=".."), "not listed"),
+        (order(symbol="A/../../account"), "not listed"),
     ],
 )
 async def test_what_cannot_work_is_not_sent(request_, words):
@@ -469,6 +472,21 @@ async def test_an_account_that_is_blocked_later_halts():
         venue.state.trading_blocked = True
         assert type(await refused(adapter, order())) is AuthenticationError
         assert venue.accepts == []
+
+
+async def test_a_symbol_is_no_path():
+    """What is no symbol reaches no address, whatever is asked about it."""
+    async with on_the_wire() as (venue, adapter):
+        before = len(venue.requests)
+        for ask in (
+            adapter.instrument,
+            adapter.ticker,
+            adapter.market_status,
+            adapter.close_position,
+        ):
+            with pytest.raises(InvalidOrderError):
+                await ask("../account")
+        assert len(venue.requests) == before
 
 
 async def test_redirects_are_not_followed():

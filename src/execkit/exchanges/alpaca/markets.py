@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -35,6 +36,8 @@ from execkit.model.market import BarData, Quote, Timeframe
 _CLOCK_LASTS: Final = 5.0
 """Seconds for which the venue's clock is believed: one question for all symbols."""
 _WEEK: Final = timedelta(days=7)
+_SYMBOL: Final = re.compile(r"[A-Z0-9]{1,15}([./][A-Z0-9]{1,10})?", re.ASCII)
+"""A symbol travels into addresses, so nothing else does."""
 
 
 class Markets:
@@ -68,11 +71,11 @@ class Markets:
         raise NotSentError(text, venue=VENUE)
 
     async def _load(self, symbol: str) -> Instrument:
+        _check(symbol)
         try:
             asset = await self._rest.get(f"/v2/assets/{in_path(symbol)}")
         except OrderNotFoundError:
-            text = f"symbol: {clean(symbol, 40)!r} is not listed; stocks are written AAPL, crypto BTC/USD"
-            raise InvalidOrderError(f"{VENUE}: {text}", venue=VENUE) from None
+            raise _unlisted(symbol) from None
         known = self._instruments.get(symbol)
         price = None
         if known is None and not is_crypto(symbol):
@@ -135,6 +138,7 @@ class Markets:
 
     async def ticker(self, symbol: str) -> Quote:
         """Return the current quote; `ExchangeUnavailableError` while there is none of two sides."""
+        _check(symbol)
         body = await understood(data.snapshot(self._rest.get_data, symbol, self._feed))
         return understand(body, lambda found: read_snapshot(found, symbol))
 
@@ -142,6 +146,7 @@ class Markets:
         self, symbol: str, timeframe: Timeframe, since: datetime, until: datetime | None
     ) -> Sequence[BarData]:
         """Return finished bars; the daily ones of stocks end with the session, on half days earlier."""
+        _check(symbol)
         if timeframe not in WORDS:
             text = f"{VENUE}: no bars of {timeframe}; build them from 1d"
             raise UnsupportedFeatureError(text, venue=VENUE)
@@ -160,3 +165,13 @@ class Markets:
             days=days,
         )
         return await understood(asked)
+
+
+def _check(symbol: str) -> None:
+    if not _SYMBOL.fullmatch(symbol):
+        raise _unlisted(symbol)
+
+
+def _unlisted(symbol: str) -> InvalidOrderError:
+    text = f"symbol: {clean(symbol, 40)!r} is not listed; stocks are written AAPL, crypto BTC/USD"
+    return InvalidOrderError(f"{VENUE}: {text}", venue=VENUE)

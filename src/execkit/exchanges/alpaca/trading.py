@@ -160,6 +160,7 @@ class Trading:
         The order that this makes has a client order id of Alpaca's making, so a running engine sees it as foreign; an
         engine closes positions by orders of its own.
         """
+        await self._markets.rules_for(symbol)
         params = None if quantity is None else {"qty": plain(quantity)}
         path = f"/v2/positions/{in_path(symbol.replace('/', ''))}"
         answer = await self._rest.send("DELETE", path, params=params)
