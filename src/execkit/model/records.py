@@ -75,6 +75,8 @@ class Intent(_Record, frozen=True, kw_only=True, tag="intent"):
     """What the adapter's `reserve` gave: the venue's own number of the order, where it has to be chosen by us."""
     slice_of: str | None = None
     """Parent order that this one is a slice of."""
+    list_id: str | None = None
+    """List of orders that the venue keeps together, of which this is one."""
 
 
 class OrderChanged(_Record, frozen=True, kw_only=True, tag="order"):

@@ -11,26 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import structlog
 from msgspec.structs import replace
 
-from execkit.errors import (
-    AuthenticationError,
-    ExchangeError,
-    JournalCommitError,
-    NotSentError,
-    OrderRejectedError,
-    OrderStatusUnknownError,
-    RateLimitError,
-)
+from execkit.errors import JournalCommitError, OrderStatusUnknownError
 from execkit.exchanges.base import ExchangeAdapter
 from execkit.model.denial import Denial, DenialCode
 from execkit.model.order import (
+    ListKind,
     OrderEvent,
+    OrderList,
+    OrderReport,
     OrderState,
 )
 from execkit.model.records import (
@@ -40,6 +35,7 @@ from execkit.model.records import (
     TradingState,
     TradingStateChanged,
 )
+from execkit.orders.answers import Answers
 from execkit.orders.changing import OrderChanger
 from execkit.orders.commands import Entry, Reduction, Sent, terms
 from execkit.orders.intake import Intake
@@ -49,16 +45,15 @@ from execkit.orders.proofs import (
     deny_reduction,
     entry_intent,
     fit_reduction,
+    list_intents,
     reduction_intent,
 )
-from execkit.orders.reconcile import problem_with
 from execkit.orders.recorder import Recorder
-from execkit.orders.shape import malformed_report
 from execkit.orders.waiting import Changes, Pace, Throttle
 
 log = structlog.get_logger("execkit")
 
-_DEFINITE = (OrderRejectedError, RateLimitError, AuthenticationError)
+Legs = tuple[tuple[ManagedOrder, Entry | Reduction], ...]
 _SENDABLE = (OrderState.NEW, OrderState.PRESUMED_ABSENT)
 
 
@@ -98,6 +93,7 @@ class OrderGateway:
             doubt=self._doubt,
             halt=self._halt,
         )
+        self._answers = Answers(self.intake, self.pace, doubt=self._doubt, halt=self._halt)
         self._told_of_pause = -1.0
         self.cancel = changer.cancel
         self.cancel_closed = changer.cancel_closed
@@ -120,22 +116,41 @@ class OrderGateway:
             intent = reduction_intent(fitted, account, self.book)
             absent = self._absent_twin(intent)
             if absent is not None:
-                return await self._commit_and_send(absent, command)
+                return await self._send_one(absent, command)
         key = intent.request.client_order_id
         if key in self.book.orders:
             # Only when so much came between that the revisions of this signal are forgotten.
             return Sent(denial=Denial.of(DenialCode.DUPLICATE_SIGNAL, order=key))
-        intent = replace(intent, reserved=self.adapter.reserve(intent.request))
-        self.recorder.record(intent)
-        order = self.book.orders[key]
+        return await self._send_one(self._intend(intent), command)
+
+    async def send_oco(self, stop: Reduction, target: Reduction) -> tuple[Sent, Sent]:
+        """Send a stop and a target as one list, of which the execution of one ends the other; see `Sent`.
+
+        Both get the stop's quantity, as far as the position allows, and may take the place of the same orders.
+        """
+        denial = await self._admit(stop)
+        fitted = denial or fit_reduction(stop, self.book)
+        if isinstance(fitted, Denial):
+            return Sent(denial=fitted), Sent(denial=fitted)
+        legs = (fitted, replace(target, quantity=fitted.quantity, replaces=fitted.replaces))
+        intents = list_intents(legs, self.recorder.journal.account, self.book)
+        first, second = await self._commit_and_send(tuple(map(self._intend, intents)), legs)
+        return first, second
+
+    def _intend(self, intent: Intent) -> ManagedOrder:
+        """Record an intent and return the order that it makes."""
+        self.recorder.record(replace(intent, reserved=self.adapter.reserve(intent.request)))
+        order = self.book.orders[intent.request.client_order_id]
         order.done_hook = self.changes.closed
-        return await self._commit_and_send(order, command)
+        return order
 
     def _absent_twin(self, intent: Intent) -> ManagedOrder | None:
         """Return the same order, byte for byte, that a kill has kept from arriving; it keeps its id."""
         known = [o for o in self.book.orders.revisions(intent.parent) if o.role is intent.role]
         if not known or known[-1].state is not OrderState.PRESUMED_ABSENT:
             return None
+        if known[-1].intent.list_id is not None:
+            return None  # it was not to go out alone
         request = known[-1].request
         repeats = terms(request) == terms(intent.request)
         return known[-1] if repeats and self.adapter.capabilities.may_resend(request) else None
@@ -147,7 +162,7 @@ class OrderGateway:
         """
         if order.state not in _SENDABLE:
             raise OrderStatusUnknownError(f"{order!r} may be live: it is not sent again")
-        return await self._commit_and_send(order, command)
+        return await self._send_one(order, command)
 
     def same_payload(self, order: ManagedOrder, command: Entry) -> bool:
         """Tell whether a command would send exactly what *order* was."""
@@ -197,20 +212,24 @@ class OrderGateway:
         else:
             await self._leave(symbol, reduces=True)
 
-    async def _turn_to_send(self, command: Entry | Reduction, order: ManagedOrder) -> Denial | None:
-        """Wait for the turn of an order; return why it may not leave then, or None: it is to be sent at once."""
-        denial = await self._admit(command, order)
-        if denial is not None:
-            return denial
-        reduces = isinstance(command, Reduction)
+    async def _turn_to_send(self, legs: Legs) -> Denial | None:
+        """Wait for the turn of orders; return why they may not leave then, or None: they are to be sent at once."""
+        for order, command in legs:
+            denial = await self._admit(command, order)
+            if denial is not None:
+                return denial
+        reduces = isinstance(legs[0][1], Reduction)
         try:
             async with asyncio.timeout(None if reduces else self._longest_pause):
-                await self._leave(_symbol_of(command), reduces=reduces)
+                for order, _ in legs:
+                    await self._leave(order.symbol, reduces=reduces)
         except TimeoutError:
             return Denial.of(DenialCode.THROTTLED, waited_seconds=self._longest_pause)
-        denial = self._refuse(command, order)
+        denials = (self._refuse(command, order) for order, command in legs)
+        denial = next(filter(None, denials), None)
         if denial is not None:
-            self.throttle.give_back()
+            for _ in legs:
+                self.throttle.give_back()
         return denial
 
     def _refuse(self, command: Entry | Reduction, order: ManagedOrder | None) -> Denial | None:
@@ -230,98 +249,77 @@ class OrderGateway:
             return Denial.of(DenialCode.VENUE_UNAVAILABLE, retry_after_seconds=round(pause))
         return deny_entry(command, self.book, self.adapter.capabilities, sending=order)
 
-    async def _commit_and_send(self, order: ManagedOrder, command: Entry | Reduction) -> Sent:
+    async def _send_one(self, order: ManagedOrder, command: Entry | Reduction) -> Sent:
+        (sent,) = await self._commit_and_send((order,), (command,))
+        return sent
+
+    async def _commit_and_send(
+        self, orders: tuple[ManagedOrder, ...], commands: tuple[Entry | Reduction, ...]
+    ) -> tuple[Sent, ...]:
+        legs = tuple(zip(orders, commands, strict=True))
         try:
-            denial = await self._commit(order, command)
-            denial = denial or await self._turn_to_send(command, order)
+            denial = await self._commit(legs)
+            denial = denial or await self._turn_to_send(legs)
         except BaseException:
             # Cancelled while the disk or the venue kept us waiting: nothing was sent, and nothing will be.
-            self._unsend(order, "the caller gave up before it was sent")
+            self._unsend(orders, "the caller gave up before it was sent")
             raise
-        if denial is not None and order.state in (*_SENDABLE, OrderState.FAILED):
-            self._unsend(order, f"not sent: {denial}")
-            return Sent(order=order, denial=denial)
-        if order.state not in _SENDABLE:
-            return Sent(order)  # the venue has shown it meanwhile: one is enough
-        return await self._send_once(order)
+        if denial is not None and all(o.state in (*_SENDABLE, OrderState.FAILED) for o in orders):
+            self._unsend(orders, f"not sent: {denial}")
+            return tuple(Sent(order=order, denial=denial) for order in orders)
+        if any(order.state not in _SENDABLE for order in orders):
+            return tuple(map(Sent, orders))  # the venue has shown it meanwhile: one is enough
+        return await self._send_once(orders)
 
-    async def _commit(self, order: ManagedOrder, command: Entry | Reduction) -> Denial | None:
-        """Make the intent durable: in the journal, or for a reduction at least beside it."""
+    async def _commit(self, legs: Legs) -> Denial | None:
+        """Make the intents durable: in the journal, or of reductions at least beside it."""
         try:
             await self.recorder.settle()
         except JournalCommitError as error:
-            if isinstance(command, Entry) or not self.recorder.keep_apart(order.intent):
-                return Denial.of(DenialCode.JOURNAL_UNAVAILABLE, reason=str(error))
+            for order, command in legs:
+                if isinstance(command, Entry) or not self.recorder.keep_apart(order.intent):
+                    return Denial.of(DenialCode.JOURNAL_UNAVAILABLE, reason=str(error))
         return None
 
-    def _unsend(self, order: ManagedOrder, reason: str) -> None:
-        if order.state is OrderState.NEW:
-            self.give_up(order, reason)
+    def _unsend(self, orders: tuple[ManagedOrder, ...], reason: str) -> None:
+        for order in orders:
+            if order.state is OrderState.NEW:
+                self.give_up(order, reason)
 
-    async def _send_once(self, order: ManagedOrder) -> Sent:
-        """Send, and read the answer. Whatever is not definite leaves the order in doubt."""
-        request = order.request
-        self.adapter.reserve(request, order.intent.reserved)
-        self.recorder.record(
-            OrderChanged(
-                client_order_id=request.client_order_id,
-                event=OrderEvent.SUBMIT,
-                source=Source.CHAIN,
-                attempt=order.attempts + 1,
+    async def _send_once(self, orders: tuple[ManagedOrder, ...]) -> tuple[Sent, ...]:
+        """Send, and read the answer. Whatever is not definite leaves the orders in doubt."""
+        for order in orders:
+            self.adapter.reserve(order.request, order.intent.reserved)
+            self.recorder.record(
+                OrderChanged(
+                    client_order_id=order.client_order_id,
+                    event=OrderEvent.SUBMIT,
+                    source=Source.CHAIN,
+                    attempt=order.attempts + 1,
+                )
             )
-        )
+        answers = self._answers
         try:
             async with asyncio.timeout(self.send_timeout):
-                report = await self.adapter.place_order(request)
-        except (NotSentError, *_DEFINITE) as error:
-            return self._refused(order, error)
+                reports = await self._place(orders)
         except Exception as error:  # noqa: BLE001 - whatever it is, bytes may have left
-            return self._lost(order, error)
+            return tuple(answers.failed(order, error) for order in orders)
         except BaseException as error:
-            self._lost(order, error)
+            for order in orders:
+                answers.lost(order, error)
             raise
-        problem = malformed_report(report) or problem_with(order, report)
-        if problem is not None:
-            self._distrust(order, problem)
-            return self._lost(order, OrderStatusUnknownError(f"the venue's answer {problem}"))
-        await self.absorb(report, Source.ACK)
-        return Sent(order)
+        return tuple([await answers.take(o, r) for o, r in zip(orders, reports, strict=True)])
 
-    def _refused(self, order: ManagedOrder, error: ExchangeError) -> Sent:
-        """The venue said no, or nothing left; unless the order has been seen there meanwhile."""
-        if isinstance(error, RateLimitError):
-            self.pace.note(error)
-        elif isinstance(error, AuthenticationError):
-            self._halt(f"the venue refused our key: {error}")
-        if not error.outcome_known:
-            return self._lost(order, error)
-        if order.state is not OrderState.SUBMITTED:
-            self.recorder.anomaly_hook(order.symbol, order.client_order_id)
-            return self._lost(order, error)
-        event = OrderEvent.UNSENT if isinstance(error, NotSentError) else OrderEvent.REJECT
-        self.recorder.record(order.record_of(event, Source.ACK, str(error), error.code))
-        return Sent(order, error)
-
-    def _lost(self, order: ManagedOrder, error: BaseException) -> Sent:
-        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        if order.state is OrderState.SUBMITTED:
-            # The stream may have told us meanwhile; then there is no doubt.
-            code = getattr(error, "code", None)
-            self.recorder.record(order.record_of(OrderEvent.LOSE, Source.ACK, text, code))
-            log.warning("order.in_doubt", client_order_id=order.client_order_id, reason=text)
-            self.doubt_hook(order)
-        if isinstance(error, ExchangeError) and not error.outcome_known:
-            return Sent(order, error)
-        return Sent(order, OrderStatusUnknownError(text))
-
-    def _distrust(self, order: ManagedOrder, problem: str) -> None:
-        """The venue answered about something else: stop adding exposure until a person has looked."""
-        text = f"the answer to {order.client_order_id} {problem}"
-        self.recorder.alarm(
-            "ANSWER_NOT_OURS", text, symbol=order.symbol, client_order_id=order.client_order_id
-        )
-        if "names" in problem:
-            self._halt(text)
+    async def _place(self, orders: tuple[ManagedOrder, ...]) -> Sequence[OrderReport]:
+        list_id = orders[0].intent.list_id
+        if list_id is None:
+            return (await self.adapter.place_order(orders[0].request),)
+        requests = tuple(order.request for order in orders)
+        wanted = OrderList(list_id=list_id, kind=ListKind.OCO, orders=requests)
+        reports = await self.adapter.place_list(wanted)
+        if len(reports) != len(orders):
+            raise OrderStatusUnknownError(f"the venue's answer tells of {len(reports)} orders")
+        return reports
 
     def _doubt(self, order: ManagedOrder) -> None:
         self.doubt_hook(order)

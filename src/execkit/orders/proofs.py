@@ -98,20 +98,18 @@ def _cause(book: Book) -> str:
 def reducible(book: Book, symbol: str, side: Side, *, replaces: tuple[str, ...] = ()) -> Decimal:
     """Return how much of a symbol's position an order on *side* can still close without flipping it.
 
-    Every reduction that may be live counts in full, except those named in *replaces*.
+    Every reduction that may be live counts in full, except those named in *replaces*; of a list that the venue keeps
+    together, only the largest, because the execution of one ends the others.
     """
     held = book.positions.quantity(symbol)
     if held == ZERO or (held > ZERO) is (side is Side.BUY):
         return ZERO
-    claimed = sum(
-        (
-            order.remaining_at_most
-            for order in book.orders.open_reductions(symbol)
-            if order.side is side and order.client_order_id not in replaces
-        ),
-        ZERO,
-    )
-    return max(abs(held) - claimed, ZERO)
+    claimed: dict[str, Decimal] = {}
+    for order in book.orders.open_reductions(symbol):
+        if order.side is side and order.client_order_id not in replaces:
+            group = order.intent.list_id or order.client_order_id
+            claimed[group] = max(claimed.get(group, ZERO), order.remaining_at_most)
+    return max(abs(held) - sum(claimed.values(), ZERO), ZERO)
 
 
 def deny_reduction(command: Reduction, order: ManagedOrder, book: Book) -> Denial | None:
@@ -119,6 +117,10 @@ def deny_reduction(command: Reduction, order: ManagedOrder, book: Book) -> Denia
     if order.cancel_asked:
         return Denial.of(DenialCode.CANCELLED, order=order.client_order_id)
     besides = (*command.replaces, order.client_order_id)
+    if order.intent.list_id is not None:
+        reductions = book.orders.open_reductions(order.symbol)
+        legs = (o for o in reductions if o.intent.list_id == order.intent.list_id)
+        besides = (*besides, *(leg.client_order_id for leg in legs))
     allowed = reducible(book, order.symbol, order.side, replaces=besides)
     if order.remaining > allowed:
         return Denial.of(
@@ -209,3 +211,12 @@ def reduction_intent(command: Reduction, account: str, book: Book) -> Intent:
         expected_price=command.expected_price,
         slice_of=command.slice_of,
     )
+
+
+def list_intents(commands: tuple[Reduction, ...], account: str, book: Book) -> list[Intent]:
+    """Return the intents of reductions that go out as one list, with a name for it that is legal wherever an id is."""
+    first = commands[0]
+    revision = book.next_revision(first.parent, first.role)
+    list_id = client_order_id(account, first.parent, first.role, leg=1, revision=revision)
+    intents = (reduction_intent(each, account, book) for each in commands)
+    return [replace(intent, list_id=list_id) for intent in intents]
