@@ -105,7 +105,7 @@ def chain(quantity):
 async def live_through(faults, symbol="AAPL", quantity="10"):
     """Return what is wrong after one signal among these faults; nothing when all is well."""
     async with venue_on_the_wire() as venue:
-        adapter = adapter_of(venue, timeout=timedelta(seconds=0.5))
+        adapter = adapter_of(venue)
         engine = ExecutionEngine(
             adapter,
             journal=None,
@@ -115,6 +115,7 @@ async def live_through(faults, symbol="AAPL", quantity="10"):
             store=False,
         )
         async with engine:
+            adapter._wire._limit = 0.5
             for on, kind, details in faults:
                 venue.fail_next(on, kind, **details)
             await engine.submit(

@@ -151,8 +151,11 @@ async def test_what_is_not_on_the_list_proves_nothing(status, code, text, reache
 )
 async def test_a_bad_answer_proves_nothing(kind, details):
     """A lost, cut, empty or foreign answer is unknown; the order is found by its id, and sent once."""
-    async with on_the_wire(adapter={"timeout": timedelta(seconds=0.2)}) as (venue, adapter):
+    async with on_the_wire() as (venue, adapter):
+        await adapter.instrument("AAPL")
         venue.fail_next("place", kind, **details)
+        if kind is Mishap.HANG:
+            adapter._wire._limit = 0.2
         request = order()
         error = await refused(adapter, request)
         assert type(error) is OrderStatusUnknownError

@@ -11,7 +11,7 @@ import attrs
 import msgspec
 
 from execkit.errors import OrderNotFoundError
-from execkit.exchanges.alpaca.chains import Chains, Name, named
+from execkit.exchanges.alpaca.chains import REMEMBERED, Chains, Name, named
 from execkit.exchanges.alpaca.codes import VENUE
 from execkit.exchanges.alpaca.decode import (
     REPLACED,
@@ -137,6 +137,8 @@ class OrderReads:
         for leg in (record.stop, record.target):
             if leg is not None and record.is_leg(leg):
                 self._lists[leg] = record
+        while len(self._lists) > REMEMBERED:
+            del self._lists[next(iter(self._lists))]
 
     def forget_list(self, record: ListRecord) -> None:
         """Forget a list that was refused."""
