@@ -239,3 +239,26 @@ async def test_pace_is_kept_and_orders_never_wait_unseen():
                 sent += 1
         assert unsent > 0
         assert sent == len(venue.received) == len({each.sent.ref for each in venue.received})
+
+
+async def test_burst_stays_below_what_tws_takes():
+    """Sixty orders at once, at the default pace, to a venue that enforces its own: none is refused, all arrive once."""
+    async with on_the_wire(
+        venue_options={"pace": 50},
+        queue_limit=timedelta(seconds=5),
+        order_timeout=timedelta(seconds=5),
+    ) as (venue, adapter):
+        await adapter.instrument(AAPL)
+        orders = [order(str(number), quantity=Decimal(1)) for number in range(60)]
+        reports = await asyncio.gather(*(adapter.place_order(each) for each in orders))
+        assert {report.status for report in reports} == {OrderState.ACCEPTED}
+        assert all(venue.sends(each.client_order_id) == 1 for each in orders)
+
+
+async def test_rule_that_is_not_answered_is_asked_again():
+    """A market rule without an answer fails the look-up of the symbol, and the next one asks anew."""
+    async with on_the_wire() as (venue, adapter):
+        venue.fault("rule", Mishap.HANG)
+        with pytest.raises(ExchangeUnavailableError):
+            await adapter.instrument(AAPL)
+        assert (await adapter.instrument(AAPL)).tick_size == Decimal("0.01")

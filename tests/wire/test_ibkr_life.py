@@ -237,10 +237,10 @@ async def test_resend_has_the_same_order_id():
 
 
 async def test_id_that_is_used_up_is_given_up():
-    """TWS refuses an id below others (103): the order gets a new one at its next send, once that is asked for."""
+    """TWS refuses an id of an earlier process that is below others (103): the order gets a new one at its next send."""
     async with on_the_wire() as (venue, adapter):
         old, new = order("old"), order("new")
-        adapter.reserve(old)
+        adapter.reserve(old, "1000")
         await adapter.place_order(new)
         with pytest.raises(DuplicateClientOrderIdError) as caught:
             await adapter.place_order(old)
@@ -249,6 +249,30 @@ async def test_id_that_is_used_up_is_given_up():
             await adapter.get_order(AAPL, client_order_id=old.client_order_id)
         assert (await adapter.place_order(old)).status is OrderState.ACCEPTED
         assert venue.taken(old.client_order_id) == 1
+
+
+async def test_orders_that_overtake_each_other():
+    """An order that was reserved first and is sent last is no duplicate: it gets an id above, and is taken once."""
+    async with on_the_wire() as (venue, adapter):
+        for name in "abc":
+            adapter.reserve(order(name))
+        for name in "cba":
+            assert (await adapter.place_order(order(name))).status is OrderState.ACCEPTED
+        assert [venue.taken(order(name).client_order_id) for name in "abc"] == [1, 1, 1]
+
+
+async def test_family_is_numbered_in_its_order():
+    """Legs whose ids were overtaken are numbered anew, and the children name the parent's new id."""
+    async with on_the_wire() as (venue, adapter):
+        bracket = legs("b", ListKind.BRACKET)
+        for leg in reversed(bracket.orders):
+            adapter.reserve(leg)
+        await adapter.place_order(order("other"))
+        await adapter.place_list(bracket)
+        sent = [each.sent for each in venue.received][1:]
+        numbers = [each.order_id for each in sent]
+        assert numbers == sorted(set(numbers))
+        assert [each.parent_id for each in sent] == [0, numbers[0], numbers[0]]
 
 
 async def test_ids_do_not_begin_again_with_the_gateway():

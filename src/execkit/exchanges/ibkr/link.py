@@ -18,7 +18,7 @@ from ib_async.client import Client
 
 from execkit.errors import ExchangeError, ExchangeUnavailableError, NotSentError
 from execkit.exchanges.ibkr.codes import error_of
-from execkit.exchanges.ibkr.pace import Pace
+from execkit.exchanges.ibkr.pace import WINDOW, Pace
 from execkit.exchanges.ibkr.raw import (
     CommissionSeen,
     ExecutionSeen,
@@ -228,11 +228,12 @@ class Link:
         finally:
             self._requests.pop(request_id, None)
             if end is not None and self.is_open:
+                self._pace.count()
                 with suppress(ConnectionError):
                     end(self._client, request_id)
 
     async def ask_shared(
-        self, key: str, send: Callable[[Any], None], *, when_cut_off: bool = False
+        self, key: str, send: Callable[[Any], None], *, has_turn: bool = False
     ) -> list[Any]:
         """Send a request without an id of its own and return the rows of its answer.
 
@@ -243,11 +244,14 @@ class Link:
             async with asyncio.timeout(self._read_timeout):
                 while (earlier := self._requests.get(key)) is not None:
                     await earlier.complete.wait()
-                await self._read_turn(when_cut_off=when_cut_off)
+                if not has_turn:
+                    await self._read_turn()
                 request = self._new_request(key)
                 send(self._client)
                 return await asyncio.shield(request.done)
         except TimeoutError:
+            if key.startswith("rule-"):
+                self._requests.pop(key, None)  # it never changes, so a late answer would be as good
             raise _unavailable(f"TWS does not answer ({key})") from None
         except ConnectionError as error:
             raise _unavailable(str(error)) from None
@@ -273,11 +277,12 @@ class Link:
     def unsubscribe(self, request_id: int, send: Callable[[Any, int], None]) -> None:
         """End a subscription."""
         if self._subscribers.pop(request_id, None) is not None and self.is_open:
+            self._pace.count()
             with suppress(ConnectionError):
                 send(self._client, request_id)
 
-    async def _read_turn(self, *, when_cut_off: bool = False) -> None:
-        if self.uplink_lost and not when_cut_off:
+    async def _read_turn(self) -> None:
+        if self.uplink_lost:
             text = "TWS has lost its connection to IBKR (1100): what it says is old"
             raise _unavailable(text, "1100")
         if not self.is_open:
@@ -288,8 +293,12 @@ class Link:
             raise _unavailable(str(error)) from None
 
     async def beat(self) -> None:
-        """Ask TWS for its time, to know that it hears us."""
-        await self.ask_shared("time", lambda client: client.reqCurrentTime(), when_cut_off=True)
+        """Ask TWS for its time, to know that it hears us, also while it is cut off from IBKR."""
+        try:
+            await self._pace.turn(2 * WINDOW, is_order=True)
+        except NotSentError:
+            return  # so much is leaving that there is no room: no reason to call the link dead
+        await self.ask_shared("time", lambda client: client.reqCurrentTime(), has_turn=True)
 
     def _new_id(self) -> int:
         self._next_request += 1
@@ -304,13 +313,9 @@ class Link:
     # -- what comes in: ib_async's wrapper, and the sink of its decoder --------------------------------
 
     def connectAck(self) -> None:  # noqa: N802
-        """Nothing is to be done."""
+        """Nothing is to be done, as in the next two; `_on_closed` hears of the end."""
 
-    def setEventsDone(self) -> None:  # noqa: N802
-        """Nothing is to be done."""
-
-    def connectionClosed(self) -> None:  # noqa: N802
-        """Nothing is to be done; `_on_closed` hears of it too, and earlier."""
+    setEventsDone = connectionClosed = connectAck  # noqa: N815 - ib_async's names
 
     def on_row(self, key: int | str, row: Any) -> None:
         """Keep a part of an answer."""

@@ -12,17 +12,22 @@ from typing import Final
 
 from execkit.errors import NotSentError
 
-WINDOW: Final = 1.0
-"""Seconds over which messages are counted."""
+WINDOW: Final = 1.2
+"""Seconds over which messages are counted: more than TWS's one, because messages that leave a second apart may
+arrive closer together."""
 
 
 class Pace:
-    """At most *limit* messages in any second; queries leave the last *reserve* of them to orders and cancels."""
+    """At most *limit* messages in any window; queries leave the last *reserve* of them to orders and cancels."""
 
     def __init__(self, limit: int = 45, *, reserve: int = 10) -> None:
         self.limit = limit
         self.reserve = reserve
         self._sent: deque[float] = deque()
+
+    def count(self) -> None:
+        """Count a message that does not wait, because it only ends what another one began."""
+        self._sent.append(asyncio.get_running_loop().time())
 
     async def turn(self, patience: float, *, is_order: bool) -> None:
         """Wait until one more message may leave; raise `NotSentError` when that is not within *patience* seconds.
@@ -42,7 +47,7 @@ class Pace:
             free_at = self._sent[len(self._sent) - limit] + WINDOW
             if free_at > deadline:
                 raise NotSentError(
-                    f"{limit} messages have left within a second and TWS takes no more; it did not get its turn "
+                    f"{limit} messages have just left and TWS takes no more; it did not get its turn "
                     f"within {patience:g} s",
                     venue="ibkr",
                 )

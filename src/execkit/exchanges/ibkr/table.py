@@ -91,9 +91,13 @@ class OrderTable:
             )
             self._by_ref[known.ref] = known
             self._forget_old()
+        self.enter_id(known, order_id)
+        return known
+
+    def enter_id(self, known: Known, order_id: int) -> None:
+        """Let news under an order id find the order."""
         known.order_id = order_id
         self._by_id[order_id] = known
-        return known
 
     def _forget_old(self) -> None:
         """Keep memory bounded: of long ended orders the venue itself can still be asked."""
@@ -337,11 +341,8 @@ class OrderTable:
             ) from None
 
     def _is_ripe(self, execution: Execution, now: float) -> bool:
-        return (
-            execution.fee is not None
-            or execution.told is not None
-            or now - execution.arrived >= self._fee_wait
-        )
+        is_told = execution.fee is not None or execution.told is not None
+        return is_told or now - execution.arrived >= self._fee_wait
 
     async def ripen(self, orders: Iterable[Known]) -> None:
         """Wait until every execution has its commission, or has waited long enough for it."""

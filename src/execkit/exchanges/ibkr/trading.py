@@ -159,6 +159,7 @@ class Trading:
         """Hand all legs to the socket in one step, so that either all of them leave or none."""
         link = self._line.sending
         await link.turns(self._queue_limit, len(legs))
+        self._number(legs)
         for known, _listed, _order in legs:
             known.sends += 1
             known.asking.add("place")
@@ -174,6 +175,15 @@ class Trading:
                 known.sends -= 1
                 known.asking.discard("place")
             raise
+
+    def _number(self, legs: Sequence[tuple[Known, Listed, Any]]) -> None:
+        """Give each order the id that it is sent with, and children that of their parent."""
+        numbers = {0: 0}
+        for known, _listed, order in legs:
+            order_id = self._table.ids.at_send(known.ref, is_first=not known.sends)
+            numbers[order.orderId] = order_id
+            order.orderId, order.parentId = order_id, numbers.get(order.parentId, order.parentId)
+            self._table.enter_id(known, order_id)
 
     async def _answer(self, known: Known) -> OrderReport:
         try:

@@ -58,6 +58,7 @@ class WireTws:
         version: The newest protocol version that it speaks.
         first_id: What nextValidId says at least.
         read_only: The API is set to read-only.
+        pace: Messages that a client may send in a second; those beyond are answered with error 100. TWS takes 50.
         port: Where to listen; 0 takes any free port.
     """
 
@@ -74,6 +75,7 @@ class WireTws:
         version: int = NEWEST,
         first_id: int = 1,
         read_only: bool = False,
+        pace: int | None = None,
         port: int = 0,
     ) -> None:
         self.clock: Clock = clock or SystemClock()
@@ -81,6 +83,7 @@ class WireTws:
         self.version = version
         self.first_id = first_id
         self.read_only = read_only
+        self.pace = pace
         self.port = port
         self.listings = {
             each.symbol: each for each in (defaults() if listings is None else listings)
@@ -148,10 +151,8 @@ class WireTws:
                 now = self.clock.now().astimezone(UTC)
                 await session.shake_hands(self.version, now.strftime("%Y%m%d %H:%M:%S UTC"))
                 await session.listen(lambda fields: self._on_message(session, fields))
-        except (asyncio.IncompleteReadError, ConnectionError, ValueError):
-            pass
-        except asyncio.CancelledError:
-            pass  # the venue closes
+        except (asyncio.IncompleteReadError, ConnectionError, ValueError, asyncio.CancelledError):
+            pass  # one of the two sides is gone
         finally:
             self.sessions.remove(session)
             self._tasks.discard(task)
@@ -164,7 +165,11 @@ class WireTws:
         number = int(fields[0])
         self.messages[number] += 1
         self._note()
-        if number == 71:
+        now = asyncio.get_running_loop().time()
+        if self.pace is not None and session.is_too_fast(now, self.pace):
+            text = "Max rate of messages per second has been exceeded"
+            self.warn(session, int(fields[1]) if number == 3 else -1, 100, text)
+        elif number == 71:
             self._start(session, int(fields[2]))
         elif number == 3:
             self._place(session, fields)

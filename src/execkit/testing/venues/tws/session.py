@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 import attrs
@@ -26,6 +27,15 @@ class TwsSession:
     """Market data subscriptions by request id."""
     bars: dict[int, tuple[Listing, str]] = attrs.field(factory=dict, repr=False)
     """Subscriptions of live bars by request id: contract and bar size."""
+
+    _recent: deque[float] = attrs.field(factory=deque, repr=False)
+
+    def is_too_fast(self, now: float, pace: int) -> bool:
+        """Count a message; tell whether it is one too many within a second."""
+        self._recent.append(now)
+        while now - self._recent[0] >= 1.0:
+            self._recent.popleft()
+        return len(self._recent) > pace
 
     async def shake_hands(self, newest: int, at: str) -> None:
         """Agree on a version."""
