@@ -1,0 +1,173 @@
+"""The same play on several stages: a venue on the wire, the exchange that an engine gets, and one way to move both.
+
+All of them share one clock, which a test sets: what takes a minute in the play takes a moment here.
+"""
+
+import contextlib
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from tests.support import alpaca, binance, ibkr
+
+from execkit.clock import Clock
+from execkit.exchanges.paper import PaperExchange
+from execkit.model.market import BarData, Timeframe
+from execkit.testing.venues.alpaca import AlpacaVenue
+from execkit.testing.venues.alpaca.rows import bar_row
+from execkit.testing.venues.binance import BinanceVenue
+from execkit.testing.venues.tws.server import WireTws
+
+OPEN = datetime(2024, 3, 12, 15, 0, tzinfo=UTC)
+"""A Tuesday in New York, late morning: stocks and coins both trade."""
+FIRST = Decimal(200)
+"""What everything costs at first, so that one plan's levels mean the same everywhere."""
+CASH = Decimal(100_000)
+
+
+class SetClock(Clock):
+    """The machine's clock, put to another time; it runs on from there."""
+
+    def __init__(self, at=OPEN):
+        self.set(at)
+
+    def set(self, at):
+        self.offset = at - datetime.now(UTC)
+
+    def now(self):
+        return datetime.now(UTC) + self.offset
+
+
+class Stage:
+    """One venue. *exchange* is what an engine trades on, not connected yet."""
+
+    def __init__(self, name, symbol, venue, exchange):
+        self.clock = venue.clock
+        self.name = name
+        self.symbol = symbol
+        self.venue = venue
+        self.exchange = exchange
+
+    async def move(self, price):
+        """Trade the market at a price."""
+        await self.venue.move_price(self.symbol, price)
+
+    async def end_minute(self, price, close_time):
+        """Trade at a price just before the end of a minute, and again after it, which ends the minute's bar."""
+        self.clock.set(close_time - timedelta(seconds=0.5))
+        await self.move(price)
+        self.clock.set(close_time + timedelta(seconds=0.05))
+        await self.move(price)
+
+    def accepted(self, client_order_id):
+        """Return how many orders of this id the venue took."""
+        return self.venue.accepted(client_order_id)
+
+    def orders_sent(self):
+        """Return how many requests at the venue were to change something."""
+        return sum(call.method != "GET" for call in self.venue.requests)
+
+    @property
+    def core(self):
+        """Return where the engine's orders are matched."""
+        return self.venue.core
+
+    def held(self):
+        """Return the position that the venue has."""
+        positions = self.core.positions()
+        return next((p.quantity for p in positions if p.symbol == self.symbol), Decimal(0))
+
+    def resting(self):
+        """Return the orders that are open there."""
+        return list(self.core.open.get(self.symbol, {}).values())
+
+    def go_down(self):
+        """Refuse every request and break every stream."""
+        self.venue.go_dark()
+
+    def come_back(self):
+        """End that."""
+        self.venue.heal()
+
+
+class AlpacaStage(Stage):
+    """Alpaca's venue shows the bars that it is told to show."""
+
+    async def end_minute(self, price, close_time):
+        before = self.venue.core.quote(self.symbol).bid
+        await super().end_minute(price, close_time)
+        low, high = sorted((before, price))
+        bar = BarData(self.symbol, Timeframe.M1, close_time, before, high, low, price, Decimal(5))
+        self.venue.bars.setdefault((self.symbol, "1Min"), []).append(bar_row(bar))
+        self.venue.show_bar(bar)
+
+
+class IbkrStage(Stage):
+    async def move(self, price):
+        self.venue.move_price(self.symbol, price)
+
+    def accepted(self, client_order_id):
+        return self.venue.taken(client_order_id)
+
+    def orders_sent(self):
+        """Return how many messages were to place, cancel or change an order."""
+        return self.venue.messages[3] + self.venue.messages[4]
+
+    def go_down(self):
+        self.venue.is_down = True
+        self.venue.cut()
+
+    def come_back(self):
+        self.venue.is_down = False
+
+
+@contextlib.asynccontextmanager
+async def binance_stage(clock, **options):
+    async with BinanceVenue(
+        clock=clock, prices={"BTC/USDT": FIRST}, balances={"USDT": CASH}
+    ) as venue:
+        exchange = binance.adapter_of(venue, clock=clock, **options)
+        yield Stage("binance", "BTC/USDT", venue, exchange)
+
+
+@contextlib.asynccontextmanager
+async def alpaca_stage(clock, **options):
+    async with AlpacaVenue(clock=clock, prices={"AAPL": FIRST}, cash=CASH) as venue:
+        exchange = alpaca.adapter_of(venue, **options)
+        yield AlpacaStage("alpaca", "AAPL", venue, exchange)
+
+
+@contextlib.asynccontextmanager
+async def ibkr_stage(clock, **options):
+    async with WireTws(clock=clock, prices={"AAPL": FIRST}, balances={"USD": CASH}) as venue:
+        settings = {"absence_window": timedelta(seconds=0.2), "read_timeout": timedelta(seconds=1)}
+        exchange = ibkr.adapter_of(venue, **{"clock": clock, **settings, **options})
+        yield IbkrStage("ibkr", "AAPL", venue, exchange)
+
+
+VENUES = {"binance": binance_stage, "alpaca": alpaca_stage, "ibkr": ibkr_stage}
+
+
+class PaperStage:
+    """Paper money on another stage's live prices."""
+
+    name = "paper"
+
+    def __init__(self, stage):
+        self.stage = stage
+        cash = "USDT" if stage.symbol.endswith("USDT") else "USD"
+        self.exchange = PaperExchange(balances={cash: CASH}, feed=stage.exchange, clock=stage.clock)
+
+    @property
+    def core(self):
+        return self.exchange.core
+
+    def __getattr__(self, name):
+        return getattr(self.stage, name)
+
+    held, resting = Stage.held, Stage.resting
+
+
+@contextlib.asynccontextmanager
+async def paper_stage(clock, feed, **options):
+    async with VENUES[feed](clock, **options) as stage:
+        yield PaperStage(stage)
