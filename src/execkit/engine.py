@@ -164,8 +164,7 @@ class ExecutionEngine(ByHand):
             self.desk.slicer.resume()
             if self.parts.live is not None:
                 await self.parts.live.start()
-            if self.parts.control is not None:
-                self.parts.control.start()
+            self.parts.open_control()
         except BaseException:
             self._running = False
             await self.parts.close()

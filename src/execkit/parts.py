@@ -18,7 +18,7 @@ from execkit.bars.live import LiveBars, LiveOptions
 from execkit.bars.runner import BarRunner
 from execkit.clock import Clock
 from execkit.control.server import ControlServer
-from execkit.errors import ConfigurationError, JournalCommitError
+from execkit.errors import ConfigurationError, JournalCommitError, JournalError
 from execkit.exchanges.base import ExchangeAdapter
 from execkit.functions.registry import ExecutionFunctionRegistry
 from execkit.handlers.desk import Desk
@@ -120,6 +120,14 @@ class Parts:
                 self.recorder.alarm(
                     "STOPPED_UNPROTECTED", f"{symbol} has no stop while nothing runs", symbol=symbol
                 )
+
+    def open_control(self) -> None:
+        """Take commands from other processes; where that cannot be, trading goes on and a person is told."""
+        if self.control is not None:
+            try:
+                self.control.start()
+            except JournalError as error:
+                self.recorder.alarm("CONTROL_UNAVAILABLE", str(error))
 
     def keep_anchored(self) -> None:
         """Note from now on how far the journal has come, where the settings want it."""

@@ -83,6 +83,16 @@ async def test_a_path_that_is_too_long_for_a_socket_is_none(tmp_path):
         await engine.stop()
 
 
+async def test_a_socket_that_cannot_be_made_stops_nobody(tmp_path):
+    """A person is told that the way in is closed; trading goes on."""
+    path = tmp_path / "orders.db"
+    socket_path(path).mkdir()
+    engine = await engine_at(path)
+    assert [alarm.code for alarm in engine.book.alarms] == ["CONTROL_UNAVAILABLE"]
+    assert (await engine.submit(signal())).filled
+    await engine.stop()
+
+
 async def test_halt_stops_entries_and_says_who(desk):
     """Until resume; both are in the journal with the name of the person."""
     engine, path = desk
