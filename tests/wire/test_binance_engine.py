@@ -178,6 +178,7 @@ async def test_each_fault_alone(market):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_faults_in_pairs():
     """Every fault of an order with every fault of another kind, and with a second one of an order."""
     pairs = [*itertools.product(PLACE, [*READS, *STREAM]), *itertools.pairwise(PLACE)]

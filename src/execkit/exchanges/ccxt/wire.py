@@ -173,7 +173,7 @@ class Wire:
     ) -> RefusedError:
         waits = self._retry_after(response.headers.get("Retry-After"))
         if response.status == BANNED:
-            waits = waits or self._until_stated(text)
+            waits = self._until_stated(text) if waits is None else waits
             seconds = _BAN_SECONDS if waits is None else waits.total_seconds()
             waits = timedelta(seconds=seconds)
             self.banned_until = asyncio.get_running_loop().time() + seconds
