@@ -17,8 +17,8 @@ def adapter_of(venue, **options):
     """Return an adapter with short limits, not yet connected."""
     quick = {
         "port": venue.port,
-        "read_timeout": timedelta(seconds=0.2),
-        "order_timeout": timedelta(seconds=0.2),
+        "read_timeout": timedelta(seconds=0.5),
+        "order_timeout": timedelta(seconds=0.3),
         "heartbeat": timedelta(seconds=0.2),
         "fee_wait": timedelta(seconds=0.05),
         "hours_max_age": timedelta(0),

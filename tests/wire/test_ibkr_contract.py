@@ -22,8 +22,8 @@ class TestIBKR(AdapterContract):
         ).__aenter__()
         return IBKRAdapter(
             port=self.venue.port,
-            read_timeout=timedelta(seconds=0.2),
-            order_timeout=timedelta(seconds=0.2),
+            read_timeout=timedelta(seconds=0.5),
+            order_timeout=timedelta(seconds=0.3),
             fee_wait=timedelta(seconds=0.05),
             hours_max_age=timedelta(0),
             rng=random.Random(1),

@@ -25,7 +25,7 @@ from execkit.risk.sizing import FixedQuantity
 from execkit.testing.venues.faults import Mishap
 from execkit.testing.venues.tws.server import WireTws
 
-AT_ONCE = 20
+AT_ONCE = 12
 """Worlds that share the loop: they mostly wait."""
 
 

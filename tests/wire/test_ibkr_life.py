@@ -195,7 +195,7 @@ async def test_executions_are_no_absence():
 async def test_late_answer_is_not_taken_for_the_next():
     """An answer that comes after its question gave up does not answer the next one."""
     async with on_the_wire() as (venue, adapter):
-        venue.fault("open_orders", Mishap.DELAY, after=0.3)
+        venue.fault("open_orders", Mishap.DELAY, after=0.7)
         with pytest.raises(ExchangeUnavailableError):
             await adapter.open_orders()
         before = venue.messages[16]
