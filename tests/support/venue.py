@@ -43,6 +43,8 @@ class ScriptedVenue(ExchangeAdapter):
         """Position in BTC beyond that of the fills."""
         self.cash = None
         """Holdings; None means what the fills amount to."""
+        self.siblings = {}
+        """The orders of one list, by each of their client order ids."""
         self._scripts = defaultdict(deque)
         self._always = {}
 
@@ -90,6 +92,11 @@ class ScriptedVenue(ExchangeAdapter):
         """End an order and return the report of it."""
         self.orders[order_id] = replace(self.orders[order_id], status=status)
         return self.orders[order_id]
+
+    def end_siblings(self, order_id):
+        """End the others of an order's list, and return the reports of them."""
+        others = [each for each in self.siblings.get(order_id, ()) if each != order_id]
+        return [self.end(each) for each in others if not self.orders[each].status.is_closed]
 
     def accept(self, request, status=OrderState.ACCEPTED):
         """Put an order into the book and return the report of it."""
@@ -143,6 +150,18 @@ class ScriptedVenue(ExchangeAdapter):
             self.fill(request.client_order_id)
         return self.orders[request.client_order_id]
 
+    async def place_list(self, orders):
+        for request in orders.orders:
+            self.sent.append(request.client_order_id)
+            self.log.append((orders.kind.value, request.client_order_id))
+        return await self._call("place_list", self.accept_list, orders)
+
+    def accept_list(self, orders):
+        """Put the orders of a list into the book and return the reports of them."""
+        ids = [request.client_order_id for request in orders.orders]
+        self.siblings |= dict.fromkeys(ids, ids)
+        return [self.accept(request) for request in orders.orders]
+
     async def cancel_order(self, symbol, *, client_order_id, venue_order_id=None):
         self.log.append(("cancel", client_order_id))
         return await self._call("cancel_order", self._cancel, client_order_id)
@@ -151,6 +170,7 @@ class ScriptedVenue(ExchangeAdapter):
         order = self.orders.get(order_id)
         if order is None or order.status.is_closed:
             raise OrderNotFoundError("no such open order")
+        self.end_siblings(order_id)
         return self.end(order_id)
 
     async def amend_order(

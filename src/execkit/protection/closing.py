@@ -15,7 +15,7 @@ from execkit.orders.commands import Reduction
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.proofs import reducible
-from execkit.protection.plan import protective_side
+from execkit.protection.plan import is_protective, protective_side
 
 _ASK_AGAIN: Final = timedelta(seconds=15)
 
@@ -53,11 +53,11 @@ class Closer:
         return self.gateway.recorder.clock.now() - order.updated_at >= _ASK_AGAIN
 
     async def make_room(self, symbol: str, quantity: Decimal, side: Side) -> None:
-        """Cancel the stops that keep *quantity* from being closed on *side*, and see them gone."""
+        """Cancel what protects and keeps *quantity* from being closed on *side*, and see it gone."""
         if reducible(self.book, symbol, side) >= quantity:
             return
         for order in self.book.orders.open_reductions(symbol):
-            if order.role is OrderRole.STOP and order.side is side:
+            if is_protective(order) and order.side is side:
                 await self.cancel_and_confirm(order, "the position is being closed")
 
     async def close(
@@ -82,7 +82,7 @@ class Closer:
         stuck = tuple(
             order.client_order_id
             for order in self.book.orders.open_reductions(symbol)
-            if order.role is OrderRole.STOP and self.gateway.adapter.capabilities.never_flips
+            if is_protective(order) and self.gateway.adapter.capabilities.never_flips
         )
         left = min(wanted, reducible(self.book, symbol, side, replaces=stuck))
         if instrument.round_quantity(left) <= ZERO:

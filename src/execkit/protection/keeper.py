@@ -42,7 +42,7 @@ from execkit.protection.plan import (
     plan_protection,
     refused_late,
 )
-from execkit.protection.policy import ProtectionPolicy
+from execkit.protection.policy import ProtectionPolicy, resting_target
 from execkit.protection.watching import PriceWatcher
 
 log = structlog.get_logger("execkit")
@@ -186,6 +186,7 @@ class ProtectionKeeper:
                 reductions,
                 instrument,
                 mark=self.book.mark(symbol),
+                target=self._target(position, instrument),
                 can_rest=bool(self.placer.types),
                 turned=is_turned(position, self.book),
             )
@@ -211,6 +212,12 @@ class ProtectionKeeper:
         self._naked_since.pop(symbol, None)
         self._refusals.pop(symbol, None)
         self._not_before.pop(symbol, None)
+
+    def _target(self, position: Position | None, instrument: Instrument) -> Decimal | None:
+        """Return the price of the target that is to rest beside the stop, where the venue keeps the two together."""
+        if position is None or not self.gateway.adapter.capabilities.native_oco:
+            return None
+        return resting_target(position, instrument)
 
     def _hold(self, position: Position, plan: Plan) -> None:
         """Tell a person once that only this process watches over a position."""
@@ -272,12 +279,13 @@ class ProtectionKeeper:
         """Bring a live stop to another size or price, with the shortest time without one."""
         old = plan.orders[0]
         capabilities = self.gateway.adapter.capabilities
-        if capabilities.amend and len(plan.orders) == 1:
+        if capabilities.amend and len(plan.orders) == 1 and old.intent.list_id is None:
             quantity = plan.quantity + old.filled
             if await self.gateway.amend(
                 old,
                 quantity=quantity,
                 stop_price=plan.stop_price,
+                limit_price=self.placer.limit_of(old.type, instrument, position, plan),
                 reason="the position has changed",
             ):
                 return True

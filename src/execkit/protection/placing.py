@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
 from execkit.errors import (
     DuplicateClientOrderIdError,
@@ -73,7 +75,16 @@ class StopPlacer:
     ) -> bool:
         """Place a stop; return whether it is known to rest."""
         symbol = instrument.symbol
-        sent = await self._gateway.send(self._stop(instrument, position, plan, replaces))
+        stop = self._stop(instrument, position, plan, replaces)
+        target = self._target(stop, position, plan)
+        sent, *others = (
+            (await self._gateway.send(stop),)
+            if target is None
+            else await self._gateway.send_oco(stop, target)
+        )
+        for each in others:
+            if each.order is not None and each.order.state is OrderState.NEW:
+                self._gateway.give_up(each.order, "not sent; a new stop follows")
         order = sent.order
         if order is not None and order.state in _RESTS:
             self.forget(symbol)
@@ -86,7 +97,10 @@ class StopPlacer:
         failures = self._failures[symbol] = self.failures(symbol) + 1
         reason = str(sent.error or sent.denial or "no reason given")
         log.warning("protection.refused", symbol=symbol, failures=failures, reason=reason)
-        self._change_terms(instrument, position, plan, sent.error)
+        if (
+            target is None
+        ):  # else the venue may have refused the list, and the next stop goes out alone
+            self._change_terms(instrument, position, plan, sent.error)
         await asyncio.sleep(min(0.2 * 2**failures, 2.0))
         return False
 
@@ -100,9 +114,6 @@ class StopPlacer:
         # The second type only after the first was refused twice: a stop-limit may be left behind by the price.
         refusals = self._refusals.get(instrument.symbol, 0)
         type_ = self.types[max(refusals - 1, 0) % len(self.types)]
-        limit = None
-        if type_ is OrderType.STOP_LIMIT:
-            limit = stop_limit_price(position, plan.stop_price, self._limit_pct, instrument)
         return Reduction(
             instrument=instrument,
             side=protective_side(position),
@@ -112,9 +123,35 @@ class StopPlacer:
             position_id=position.position_id,
             type=type_,
             stop_price=plan.stop_price,
-            limit_price=limit,
+            limit_price=self.limit_of(type_, instrument, position, plan),
             signal_id=position.signal_id or None,
             replaces=replaces,
+        )
+
+    def limit_of(
+        self, type_: OrderType, instrument: Instrument, position: Position, plan: Plan
+    ) -> Decimal | None:
+        """Return the limit price of a stop of a type; None: it has none."""
+        if type_ is not OrderType.STOP_LIMIT:
+            return None
+        return stop_limit_price(position, plan.stop_price, self._limit_pct, instrument)
+
+    def _target(self, stop: Reduction, position: Position, plan: Plan) -> Reduction | None:
+        """Return the target that is to rest beside a stop; None: it goes out alone.
+
+        Alone too after a failure: it matters most, and a target can be watched from here.
+        """
+        if plan.target is None or self.failures(position.symbol):
+            return None
+        mark = self._recorder.book.mark(position.symbol)
+        if mark is not None and (mark - plan.target) * stop.side.opposite.sign >= ZERO:
+            return None  # it has been touched: it would execute before the stop rests
+        return replace(
+            stop,
+            role=OrderRole.TARGET,
+            type=OrderType.LIMIT,
+            stop_price=None,
+            limit_price=plan.target,
         )
 
     def _change_terms(

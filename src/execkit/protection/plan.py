@@ -41,6 +41,8 @@ class Plan(msgspec.Struct, frozen=True):
     step: Step
     quantity: Decimal = ZERO
     stop_price: Decimal = ZERO
+    target: Decimal | None = None
+    """Price of the target that is to rest beside the stop, as one list."""
     orders: tuple[ManagedOrder, ...] = ()
     reason: str = ""
 
@@ -89,24 +91,28 @@ def plan_protection(
     instrument: Instrument,
     *,
     mark: Decimal | None,
+    target: Decimal | None = None,
     can_rest: bool = True,
     turned: bool = False,
 ) -> Plan:
     """Return the next step that brings the live stops of a symbol in line with its position.
 
-    *reductions* are the symbol's reductions that may be live; *can_rest* tells whether the venue takes stops at all;
-    *turned*, whether the position is what a reduction has made of another one. A position without a stop price is not
-    protected by us (it came from outside); a rest below the venue's minimum cannot be, but what is left of a stop may
-    stay.
+    *reductions* are the symbol's reductions that may be live. *target* is the price of a target that may rest in one
+    list with the stop; a stop that rests already can do without, and its target is watched from here. *can_rest* tells
+    whether the venue takes stops at all; *turned*, whether the position is what a reduction has made of another one.
+
+    A position without a stop price is not protected by us (it came from outside); a rest below the venue's minimum
+    cannot be, but what is left of a stop may stay.
     """
     stops = [order for order in reductions if order.role is OrderRole.STOP]
+    resting = [order for order in reductions if is_protective(order)]
     if position is None:
         return Plan(Step.CANCEL, orders=tuple(reductions)) if reductions else Plan(Step.NOTHING)
     side = protective_side(position)
     wrong = tuple(order for order in reductions if order.side is not side)
     if wrong:
         return Plan(Step.CANCEL, orders=wrong, reason="the position has turned")
-    exits = [order for order in reductions if order.role is not OrderRole.STOP]
+    exits = [order for order in reductions if not is_protective(order)]
     if sum((order.remaining for order in exits), ZERO) > abs(position.quantity):
         # A late fill elsewhere has left less than the exits would close.
         return Plan(
@@ -119,10 +125,10 @@ def plan_protection(
         return Plan(Step.FLATTEN, quantity=needed, reason=reason)
     if trigger is None:
         return Plan(Step.NOTHING)
-    right = [order for order in stops if order.stop_price == trigger and order.remaining == needed]
+    right = next(filter(None, (_good(o, resting, trigger, target, needed) for o in stops)), ())
     if (needed < instrument.min_quantity or needed <= ZERO) and not right:
-        return Plan(Step.CANCEL, orders=tuple(stops)) if stops else Plan(Step.NOTHING)
-    unproven = tuple(order for order in stops if is_unproven(order))
+        return Plan(Step.CANCEL, orders=tuple(resting)) if resting else Plan(Step.NOTHING)
+    unproven = tuple(order for order in resting if is_unproven(order))
     if unproven:
         return Plan(Step.WAIT, orders=unproven)
     for order in stops:
@@ -131,15 +137,45 @@ def plan_protection(
             reason = f"the price {plain(mark)} has passed the limit {limit} of its stop"
             return Plan(Step.FLATTEN, quantity=needed, reason=reason)
     if right:
-        others = tuple(order for order in stops if order is not right[0])
+        others = tuple(order for order in resting if order not in right)
         return Plan(Step.CANCEL, orders=others) if others else Plan(Step.NOTHING)
-    if stops:
-        return Plan(Step.RESIZE, quantity=needed, stop_price=trigger, orders=tuple(stops))
+    if resting:
+        return Plan(
+            Step.RESIZE,
+            quantity=needed,
+            stop_price=trigger,
+            target=target,
+            orders=tuple(resting),
+        )
     if mark is not None and is_through(position, trigger, mark):
         reason = f"the price {plain(mark)} is beyond the stop {plain(trigger)}"
         return Plan(Step.FLATTEN, quantity=needed, reason=reason)
     step = Step.PLACE if can_rest else Step.HOLD
-    return Plan(step, quantity=needed, stop_price=trigger)
+    return Plan(step, quantity=needed, stop_price=trigger, target=target)
+
+
+def is_protective(order: ManagedOrder) -> bool:
+    """Tell whether an order is a stop, or the target that rests in one list with it."""
+    return order.role is OrderRole.STOP or order.intent.list_id is not None
+
+
+def _good(
+    stop: ManagedOrder,
+    resting: list[ManagedOrder],
+    trigger: Decimal,
+    target: Decimal | None,
+    needed: Decimal,
+) -> tuple[ManagedOrder, ...]:
+    """Return a stop with the target of its list, when both are as they should be; else nothing."""
+    if stop.stop_price != trigger or stop.remaining != needed:
+        return ()
+    name = stop.intent.list_id
+    partners = [
+        o for o in resting if name is not None and o.intent.list_id == name and o is not stop
+    ]
+    if any(o.limit_price != target or o.remaining != needed for o in partners):
+        return ()
+    return (stop, *partners)
 
 
 def is_unproven(order: ManagedOrder) -> bool:
@@ -178,9 +214,7 @@ def is_turned(position: Position | None, book: Book) -> bool:
     if position is None or position.stop_loss is not None:
         return False
     side = protective_side(position).opposite
-    for execution in book.positions.executions(position.symbol):
-        fill = execution.fill
-        if fill.at == position.opened_at and fill.side is side:
-            order = book.orders.find(fill.client_order_id, fill.venue_order_id)
-            return order is not None and order.role.is_reduction
-    return False
+    fills = (execution.fill for execution in book.positions.executions(position.symbol))
+    first = (fill for fill in fills if fill.at == position.opened_at and fill.side is side)
+    orders = (book.orders.find(fill.client_order_id, fill.venue_order_id) for fill in first)
+    return any(order is not None and order.role.is_reduction for order in orders)

@@ -135,6 +135,20 @@ def due_exit(
     return closing if closing > ZERO else None
 
 
+def resting_target(position: Position, instrument: Instrument) -> Decimal | None:
+    """Return the price on a tick of the one target that is left for all of a position; None: none, or several."""
+    price = position.take_profit
+    if position.targets:
+        price = position.targets[-1].price
+        for earlier in position.targets[:-1]:
+            if due_exit(position, earlier.price, earlier.price, instrument) is not None:
+                return None
+    if price is None or instrument.on_tick(price):
+        return price
+    rounded = instrument.round_price_up if position.is_long else instrument.round_price_down
+    return rounded(price)
+
+
 def moved_stop(
     policy: ProtectionPolicy, position: Position, price: Decimal, instrument: Instrument
 ) -> Decimal | None:

@@ -10,7 +10,7 @@ from tests.support.venue import ScriptedVenue
 from execkit.errors import InsufficientBalanceError, MarketClosedError, OrderRejectedError
 from execkit.model.market import Quote
 from execkit.model.order import OrderRole, OrderState, OrderType, Side
-from execkit.model.records import Alarm, StopMoved
+from execkit.model.records import Alarm, ExternalChange, StopMoved
 from execkit.protection.policy import ProtectionPolicy
 
 D = Decimal
@@ -219,7 +219,10 @@ async def test_a_position_that_closes_while_its_stop_is_refused_has_no_level_to_
     bench = make(keeper=True)
 
     def refuse(_request):
-        bench.book.positions.adjust(BTC, D(-1), D(100), bench.clock.now())
+        bench.venue.held = D(-1)
+        bench.recorder.record(
+            ExternalChange(symbol=BTC, quantity=D(-1), price=D(100), reason="by hand")
+        )
         raise OrderRejectedError("nothing to reduce")
 
     bench.venue.script("place_order", bench.venue._place, refuse)
@@ -227,6 +230,18 @@ async def test_a_position_that_closes_while_its_stop_is_refused_has_no_level_to_
     await bench.quiet(2)
     assert bench.journal.records(StopMoved) == []
     assert (bench.venue.open, bench.alarms) == ([], [])
+
+
+@virtual
+async def test_a_price_that_asks_for_nothing_starts_nothing(make):
+    """Once the rules are known, a quote costs no task; a bar of a quiet market moves no stop."""
+    bench = make(keeper=True)
+    await bench.open("1", take_profit=D(110))
+    await bench.quiet()
+    await bench.keeper.on_price(BTC, D(99), D(101))
+    see(bench, "100")
+    assert bench.keeper.watcher.tasks == {}
+    assert sells(bench) == [(OrderType.STOP, 1, 95, None)]
 
 
 # -- reversals -----------------------------------------------------------------------------------------
