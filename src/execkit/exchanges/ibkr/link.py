@@ -129,7 +129,7 @@ class Link:
                 )
             if self._refusal is not None:
                 raise self._refusal
-            return list(self._client.getAccounts()), int(self._client._reqIdSeq)  # noqa: SLF001
+            return list(self._client.getAccounts()), int(self._client.getReqId())
         except TimeoutError:
             raise _unavailable(
                 f"{where} does not answer within {self._read_timeout:g} s; does TWS show a dialog that asks whether "
