@@ -170,6 +170,10 @@ def bar_series(
     return series
 
 
+_SIGNAL_TYPES: Final = (OrderType.MARKET, OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT)
+"""What the prices of a signal can imply; stops that trail are the protection's business."""
+
+
 @st.composite
 def signals(
     draw: st.DrawFn,
@@ -186,7 +190,7 @@ def signals(
     def near(sign: int, ticks: int = 200) -> Decimal:
         return max(tick, instrument.round_price(mid) + sign * draw(st.integers(1, ticks)) * tick)
 
-    kind = draw(st.sampled_from(OrderType))
+    kind = draw(st.sampled_from(_SIGNAL_TYPES))
     stop = near(side.sign) if kind in (OrderType.STOP, OrderType.STOP_LIMIT) else None
     limit = near(-side.sign) if kind is OrderType.LIMIT else None
     if kind is OrderType.STOP_LIMIT:
@@ -228,6 +232,8 @@ def requests(
     limit = draw(near) if kind in (OrderType.LIMIT, OrderType.STOP_LIMIT) else None
     stop = draw(near) if kind in (OrderType.STOP, OrderType.STOP_LIMIT) else None
     lowest = min(filter(None, (limit, stop, mid)))
+    trails = kind is OrderType.TRAILING_STOP
+    times = [TimeInForce.GTC] if trails else [TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK]
     return OrderRequest(
         client_order_id=client_order_id("account", str(draw(st.uuids())), OrderRole.ENTRY),
         symbol=instrument.symbol,
@@ -236,7 +242,8 @@ def requests(
         quantity=draw(quantities(instrument, lowest)),
         limit_price=limit,
         stop_price=stop,
-        time_in_force=draw(st.sampled_from([TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK])),
+        time_in_force=draw(st.sampled_from(times)),
+        trail_percent=Decimal(draw(st.integers(1, 50))) / 10 if trails else None,
     )
 
 
