@@ -31,7 +31,7 @@ from execkit.risk.sizing import FixedQuantity
 from execkit.testing.venues.faults import Mishap
 
 SOON = timedelta(0)
-AT_ONCE = 40
+AT_ONCE = 20
 """Worlds that share the loop: they mostly wait."""
 
 PLACE = [
@@ -102,7 +102,7 @@ def chain(quantity):
     )
 
 
-async def live_through(faults, symbol="AAPL", quantity="10"):
+async def live_through(faults, symbol="AAPL", quantity="10", *, held=None):
     """Return what is wrong after one signal among these faults; nothing when all is well."""
     async with venue_on_the_wire() as venue:
         adapter = adapter_of(venue)
@@ -126,6 +126,7 @@ async def live_through(faults, symbol="AAPL", quantity="10"):
             venue.heal()
             await venue.move_price(symbol, venue.core.quote(symbol).bid + Decimal("0.01"))
             await settled(engine)
+            assert held is None or venue.state.position(symbol) == held
             return problems(venue, engine, symbol)
 
 
@@ -157,8 +158,6 @@ def problems(venue, engine, symbol):
     if ours != theirs:
         found.append(f"we hold {ours}, the venue says {theirs}")
     held = venue.state.held_for(symbol, Side.SELL)
-    if not any(venue.faults.fired) and not theirs:
-        found.append("the signal has no position")
     if theirs and held != theirs:
         found.append(f"{held} of {theirs} are protected")
     return found
@@ -179,10 +178,10 @@ async def all_of(worlds):
     return [each for result in results for each in result]
 
 
-@pytest.mark.parametrize(("symbol", "quantity"), [("AAPL", "10"), ("BTC/USD", "0.1")])
+@pytest.mark.parametrize(("symbol", "quantity"), [("AAPL", "10"), ("BTC/USD", "0.05")])
 async def test_without_a_fault(symbol, quantity):
     """A signal becomes one order, a position and its stop, for a stock and for crypto."""
-    assert await live_through([], symbol, quantity) == []
+    assert await live_through([], symbol, quantity, held=Decimal(quantity)) == []
 
 
 async def test_each_fault_alone():
@@ -232,8 +231,14 @@ async def test_an_exit_waits_for_the_stop_that_holds_the_shares():
         ]
 
 
-async def test_a_stop_that_follows_the_price_is_one_order_also_after_a_restart(tmp_path):
-    """Each move of the stop is a replacement with a new id; the next process finds it, moves it and is stopped out."""
+def stops_at(venue):
+    """Return the stop prices that stand at the venue."""
+    orders = venue.core.open["AAPL"].values()
+    return [o.request.stop_price for o in orders if o.request.stop_price is not None]
+
+
+async def test_a_stop_that_follows_the_price_protects_also_after_a_restart(tmp_path):
+    """The stop is moved at Alpaca; the next process knows it again, moves it on, and is stopped out by it."""
     policy = ProtectionPolicy(trailing_pct=Decimal(1))
     async with venue_on_the_wire() as venue:
         for run, prices in enumerate(([152, 154], [155])):
@@ -243,19 +248,14 @@ async def test_a_stop_that_follows_the_price_is_one_order_also_after_a_restart(t
                 await venue.until(lambda: any("q:AAPL" in s.topics for s in venue.sockets))
                 for price in prices:
                     await venue.move_price("AAPL", Decimal(price))
+                    least = Decimal(price) * Decimal("0.985")
                     async with asyncio.timeout(10):
-                        while not any(
-                            stop.request.stop_price > Decimal(price) * Decimal("0.985")
-                            for stop in venue.core.open["AAPL"].values()
-                        ):
+                        while not (stops_at(venue) and stops_at(venue)[0] > least):
                             await asyncio.sleep(0.02)
                 await settled(engine)
-                [stop] = venue.core.open["AAPL"].values()
-                assert stop.remaining == venue.state.position("AAPL") == 10
-                last = engine
-        assert last.book.orders.open_reductions("AAPL")
-        assert len(list(last.book.orders.values())) == 2
-        assert len(venue.calls("amend")) >= 3
+                assert len(stops_at(venue)) == 1
+                assert problems(venue, engine, "AAPL") == []
+                assert not engine.book.foreign
         async with engine_on(venue, tmp_path / "journal.db", protection=policy) as engine:
             await venue.move_price("AAPL", Decimal(153))
             await venue.until(lambda: venue.state.position("AAPL") == 0)

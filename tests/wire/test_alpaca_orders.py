@@ -380,22 +380,30 @@ async def test_a_list_whose_answer_is_lost_is_found_leg_by_leg():
         assert len(venue.posts()) == 1
 
 
-async def test_a_leg_is_known_by_alpacas_id_after_a_restart():
-    """Its client order id is of Alpaca's making; asked for by both ids it has ours, from then on everywhere."""
+@pytest.mark.parametrize("by_venue_id", [True, False])
+async def test_legs_are_known_again_after_a_restart(by_venue_id):
+    """Alpaca gives legs ids of its own; the name of the list holds ours, so another process finds every one of them."""
     async with on_the_wire() as (venue, adapter):
         lists = bracket()
         reports = await adapter.place_list(lists)
-        other = adapter_of(venue)
-        await other.connect()
-        try:
-            for request, placed in zip(lists.orders, reports, strict=True):
-                found = await other.get_order("AAPL", **names(request, placed))
-                assert found.client_order_id == request.client_order_id
-                assert found.venue_order_id == placed.venue_order_id
-            listed = {report.client_order_id for report in await other.open_orders()}
-            assert listed == {request.client_order_id for request in lists.orders}
-        finally:
-            await other.close()
+        for ask in ("get", "open"):
+            other = adapter_of(venue)
+            await other.connect()
+            try:
+                for request, placed in zip(lists.orders, reports, strict=True):
+                    ids = names(request, placed)
+                    if not by_venue_id:
+                        del ids["venue_order_id"]
+                    if ask == "get":
+                        found = await other.get_order("AAPL", **ids)
+                        assert found.client_order_id == request.client_order_id
+                        assert found.venue_order_id == placed.venue_order_id
+                listed = {report.client_order_id for report in await other.open_orders()}
+                assert listed == {request.client_order_id for request in lists.orders}
+                with pytest.raises(OrderNotFoundError):
+                    await other.get_order("AAPL", client_order_id=new_id())
+            finally:
+                await other.close()
 
 
 async def test_an_oco_holds_the_position_once():

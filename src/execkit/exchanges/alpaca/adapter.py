@@ -210,7 +210,7 @@ class AlpacaAdapter(ExchangeAdapter):
         self, symbol: str, *, client_order_id: str, venue_order_id: str | None = None
     ) -> OrderReport:
         """Ask to cancel one order, in its newest version."""
-        return await self._trading.cancel(client_order_id, venue_order_id)
+        return await self._trading.cancel(symbol, client_order_id, venue_order_id)
 
     async def amend_order(
         self,
@@ -240,7 +240,7 @@ class AlpacaAdapter(ExchangeAdapter):
         self, symbol: str, *, client_order_id: str, venue_order_id: str | None = None
     ) -> OrderReport:
         """Return one order, open or closed, in its newest version."""
-        return await understood(self._reads.get(client_order_id, venue_order_id))
+        return await understood(self._reads.get(symbol, client_order_id, venue_order_id))
 
     async def open_orders(self, symbol: str | None = None) -> Sequence[OrderReport]:
         """Return every open order of the account in stocks and crypto."""

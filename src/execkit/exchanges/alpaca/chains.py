@@ -6,6 +6,7 @@ linked to it. The legs of a list get client order ids of Alpaca's own making, so
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from typing import Final
 
@@ -18,6 +19,9 @@ from execkit.model.order import Fill, OrderReport
 
 REMEMBERED: Final = 20_000
 _MARK: Final = "-r"
+_NAMES: Final = re.compile(
+    r"(?P<root>xk[0-9a-z]+)(-s(?P<stop>xk[0-9a-z]+))?(-t(?P<target>xk[0-9a-z]+))?(-r\d+)?", re.ASCII
+)
 
 
 @attrs.frozen
@@ -26,6 +30,48 @@ class Name:
 
     client_order_id: str
     venue_order_id: str
+
+
+@attrs.frozen
+class ListRecord:
+    """A list of ours: the order that Alpaca lets us name, and the legs that it names itself.
+
+    The name holds the names of the legs, so that they can be told by whoever sees the list, also after a restart.
+    """
+
+    root: str
+    """Client order id of the order that goes out by itself."""
+    stop: str | None
+    target: str | None
+
+    @property
+    def wire_id(self) -> str:
+        """The client order id of the list at Alpaca; it has room for 128 characters."""
+        parts = [self.root]
+        if self.stop is not None and self.stop != self.root:
+            parts.append(f"s{self.stop}")
+        if self.target is not None and self.target != self.root:
+            parts.append(f"t{self.target}")
+        return "-".join(parts)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Our ids of all orders in it."""
+        return tuple(dict.fromkeys(i for i in (self.root, self.stop, self.target) if i is not None))
+
+    @classmethod
+    def of(cls, wire_id: str) -> ListRecord | None:
+        """Return the list that a client order id names, or None where it is that of one order."""
+        match = _NAMES.fullmatch(wire_id)
+        if match is None or not (match["stop"] or match["target"]):
+            return None
+        return cls(match["root"], match["stop"], match["target"])
+
+
+def root_of(wire_id: str) -> str:
+    """Return our id of an order from the client order id that Alpaca has for it."""
+    match = _NAMES.fullmatch(wire_id)
+    return wire_id if match is None else match["root"]
 
 
 def next_client_id(client_id: str) -> str:
@@ -62,7 +108,7 @@ class Chains:
         if found is not None:
             return found
         if row.replaces is None:
-            return Name(row.client_id, row.order_id)
+            return Name(root_of(row.client_id), row.order_id)
         return self._names.get(row.replaces)
 
     def known(self, venue_order_id: str) -> Name | None:

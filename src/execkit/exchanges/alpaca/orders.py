@@ -7,12 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import attrs
 import msgspec
 
 from execkit.errors import OrderNotFoundError
-from execkit.exchanges.alpaca.chains import REMEMBERED, Chains, Name, named
-from execkit.exchanges.alpaca.codes import VENUE
+from execkit.exchanges.alpaca.chains import REMEMBERED, Chains, ListRecord, Name, named
 from execkit.exchanges.alpaca.decode import (
     REPLACED,
     OrderRow,
@@ -36,20 +34,6 @@ _TICK: Final = timedelta(microseconds=1)
 _SECOND: Final = timedelta(seconds=1)
 
 
-@attrs.frozen
-class ListRecord:
-    """A list of ours: where its legs are found, which Alpaca does not let us name."""
-
-    root: str
-    """Client order id of the order that went out under its own id."""
-    stop: str | None
-    target: str | None
-
-    def is_leg(self, client_order_id: str) -> bool:
-        """Tell whether an order of the list goes by an id of Alpaca's making."""
-        return client_order_id in (self.stop, self.target) and client_order_id != self.root
-
-
 class OrderReads:
     """Asks for orders and executions, and keeps track of the names they are known by."""
 
@@ -61,21 +45,54 @@ class OrderReads:
 
     # -- one order ---------------------------------------------------------------------------------------
 
-    async def get(self, client_order_id: str, venue_order_id: str | None) -> OrderReport:
+    async def get(
+        self, symbol: str, client_order_id: str, venue_order_id: str | None
+    ) -> OrderReport:
         """Return an order in its newest version."""
         if venue_order_id is not None:
             return await self._get_by_venue_id(client_order_id, venue_order_id)
         record = self._lists.get(client_order_id)
         if record is not None:
-            return await self._leg(record, client_order_id)
-        return await self.newest(await self._by_client_id(client_order_id))
+            return await self._in_list(await self._by_client_id(record.wire_id), client_order_id)
+        try:
+            row = await self._by_client_id(client_order_id)
+        except OrderNotFoundError:
+            found = await self._listed_with(symbol, client_order_id)
+            if found is None:
+                raise
+            return await self._in_list(found, client_order_id)
+        return await self.newest(row)
 
-    async def _by_client_id(self, client_order_id: str) -> OrderRow:
-        query = {"client_order_id": client_order_id}
+    async def _by_client_id(self, wire_id: str) -> OrderRow:
+        query = {"client_order_id": wire_id}
         row = read_order(await self._ask("/v2/orders:by_client_order_id", query))
-        if row.client_id != client_order_id:
+        if row.client_id != wire_id:
             raise BadAnswerError("the answer is about another order")
         return row
+
+    async def _listed_with(self, symbol: str, client_order_id: str) -> OrderRow | None:
+        """Return the list among the latest orders of a symbol that an order of ours is part of."""
+        params = {"status": "all", "limit": str(_PAGE), "direction": "desc", "nested": "true"}
+        listed = rows(await self._ask("/v2/orders", params | {"symbols": symbol}), "the orders")
+        for body in listed:
+            record = ListRecord.of(str(body.get("client_order_id")))
+            if record is not None and client_order_id in record.ids:
+                return read_order(body)
+        return None
+
+    async def _in_list(self, row: OrderRow, client_order_id: str) -> OrderReport:
+        """Return the report of one order of a list, from the row of the list."""
+        record = ListRecord.of(row.client_id)
+        if record is None:
+            raise BadAnswerError("the answer is about no list")
+        if not row.legs:
+            row = await self.row(row.order_id, nested=True)
+        legs = self.legs_of(row, record)
+        if client_order_id == record.root:
+            return await self.newest(row)
+        if client_order_id not in legs:
+            raise BadAnswerError("a list without one of its legs")
+        return legs[client_order_id]
 
     async def _get_by_venue_id(self, client_order_id: str, venue_order_id: str) -> OrderReport:
         known = self.chains.known(venue_order_id)
@@ -133,18 +150,16 @@ class OrderReads:
     # -- lists -------------------------------------------------------------------------------------------
 
     def expect_list(self, record: ListRecord) -> None:
-        """Remember a list before it is sent, so that its legs can be found whatever becomes of the answer."""
-        for leg in (record.stop, record.target):
-            if leg is not None and record.is_leg(leg):
-                self._lists[leg] = record
+        """Remember a list before it is sent, so that its orders can be found whatever becomes of the answer."""
+        for each in record.ids:
+            self._lists[each] = record
         while len(self._lists) > REMEMBERED:
             del self._lists[next(iter(self._lists))]
 
     def forget_list(self, record: ListRecord) -> None:
         """Forget a list that was refused."""
-        for leg in (record.stop, record.target):
-            if leg is not None:
-                self._lists.pop(leg, None)
+        for each in record.ids:
+            self._lists.pop(each, None)
 
     def legs_of(self, row: OrderRow, record: ListRecord) -> dict[str, OrderReport]:
         """Return the reports of a list's legs by our ids."""
@@ -160,22 +175,11 @@ class OrderReads:
                 found[ours] = report
         return found
 
-    async def _leg(self, record: ListRecord, client_order_id: str) -> OrderReport:
-        root = await self._by_client_id(record.root)
-        if not root.legs:
-            root = await self.row(root.order_id, nested=True)
-        found = self.legs_of(root, record).get(client_order_id)
-        if found is None:
-            raise OrderNotFoundError(
-                f"{VENUE}: the list of {record.root} has no such leg", venue=VENUE
-            )
-        return found
-
     # -- many orders, and executions -----------------------------------------------------------------------
 
     async def open_orders(self, symbol: str | None) -> list[OrderReport]:
         """Return every open order of the account."""
-        params = {"status": "open", "limit": str(_PAGE), "direction": "asc", "nested": "false"}
+        params = {"status": "open", "limit": str(_PAGE), "direction": "asc", "nested": "true"}
         if symbol is not None:
             params["symbols"] = symbol
         found: dict[str, OrderRow] = {}
@@ -185,7 +189,7 @@ class OrderReads:
             page = [read_order(row) for row in listed if is_tradeable_here(row)]
             found |= {row.order_id: row for row in page}
             if len(listed) < _PAGE:
-                return [await self._report_of(row) for row in found.values()]
+                return [report for row in found.values() for report in await self._reports_of(row)]
             last = page[-1].submitted_at if page else None
             if last is None or len(found) == before:
                 raise BadAnswerError("the list of open orders does not go on")
@@ -193,9 +197,16 @@ class OrderReads:
             params["after"] = (last - _TICK).isoformat().replace("+00:00", "Z")
         raise BadAnswerError("the list of open orders has no end")
 
-    async def _report_of(self, row: OrderRow) -> OrderReport:
+    async def _reports_of(self, row: OrderRow) -> list[OrderReport]:
+        """Return the reports of an open order and of its open legs."""
         name = await self.name_of(row)
-        return self.chains.take(row, name) or await self.newest(row)
+        reports = [self.chains.take(row, name) or await self.newest(row)]
+        record = ListRecord.of(row.client_id)
+        if record is not None:
+            reports += self.legs_of(row, record).values()
+        else:
+            reports += [await self.newest(leg) for leg in row.legs]
+        return [report for report in reports if not report.status.is_closed]
 
     async def fills_since(self, since: datetime, symbol: str | None) -> list[Fill]:
         """Return the executions at or after a moment, oldest first."""

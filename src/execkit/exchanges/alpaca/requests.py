@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any, Final, NoReturn
 
 from execkit.errors import InvalidOrderError
+from execkit.exchanges.alpaca.chains import ListRecord
 from execkit.exchanges.alpaca.codes import VENUE
 from execkit.exchanges.alpaca.decode import stop_limit_of
 from execkit.model.instrument import Instrument
@@ -176,12 +177,10 @@ def _check_fraction(request: OrderRequest, instrument: Instrument) -> TimeInForc
 # -- lists ---------------------------------------------------------------------------------------------
 
 
-def list_body(
-    orders: OrderList, instrument: Instrument
-) -> tuple[dict[str, Any], tuple[str, str | None, str | None]]:
-    """Return the body of a list, and the client order ids of its order, its stop and its target.
+def list_body(orders: OrderList, instrument: Instrument) -> tuple[dict[str, Any], ListRecord]:
+    """Return the body of a list, and which orders it is made of.
 
-    One order of the list goes out under its own id: the entry, or the target of an OCO.
+    One order of the list goes out by itself, with the others as its legs: the entry, or the target of an OCO.
     """
     legs = orders.orders
     if any(each.symbol != instrument.symbol for each in legs):
@@ -195,14 +194,13 @@ def list_body(
         refuse("quantity: a list takes whole shares only")
     if len({each.quantity for each in legs}) != 1:
         refuse("quantity: the orders of a list have one quantity")
-    if orders.kind is ListKind.OCO:
-        return _oco_body(orders, instrument)
-    return _entry_body(orders, instrument)
+    make = _oco_body if orders.kind is ListKind.OCO else _entry_body
+    body, record = make(orders, instrument)
+    body["client_order_id"] = record.wire_id
+    return body, record
 
 
-def _oco_body(
-    orders: OrderList, instrument: Instrument
-) -> tuple[dict[str, Any], tuple[str, str | None, str | None]]:
+def _oco_body(orders: OrderList, instrument: Instrument) -> tuple[dict[str, Any], ListRecord]:
     if len(orders.orders) != 2:
         refuse("orders: an OCO has two, stop first and target second")
     stop, target = orders.orders
@@ -212,12 +210,10 @@ def _oco_body(
     del body["limit_price"]
     body["order_class"] = ListKind.OCO.value
     body |= _target_of(target) | _stop_of(stop)
-    return body, (target.client_order_id, stop.client_order_id, target.client_order_id)
+    return body, ListRecord(target.client_order_id, stop.client_order_id, target.client_order_id)
 
 
-def _entry_body(
-    orders: OrderList, instrument: Instrument
-) -> tuple[dict[str, Any], tuple[str, str | None, str | None]]:
+def _entry_body(orders: OrderList, instrument: Instrument) -> tuple[dict[str, Any], ListRecord]:
     entry, *exits = orders.orders
     if any(each.side is entry.side for each in exits):
         refuse("orders: the exits of a list are on the other side of its entry")
@@ -234,7 +230,7 @@ def _entry_body(
             body |= _stop_of(each)
     if orders.kind is ListKind.BRACKET and (stop is None or target is None):
         refuse("orders: a bracket has a stop and a target")
-    return body, (
+    return body, ListRecord(
         entry.client_order_id,
         None if stop is None else stop.client_order_id,
         None if target is None else target.client_order_id,

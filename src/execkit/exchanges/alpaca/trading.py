@@ -21,7 +21,7 @@ from execkit.errors import (
 from execkit.exchanges.alpaca.codes import VENUE
 from execkit.exchanges.alpaca.decode import OrderRow, read_order, stop_limit_of
 from execkit.exchanges.alpaca.markets import Markets
-from execkit.exchanges.alpaca.orders import ListRecord, OrderReads
+from execkit.exchanges.alpaca.orders import OrderReads
 from execkit.exchanges.alpaca.requests import SHARE, is_crypto, list_body, order_body
 from execkit.exchanges.alpaca.rest import Rest, understood, unknown
 from execkit.exchanges.alpaca.values import BadAnswerError, in_path
@@ -50,13 +50,12 @@ class Trading:
         rules = await self._markets.rules_for(request.symbol)
         body = order_body(request, rules)
         answer = await self._rest.send("POST", "/v2/orders", body, order=request, rules=rules)
-        return self._placed(answer, request)[0]
+        return self._placed(answer, request, request.client_order_id)[0]
 
     async def place_list(self, orders: OrderList) -> Sequence[OrderReport]:
         """Send a bracket, OCO or OTO as one order with legs; one report each, in their order."""
         rules = await self._markets.rules_for(orders.orders[0].symbol)
-        body, ids = list_body(orders, rules)
-        record = ListRecord(*ids)
+        body, record = list_body(orders, rules)
         root = next(each for each in orders.orders if each.client_order_id == record.root)
         self._reads.expect_list(record)
         try:
@@ -65,7 +64,7 @@ class Trading:
             if error.outcome_known:
                 self._reads.forget_list(record)
             raise
-        report, row = self._placed(answer, root)
+        report, row = self._placed(answer, root, record.wire_id)
         try:
             legs = self._reads.legs_of(row, record)
         except BadAnswerError:
@@ -75,13 +74,15 @@ class Trading:
             for each in orders.orders
         ]
 
-    def _placed(self, answer: Any, request: OrderRequest) -> tuple[OrderReport, OrderRow]:
+    def _placed(
+        self, answer: Any, request: OrderRequest, wire_id: str
+    ) -> tuple[OrderReport, OrderRow]:
         """Return the report of an order that was just taken, when the answer is about it."""
         try:
             row = read_order(answer)
         except BadAnswerError as error:
             raise unknown(error) from None
-        if row.client_id != request.client_order_id or row.report.symbol != request.symbol:
+        if row.client_id != wire_id or row.report.symbol != request.symbol:
             raise unknown("the answer is about another order")
         name = self._reads.chains.name_of(row)
         report = None if name is None else self._reads.chains.take(row, name)
@@ -89,13 +90,15 @@ class Trading:
             raise unknown("the answer is about an order that was replaced")
         return report, row
 
-    async def cancel(self, client_order_id: str, venue_order_id: str | None) -> OrderReport:
+    async def cancel(
+        self, symbol: str, client_order_id: str, venue_order_id: str | None
+    ) -> OrderReport:
         """Ask to cancel one order, in its newest version."""
         chains = self._reads.chains
         known = None if venue_order_id is None else chains.known(venue_order_id)
         last = None if known is None else chains.last(known.venue_order_id)
         if last is None:
-            last = await self._look(client_order_id, venue_order_id)
+            last = await self._look(symbol, client_order_id, venue_order_id)
         if last.status is OrderState.FILLED:
             return last
         target = chains.newest(last.venue_order_id)
@@ -103,10 +106,12 @@ class Trading:
         last = chains.last(last.venue_order_id) or last
         return last if last.status.is_closed else replace(last, status=OrderState.PENDING_CANCEL)
 
-    async def _look(self, client_order_id: str, venue_order_id: str | None) -> OrderReport:
+    async def _look(
+        self, symbol: str, client_order_id: str, venue_order_id: str | None
+    ) -> OrderReport:
         """Return an order that is to be changed; when it cannot be seen, no change was sent."""
         try:
-            return await understood(self._reads.get(client_order_id, venue_order_id))
+            return await understood(self._reads.get(symbol, client_order_id, venue_order_id))
         except ExchangeUnavailableError as error:
             text = f"{VENUE}: {client_order_id} cannot be looked up: {error}"
         raise NotSentError(text, venue=VENUE)
@@ -126,7 +131,7 @@ class Trading:
         An order that is executed in part is refused: whether what was executed counts in its successor is not
         documented, and too much would be bought.
         """
-        now = await self._look(client_order_id, venue_order_id)
+        now = await self._look(symbol, client_order_id, venue_order_id)
         rules = await self._markets.rules_for(symbol)
         _check_amendable(now, quantity, rules)
         target = self._reads.chains.newest(now.venue_order_id)

@@ -385,7 +385,7 @@ async def test_the_newest_version_that_came_to_be(rows, status):
     """A successor that was rejected counts only where Alpaca says that it took its predecessor's place."""
     for start in rows:
         reads = OrderReads(Reads(**rows), Chains())
-        report = await reads.get(ROOT, start)
+        report = await reads.get("AAPL", ROOT, start)
         assert (report.client_order_id, report.venue_order_id) == (ROOT, "v0")
         assert report.status is status
 
@@ -397,16 +397,16 @@ async def test_versions_without_an_end_are_refused():
         "v1": {"status": "replaced", "replaced_by": "v0"},
     }
     with pytest.raises(BadAnswerError):
-        await OrderReads(Reads(**rows), Chains()).get(ROOT, "v0")
+        await OrderReads(Reads(**rows), Chains()).get("AAPL", ROOT, "v0")
 
 
 async def test_an_answer_about_another_order_of_ours_is_refused():
     """By id, by client id, and where two of our ids are mixed up."""
     other = "xk" + "b" * 24
     with pytest.raises(BadAnswerError):
-        await OrderReads(Reads(v0={"client_order_id": other}), Chains()).get(ROOT, "v0")
+        await OrderReads(Reads(v0={"client_order_id": other}), Chains()).get("AAPL", ROOT, "v0")
     with pytest.raises(BadAnswerError):
-        await OrderReads(Reads(v0={"id": "v7"}), Chains()).get(ROOT, "v0")
+        await OrderReads(Reads(v0={"id": "v7"}), Chains()).get("AAPL", ROOT, "v0")
 
 
 def test_a_bar_ends_after_it_began():

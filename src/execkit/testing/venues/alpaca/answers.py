@@ -20,6 +20,7 @@ from execkit.testing.venues.alpaca.errors import (
     refuse,
     unprocessable,
 )
+from execkit.testing.venues.alpaca.legs import names_in
 from execkit.testing.venues.alpaca.reading import Wanted, asset_of, check_penny, number, read_body
 from execkit.testing.venues.alpaca.rows import (
     account_row,
@@ -84,13 +85,14 @@ class Answers:
             invalid("client_order_id must be no more than 128 characters")
         if own_id in self.state.by_client:
             invalid("client_order_id must be unique")
-        wanted = read_body(call.body, self.state, own_id or self.venue.new_id())
+        wire_id = own_id or self.venue.new_id()
+        wanted = read_body(call.body, self.state, names_in(wire_id)[0])
         self._check_asset(wanted.request.symbol)
         self._check_position(wanted)
         self._check_wash(wanted)
         self._check_day_trading(wanted.request)
-        order = self.desk.enter(wanted, call.fault)
-        self.venue.accepts.append(order.client_order_id)
+        order = self.desk.enter(wanted, call.fault, wire_id=wire_id)
+        self.venue.accepts += names_in(wire_id)
         return order_row(self.state, order)
 
     def _check_account(self) -> None:

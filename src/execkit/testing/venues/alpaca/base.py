@@ -18,6 +18,7 @@ from execkit.model.order import Fill
 from execkit.numbers import ZERO
 from execkit.testing.venues.alpaca.errors import order_missing, refuse
 from execkit.testing.venues.alpaca.hours import TradingHours
+from execkit.testing.venues.alpaca.legs import names_in
 from execkit.testing.venues.alpaca.rows import stamp
 from execkit.testing.venues.alpaca.state import AlpacaState
 from execkit.testing.venues.calls import Call
@@ -113,6 +114,10 @@ class AlpacaBase(WireVenue):
             body=parsed,
             client_order_id=own_id if isinstance(own_id, str) else "",
         )
+
+    def client_order_ids(self, call: Call) -> tuple[str, ...]:
+        """Return the names of all orders that a request is about."""
+        return tuple(names_in(call.client_order_id))
 
     def admit(self, call: Call) -> None:
         """Refuse a wrong key."""

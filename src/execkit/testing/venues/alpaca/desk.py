@@ -53,11 +53,14 @@ class Desk:
 
     # --- in ---------------------------------------------------------------------------------------
 
-    def enter(self, wanted: Wanted, fault: WireFault | None = None) -> WireOrder:
+    def enter(
+        self, wanted: Wanted, fault: WireFault | None = None, *, wire_id: str | None = None
+    ) -> WireOrder:
         """Take an order; it reaches the market in a moment, so its executions come after the answer."""
         kind = None if fault is None else fault.kind
         by_hand = kind in (Mishap.UNFILLED, Mishap.PARTIAL, Mishap.EXPIRE, Mishap.EXPIRE_IN_MATCH)
         order = self._new(wanted.request, wanted.order_class, notional=wanted.notional)
+        order.client_order_id = wire_id or order.client_order_id
         order.by_hand = by_hand
         self._to_core(order)
         self._file(order)
@@ -131,9 +134,10 @@ class Desk:
     def _add_legs(self, order: WireOrder, wanted: Wanted) -> None:
         legs = [
             self._new(request, wanted.order_class)
-            for request in leg_requests(wanted, self.venue.new_id)
+            for request in leg_requests(wanted, order.client_order_id, self.venue.new_id)
         ]
         for leg in legs:
+            leg.client_order_id = self.venue.new_id()  # legs cannot be named by the client
             leg.parent, leg.status = order.id, "held"
             self._file(leg)
         order.legs = [leg.id for leg in legs]

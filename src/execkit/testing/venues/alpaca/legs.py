@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -10,15 +11,26 @@ from execkit.testing.venues.alpaca.reading import Wanted
 from execkit.testing.venues.alpaca.state import WireOrder
 
 
-def leg_requests(wanted: Wanted, new_id: Callable[[], str]) -> list[OrderRequest]:
-    """Return the orders that depend on the one that was asked for; Alpaca itself names them."""
+def names_in(client_order_id: str) -> list[str]:
+    """Return the names that a client order id is made of, so that tests may call the orders of a list by them.
+
+    A client that wants to know the legs of a list again writes their names behind that of the list.
+    """
+    return re.split(r"-[st](?=xk)", client_order_id)
+
+
+def leg_requests(
+    wanted: Wanted, client_order_id: str, new_id: Callable[[], str]
+) -> list[OrderRequest]:
+    """Return the orders that depend on the one that was asked for."""
     if not wanted.has_legs:
         return []
     parent, is_oco = wanted.request, wanted.order_class == "oco"
+    names = dict(re.findall(r"-([st])(xk[0-9a-z]+)", client_order_id))
 
     def leg(kind: OrderType, limit: Decimal | None, stop: Decimal | None) -> OrderRequest:
         return OrderRequest(
-            client_order_id=new_id(),
+            client_order_id=names.get("s" if stop is not None else "t") or new_id(),
             symbol=parent.symbol,
             side=parent.side if is_oco else parent.side.opposite,
             type=kind,
