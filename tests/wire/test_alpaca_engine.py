@@ -123,6 +123,8 @@ async def live_through(faults, symbol="AAPL", quantity="10", *, held=None):
                     signal_id="s", symbol=symbol, side=Side.BUY, strength=80, confluence=4
                 )
             )
+            if any(details.get("skip") for _, _, details in faults):
+                await venue.until(lambda: not venue.faults.waiting)
             venue.heal()
             await venue.move_price(symbol, venue.core.quote(symbol).bid + Decimal("0.01"))
             await settled(engine)
@@ -187,6 +189,12 @@ async def test_without_a_fault(symbol, quantity):
 async def test_each_fault_alone():
     """Every fault of the venue, one at a time."""
     assert await all_of([[fault] for fault in FAULTS]) == []
+
+
+async def test_each_fault_of_the_protection():
+    """Every fault of an order strikes the stop, or the list that it is sent in: in the end it stands, once."""
+    later = [(on, kind, details | {"skip": 1}) for on, kind, details in PLACE]
+    assert await all_of([[fault] for fault in later]) == []
 
 
 @pytest.mark.slow
