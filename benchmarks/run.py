@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = ("journal.py", "orders.py", "replay.py", "bar_close.py", "binance.py")
+SCRIPTS = ("journal.py", "orders.py", "replay.py", "bar_close.py", "binance.py", "emergency.py")
 
 
 def main() -> None:

@@ -30,6 +30,10 @@ VERDICTS: Final = {
 """What a person may say became of an order; executions only the venue can prove."""
 
 
+PROTECTIVE: Final = frozenset({OrderRole.STOP, OrderRole.TARGET})
+"""Roles that `cancel_all` spares: a venue that keeps a stop and a target together ends both with one."""
+
+
 def can_open(desk: Desk, symbol: str) -> tuple[bool, str]:
     """Tell whether an entry in *symbol* could be sent now, and if not, why."""
     book = desk.book
@@ -57,7 +61,7 @@ async def cancel_all(
         order
         for order in list(desk.book.orders.active.values())
         if (symbol is None or order.symbol == symbol)
-        and (include_protection or order.role is not OrderRole.STOP)
+        and (include_protection or order.role not in PROTECTIVE)
     ]
     await asyncio.gather(
         *(desk.gateway.cancel(order, "cancel-all") for order in orders), return_exceptions=True

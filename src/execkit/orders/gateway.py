@@ -49,7 +49,7 @@ from execkit.orders.proofs import (
     reduction_intent,
 )
 from execkit.orders.recorder import Recorder
-from execkit.orders.waiting import Changes, Pace, Throttle
+from execkit.orders.waiting import Changes, Pace, Throttle, Use
 
 log = structlog.get_logger("execkit")
 
@@ -196,11 +196,11 @@ class OrderGateway:
                 )
             await asyncio.sleep(left)
 
-    async def _leave(self, symbol: str, *, reduces: bool) -> None:
+    async def _leave(self, symbol: str, use: Use) -> None:
         """Wait until neither a pause nor the venue's pace keeps a command, and take a turn for it."""
         while True:
             await self._turn(symbol)
-            await self.throttle.turn(reduces=reduces)
+            await self.throttle.turn(use)
             if self.pace.left() <= 0:
                 return
             self.throttle.give_back()
@@ -210,7 +210,7 @@ class OrderGateway:
         if command == "cancel" and not self.adapter.capabilities.rate_counts_cancels:
             await self._turn(symbol)
         else:
-            await self._leave(symbol, reduces=True)
+            await self._leave(symbol, Use.CHANGE)
 
     async def _turn_to_send(self, legs: Legs) -> Denial | None:
         """Wait for the turn of orders; return why they may not leave then, or None: they are to be sent at once."""
@@ -218,11 +218,11 @@ class OrderGateway:
             denial = await self._admit(command, order)
             if denial is not None:
                 return denial
-        reduces = isinstance(legs[0][1], Reduction)
+        use = Use.REDUCTION if isinstance(legs[0][1], Reduction) else Use.ENTRY
         try:
-            async with asyncio.timeout(None if reduces else self._longest_pause):
+            async with asyncio.timeout(None if use is Use.REDUCTION else self._longest_pause):
                 for order, _ in legs:
-                    await self._leave(order.symbol, reduces=reduces)
+                    await self._leave(order.symbol, use)
         except TimeoutError:
             return Denial.of(DenialCode.THROTTLED, waited_seconds=self._longest_pause)
         denials = (self._refuse(command, order) for order, command in legs)

@@ -6,7 +6,8 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Final, ParamSpec, TypeVar
+from enum import Enum
+from typing import ParamSpec, TypeVar
 
 from execkit.errors import RateLimitError
 from execkit.model.records import Record
@@ -15,8 +16,15 @@ from execkit.orders.manager import ManagedOrder
 P = ParamSpec("P")
 T = TypeVar("T")
 
-RESERVE: Final = 0.2
-"""Share of the venue's rate that is kept for what reduces risk: cancels, stops and other reductions."""
+
+class Use(Enum):
+    """What a command is for, and which share of the venue's rate is kept from it for more urgent ones."""
+
+    ENTRY = 0.2
+    CHANGE = 0.1
+    """Cancels and amendments."""
+    REDUCTION = 0.0
+    """Stops and everything else that makes a position smaller."""
 
 
 class Pace:
@@ -70,37 +78,37 @@ class Pace:
 class Throttle:
     """Lets no more commands leave than the venue takes: *rate* is a count in any window of a duration; None: all.
 
-    Commands wait in line instead of being dropped. The last fifth of each window is for reductions only, and they have
-    a line of their own, so that entries never keep one waiting.
+    Commands wait in line instead of being dropped. Each use has a line of its own and leaves a part of the window to
+    the more urgent ones, so that entries never keep a cancel waiting, nor many cancels a stop.
     """
 
     def __init__(self, rate: tuple[int, timedelta] | None) -> None:
         self.rate = rate
         self._sent: deque[float] = deque()
         """When the commands left that the present window counts."""
-        self._lines = {True: asyncio.Lock(), False: asyncio.Lock()}
+        self._lines = {use: asyncio.Lock() for use in Use}
 
-    def limit(self, *, reduces: bool) -> int:
-        """Return how many commands of all kinds may have left in a window for one more of this kind to leave."""
+    def limit(self, use: Use) -> int:
+        """Return how many commands of all kinds may have left in a window for one more of this use to leave."""
         count = 0 if self.rate is None else self.rate[0]
-        return count if reduces else max(count - round(count * RESERVE), 1)
+        return max(count - round(count * use.value), 1)
 
-    def wait(self, *, reduces: bool) -> float:
+    def wait(self, use: Use) -> float:
         """Return the seconds until a command may leave, if nothing else does before; zero: now."""
         if self.rate is None:
             return 0.0
         now, window = asyncio.get_running_loop().time(), self.rate[1].total_seconds()
         while self._sent and self._sent[0] + window <= now:
             self._sent.popleft()
-        over = len(self._sent) - self.limit(reduces=reduces)
+        over = len(self._sent) - self.limit(use)
         return 0.0 if over < 0 else self._sent[over] + window - now
 
-    async def turn(self, *, reduces: bool) -> None:
+    async def turn(self, use: Use) -> None:
         """Wait for a turn and take it. The caller sends at once, or gives it back."""
         if self.rate is None:
             return
-        async with self._lines[reduces]:
-            while (wait := self.wait(reduces=reduces)) > 0:  # noqa: ASYNC110 - others take turns
+        async with self._lines[use]:
+            while (wait := self.wait(use)) > 0:  # noqa: ASYNC110 - others take turns
                 await asyncio.sleep(wait)
             self._sent.append(asyncio.get_running_loop().time())
 

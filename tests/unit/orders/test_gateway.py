@@ -35,6 +35,7 @@ from execkit.model.records import (
     TradingState,
     TradingStateChanged,
 )
+from execkit.orders.waiting import Use
 
 D = Decimal
 
@@ -792,7 +793,7 @@ async def test_a_halt_reaches_those_that_wait_for_their_turn(make):
     denied = await waiting
     assert denied.denial.code is DenialCode.TRADING_HALTED
     assert (bench.venue.calls["place_order"], now()) == (2, 10)
-    assert bench.gateway.throttle.wait(reduces=False) == 0
+    assert bench.gateway.throttle.wait(Use.ENTRY) == 0
 
 
 @virtual

@@ -8,7 +8,7 @@ from tests.support import orders as make
 from tests.support.orders import AT, changed
 
 from execkit.errors import RateLimitError
-from execkit.orders.waiting import Changes, Pace, Throttle
+from execkit.orders.waiting import Changes, Pace, Throttle, Use
 from execkit.virtual_time import run_virtual
 
 
@@ -171,8 +171,8 @@ async def test_a_query_is_not_made_during_a_long_pause():
 # -- the venue's rate ------------------------------------------------------------------------------------
 
 
-async def leave(throttle, kind, *, reduces, times):
-    await throttle.turn(reduces=reduces)
+async def leave(throttle, kind, use, times):
+    await throttle.turn(use)
     times.append((kind, now()))
 
 
@@ -180,7 +180,7 @@ async def leave(throttle, kind, *, reduces, times):
 async def test_entries_wait_in_line_and_leave_the_last_fifth():
     """Ten in ten seconds: eight entries leave at once, the others when the window lets them, in their order."""
     throttle, times = Throttle((10, timedelta(seconds=10))), []
-    entries = [leave(throttle, number, reduces=False, times=times) for number in range(10)]
+    entries = [leave(throttle, number, Use.ENTRY, times) for number in range(10)]
     await asyncio.gather(*entries)
     assert times == [(number, 0.0) for number in range(8)] + [(8, 10.0), (9, 10.0)]
 
@@ -189,33 +189,43 @@ async def test_entries_wait_in_line_and_leave_the_last_fifth():
 async def test_reductions_pass_a_line_of_entries():
     """The reserve is theirs at once; beyond it they wait too, because the venue counts everything."""
     throttle, times = Throttle((10, timedelta(seconds=10))), []
-    entries = [leave(throttle, "entry", reduces=False, times=times) for _ in range(9)]
-    cuts = [leave(throttle, "cut", reduces=True, times=times) for _ in range(3)]
+    entries = [leave(throttle, "entry", Use.ENTRY, times) for _ in range(9)]
+    cuts = [leave(throttle, "cut", Use.REDUCTION, times) for _ in range(3)]
     await asyncio.gather(*entries, *cuts)
     assert [at for kind, at in times if kind == "cut"] == [0.0, 0.0, 10.0]
+
+
+@virtual
+async def test_many_cancels_leave_room_for_a_stop():
+    """They may use what entries may not, but the last tenth is for orders that make a position smaller."""
+    throttle, times = Throttle((10, timedelta(seconds=10))), []
+    cancels = [leave(throttle, "cancel", Use.CHANGE, times) for _ in range(12)]
+    await asyncio.gather(*cancels, leave(throttle, "stop", Use.REDUCTION, times))
+    assert [at for kind, at in times if kind == "cancel"] == [0.0] * 9 + [10.0] * 3
+    assert ("stop", 0.0) in times
 
 
 @virtual
 async def test_a_turn_that_was_given_back_is_free():
     """Who was refused at the door has used nothing up; without a rate nothing is counted."""
     throttle = Throttle((1, timedelta(seconds=10)))
-    await throttle.turn(reduces=False)
+    await throttle.turn(Use.ENTRY)
     throttle.give_back()
-    assert throttle.wait(reduces=False) == 0
+    assert throttle.wait(Use.ENTRY) == 0
     free = Throttle(None)
     for _ in range(100):
-        await free.turn(reduces=False)
+        await free.turn(Use.ENTRY)
     free.give_back()
-    assert (free.wait(reduces=False), now()) == (0, 0)
+    assert (free.wait(Use.ENTRY), now()) == (0, 0)
 
 
 @virtual
 async def test_one_that_gives_up_waiting_takes_no_turn():
     """A cancelled wait leaves its place in line to the next."""
     throttle, times = Throttle((1, timedelta(seconds=10))), []
-    await throttle.turn(reduces=False)
-    first = asyncio.ensure_future(leave(throttle, "first", reduces=False, times=times))
-    second = asyncio.ensure_future(leave(throttle, "second", reduces=False, times=times))
+    await throttle.turn(Use.ENTRY)
+    first = asyncio.ensure_future(leave(throttle, "first", Use.ENTRY, times))
+    second = asyncio.ensure_future(leave(throttle, "second", Use.ENTRY, times))
     await asyncio.sleep(1)
     first.cancel()
     await second
