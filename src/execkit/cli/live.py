@@ -28,7 +28,7 @@ from execkit.model.events import Event
 from execkit.model.fields import Duration
 from execkit.notify.messages import message_of
 from execkit.numbers import positive
-from execkit.orders.positions import split_symbol
+from execkit.orders.executions import split_symbol
 from execkit.plans import TradePlan, load_plans
 from execkit.report.summary import Summary
 from execkit.report.terminal import show
@@ -76,7 +76,11 @@ def paper(
     calendar: str | None,
     lasts: str | None,
 ) -> None:
-    """Run trade plans on the live prices of VENUE with money that is not real. No key is needed."""
+    """Run trade plans on the live prices of VENUE with money that is not real.
+
+    Where the venue's market data is public, as on Binance, no key is needed; Alpaca wants one, and Interactive Brokers a
+    running gateway.
+    """
     registry = standard_registry()
     plans = load_plans(plan_file, functions=registry)
     if symbol is not None:
