@@ -4,8 +4,9 @@
 
 The venues are the wire-level Binance and Alpaca. Each holds a position with its stop and half of the orders. All of
 Alpaca's answers stay out, its client gives up after two seconds, and `emergency.flatten` returns after --within; then
-Alpaca answers again, and what was begun goes on. The venues' own rates hold: Alpaca takes 200 commands a minute, cancels
-included and answered or not, so that most of its time to flat is the wait for the next window; Binance counts no cancel.
+Alpaca answers again, and what was begun goes on. The venues' own rates hold: Alpaca takes 200 commands a minute,
+cancels included and answered or not, so that most of its time to flat is the wait for the next window; Binance
+counts no cancel.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ async def measure(folder: Path, orders: int, within: float) -> None:
         healed = time.perf_counter()
         print(f"  alpaca flat {await flat_after(bad, healed):.2f} s after it answers again")
         async with asyncio.timeout(60):
-            while one.orders.active or two.orders.active:
+            while one.orders.active or two.orders.active:  # noqa: ASYNC110 - two books, no event of both
                 await asyncio.sleep(0.05)  # the news of the last cancels is on its way
         left_now = len(one.orders.active), len(two.orders.active)
         print(f"  orders left in the end: {sum(left_now)}; at the venues: ", end="")
