@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 
 from execkit.engine import ExecutionEngine
+from execkit.exchanges.paper import PaperExchange
 from execkit.journal.base import MemoryJournal
 from execkit.model.market import Quote
 from execkit.model.order import OrderRole, OrderState, Side
@@ -128,5 +129,76 @@ def test_break_even_after_one_r():
             assert engine.book.working_stop(BTC).stop_price == 41_500
             await move(engine, venue, clock, 42_500)
             assert engine.book.working_stop(BTC).stop_price == 42_000
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("make", [MockExchange, PaperExchange])
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_list_at_the_venue_takes_the_position_out(make, restart):
+    """Where the venue keeps a stop and a target together nothing is left to do at the touch, also after a restart."""
+
+    async def main(clock):
+        venue = make(
+            clock=clock,
+            prices={BTC: D(42_000)},
+            balances={"USDT": D(100_000)},
+            taker_fee=D(0),
+            maker_fee=D(0),
+            native_oco=True,
+        )
+        journal = MemoryJournal()
+        engine = ExecutionEngine(venue, journal=journal, clock=clock)
+        await engine.start()
+        await engine.submit(entry(take_profit=D(43_000)))
+        await engine.desk.keeper.idle()
+        stop, target = engine.book.orders.open_reductions(BTC)
+        assert (stop.role, target.role) == (OrderRole.STOP, OrderRole.TARGET)
+        assert (stop.stop_price, target.limit_price) == (41_500, 43_000)
+        if restart:
+            await engine.stop()
+            engine = ExecutionEngine(venue, journal=reopened(journal), clock=clock)
+            await engine.start()
+        await move(engine, venue, clock, 43_000)
+        assert BTC not in engine.book.positions.open
+        assert not engine.orders.active
+        (closed,) = engine.book.positions.closed
+        assert closed.realised_pnl == D("0.1") * 1000
+        assert len(engine.orders) == 3
+        assert not engine.book.alarms
+        await engine.stop()
+
+    run_virtual(main)
+
+
+def test_the_rest_after_a_part_of_the_target_is_protected_within_a_second():
+    """D6: the part has ended the stop at the venue; the rest has a stop and a target again, and never more."""
+
+    async def main(clock):
+        venue = MockExchange(
+            clock=clock,
+            prices={BTC: D(42_000)},
+            balances={"USDT": D(100_000)},
+            latency=timedelta(milliseconds=50),
+            native_oco=True,
+        )
+        async with ExecutionEngine(venue, journal=None, clock=clock) as engine:
+            await engine.submit(entry(take_profit=D(43_000)))
+            await clock.sleep_until(clock.now() + timedelta(seconds=1))
+            for left in ("0.07", "0.04"):
+                target = engine.book.orders.open_reductions(BTC)[-1]
+                venue.execute(target.client_order_id, D("0.03"))
+                await clock.sleep_until(clock.now() + timedelta(seconds=1))
+                assert engine.book.positions.quantity(BTC) == D(left)
+                live = {o.role: o for o in engine.book.orders.open_reductions(BTC)}
+                assert [o.remaining for o in live.values()] == [D(left)] * 2
+                resting = await venue.open_orders()
+                assert {o.client_order_id for o in resting} == {
+                    o.client_order_id for o in live.values()
+                }
+            assert await engine.flatten() is not None
+            await clock.sleep_until(clock.now() + timedelta(seconds=2))
+            assert not engine.orders.active
+            assert not engine.book.alarms
 
     run_virtual(main)

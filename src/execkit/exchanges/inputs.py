@@ -11,7 +11,7 @@ from execkit.errors import ExchangeError
 from execkit.exchanges.matching import MatchingCore
 from execkit.model.instrument import Instrument
 from execkit.model.market import BarData, Quote, Trade
-from execkit.model.order import OrderRequest, OrderUpdate
+from execkit.model.order import OrderList, OrderRequest, OrderUpdate
 
 
 class _Input(msgspec.Struct, frozen=True, tag_field="do"):
@@ -27,6 +27,17 @@ class Place(_Input, frozen=True, tag="place"):
     def apply(self, core: MatchingCore) -> list[OrderUpdate]:
         """Change *core*; return what became of its orders."""
         return core.place(self.request, self.at)
+
+
+class PlaceList(_Input, frozen=True, tag="place_list"):
+    """Orders that depend on each other arrive."""
+
+    orders: OrderList
+    at: datetime
+
+    def apply(self, core: MatchingCore) -> list[OrderUpdate]:
+        """Change *core*; return what became of its orders."""
+        return core.place_list(self.orders, self.at)
 
 
 class Cancel(_Input, frozen=True, tag="cancel"):
@@ -119,7 +130,9 @@ class ListSymbol(_Input, frozen=True, tag="list"):
         return []
 
 
-Input = Place | Cancel | Amend | FeedBar | FeedQuote | FeedTrade | AdvanceTime | ListSymbol
+Input = (
+    Place | PlaceList | Cancel | Amend | FeedBar | FeedQuote | FeedTrade | AdvanceTime | ListSymbol
+)
 
 
 def replay(core: MatchingCore, step: Input) -> None:

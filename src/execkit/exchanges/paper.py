@@ -31,7 +31,7 @@ from execkit.exchanges.snapshots import restore, snapshot
 from execkit.model.capabilities import Capabilities
 from execkit.model.instrument import Instrument
 from execkit.model.market import BarData, Quote, Timeframe, Trade
-from execkit.model.order import OrderReport, OrderRequest
+from execkit.model.order import OrderList, OrderReport, OrderRequest
 from execkit.numbers import ZERO, plain
 
 log = structlog.get_logger("execkit")
@@ -64,6 +64,7 @@ class PaperExchange(SimulatedExchange):
         clock: Clock | None = None,
         name: str = "paper",
         account: str | None = None,
+        native_oco: bool = False,
         storage: Path | str | None = None,
         durability: Durability = "process",
         feed: ExchangeAdapter | str | None = None,
@@ -80,6 +81,7 @@ class PaperExchange(SimulatedExchange):
             clock=clock,
             name=name,
             account=account,
+            native_oco=native_oco,
         )
         if durability not in ("process", "power"):
             raise ConfigurationError(f"durability: {durability!r} is neither 'process' nor 'power'")
@@ -217,13 +219,22 @@ class PaperExchange(SimulatedExchange):
 
     async def place_order(self, request: OrderRequest) -> OrderReport:
         """Take one order; what a live price allows is executed before the answer."""
-        if self._feed is not None:
-            try:
-                await self._list(self._feed, request.symbol)
-                await self._feed.fresh(request.symbol)
-            except (ExchangeError, TimeoutError, OSError) as error:
-                raise NotSentError(f"{request.symbol} has no live price: {error}") from error
+        await self._refresh(request.symbol)
         return await super().place_order(request)
+
+    async def place_list(self, orders: OrderList) -> Sequence[OrderReport]:
+        """Take several orders that depend on each other, for all or none."""
+        await self._refresh(orders.orders[0].symbol)
+        return await super().place_list(orders)
+
+    async def _refresh(self, symbol: str) -> None:
+        if self._feed is None:
+            return
+        try:
+            await self._list(self._feed, symbol)
+            await self._feed.fresh(symbol)
+        except (ExchangeError, TimeoutError, OSError) as error:
+            raise NotSentError(f"{symbol} has no live price: {error}") from error
 
     async def ticker(self, symbol: str) -> Quote:
         """Return the current quote; of a feed's with the time it has there."""

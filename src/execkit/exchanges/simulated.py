@@ -19,6 +19,7 @@ from execkit.exchanges.inputs import (
     Input,
     ListSymbol,
     Place,
+    PlaceList,
 )
 from execkit.exchanges.matching import MatchingCore
 from execkit.exchanges.streams import Stream
@@ -26,7 +27,16 @@ from execkit.model.account import Balance, VenuePosition
 from execkit.model.capabilities import Capabilities
 from execkit.model.instrument import Instrument
 from execkit.model.market import BarData, Quote, Timeframe, Trade
-from execkit.model.order import Fill, OrderReport, OrderRequest, OrderUpdate, StreamGap, TimeInForce
+from execkit.model.order import (
+    Fill,
+    ListKind,
+    OrderList,
+    OrderReport,
+    OrderRequest,
+    OrderUpdate,
+    StreamGap,
+    TimeInForce,
+)
 from execkit.numbers import ZERO, non_negative, positive
 
 FEE: Final = Decimal("0.001")
@@ -48,6 +58,7 @@ class SimulatedExchange(ExchangeAdapter):
         name: Name of the venue.
         account: Identifies the account; None means *name*.
         ids_unique_for_ever: False: a client order id may come again once its order is closed.
+        native_oco: Whether a stop and a target can rest as one list, of which the execution of one ends the other.
     """
 
     def __init__(
@@ -64,6 +75,7 @@ class SimulatedExchange(ExchangeAdapter):
         name: str = "simulated",
         account: str | None = None,
         ids_unique_for_ever: bool = True,
+        native_oco: bool = False,
     ) -> None:
         self.name = name
         self.clock: Clock = clock or SystemClock()
@@ -95,6 +107,7 @@ class SimulatedExchange(ExchangeAdapter):
             short_selling=allow_short,
             reduce_only=True,
             amend=True,
+            lists=frozenset({ListKind.OCO} if native_oco else ()),
             quote_stream=True,
             absence_window=timedelta(0),
         )
@@ -104,7 +117,7 @@ class SimulatedExchange(ExchangeAdapter):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Everything but native OCO orders; what it says of an order is final at once."""
+        """Everything, native OCO orders where asked for; what it says of an order is final at once."""
         return self._capabilities
 
     @property
@@ -188,6 +201,11 @@ class SimulatedExchange(ExchangeAdapter):
         """Take one order; what a live price allows is executed before the answer."""
         self._do(Place(request, self._now()))
         return self.core.order(request.client_order_id)
+
+    async def place_list(self, orders: OrderList) -> Sequence[OrderReport]:
+        """Take several orders that depend on each other, for all or none."""
+        self._do(PlaceList(orders, self._now()))
+        return [self.core.order(request.client_order_id) for request in orders.orders]
 
     async def cancel_order(
         self, symbol: str, *, client_order_id: str, venue_order_id: str | None = None

@@ -37,6 +37,7 @@ from execkit.protection.placing import StopPlacer
 from execkit.protection.plan import (
     Plan,
     Step,
+    amendable,
     is_turned,
     is_unproven,
     plan_protection,
@@ -277,25 +278,28 @@ class ProtectionKeeper:
         self, symbol: str, instrument: Instrument, position: Position, plan: Plan
     ) -> bool:
         """Bring a live stop to another size or price, with the shortest time without one."""
-        old = plan.orders[0]
+        old = amendable(plan, target=self.placer.target_beside(position, plan))
         capabilities = self.gateway.adapter.capabilities
-        if capabilities.amend and len(plan.orders) == 1 and old.intent.list_id is None:
+        if capabilities.amend and old is not None:
             quantity = plan.quantity + old.filled
             if await self.gateway.amend(
                 old,
-                quantity=quantity,
-                stop_price=plan.stop_price,
+                quantity=None if quantity == old.quantity else quantity,
+                stop_price=None if plan.stop_price == old.stop_price else plan.stop_price,
                 limit_price=self.placer.limit_of(old.type, instrument, position, plan),
                 reason="the position has changed",
             ):
                 return True
-        if old.is_closed or old.state is OrderState.IN_DOUBT:
+        if any(order.is_closed or order.state is OrderState.IN_DOUBT for order in plan.orders):
             return True
         ids = tuple(order.client_order_id for order in plan.orders)
         # Where the venue never lets a reduction flip the position, the new stop may rest before the old one goes; until
-        # it is known to rest, the old one is all there is.
-        if capabilities.reduce_only and not await self.placer.place(
-            instrument, position, plan, replaces=ids
+        # it is known to rest, the old one is all there is. A list goes first: its target may be what is executed.
+        if (
+            capabilities.reduce_only
+            and old is not None
+            and old.intent.list_id is None
+            and not await self.placer.place(instrument, position, plan, replaces=ids)
         ):
             return True
         return await self._cancel(symbol, plan.orders, "the position has changed")

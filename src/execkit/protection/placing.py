@@ -22,7 +22,7 @@ from execkit.model.order import OrderRole, OrderState, OrderType
 from execkit.model.position import Position
 from execkit.model.records import StopMoved
 from execkit.numbers import ZERO, plain
-from execkit.orders.commands import Reduction
+from execkit.orders.commands import Reduction, Sent
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
 from execkit.protection.plan import Plan, protective_side, stop_limit_price, stop_types
@@ -56,6 +56,8 @@ class StopPlacer:
         """The types of stop that the venue has, the preferred one first; none: it takes no stops."""
         self._failures: dict[str, int] = {}
         self._refusals: dict[str, int] = {}
+        self._without_lists: set[str] = set()
+        """Symbols of which the venue has refused a list."""
 
     def failures(self, symbol: str) -> int:
         """Return how often in a row no stop could be placed."""
@@ -76,15 +78,11 @@ class StopPlacer:
         """Place a stop; return whether it is known to rest."""
         symbol = instrument.symbol
         stop = self._stop(instrument, position, plan, replaces)
-        target = self._target(stop, position, plan)
-        sent, *others = (
-            (await self._gateway.send(stop),)
-            if target is None
-            else await self._gateway.send_oco(stop, target)
-        )
-        for each in others:
-            if each.order is not None and each.order.state is OrderState.NEW:
-                self._gateway.give_up(each.order, "not sent; a new stop follows")
+        price = self.target_beside(position, plan)
+        if price is None:
+            sent = await self._gateway.send(stop)
+        else:
+            sent = await self._send_list(stop, price)
         order = sent.order
         if order is not None and order.state in _RESTS:
             self.forget(symbol)
@@ -94,13 +92,14 @@ class StopPlacer:
             if order.state is not OrderState.NEW:
                 return False  # in doubt: the next plan says WAIT
             self._gateway.give_up(order, "not sent; a new stop follows")
+        if price is not None and _is_about_terms(sent.error):
+            self._without_lists.add(symbol)
+            return False  # the stop follows at once, alone
         failures = self._failures[symbol] = self.failures(symbol) + 1
         reason = str(sent.error or sent.denial or "no reason given")
         log.warning("protection.refused", symbol=symbol, failures=failures, reason=reason)
-        if (
-            target is None
-        ):  # else the venue may have refused the list, and the next stop goes out alone
-            self._change_terms(instrument, position, plan, sent.error)
+        if _is_about_terms(sent.error):
+            self._change_terms(instrument, position, plan)
         await asyncio.sleep(min(0.2 * 2**failures, 2.0))
         return False
 
@@ -136,30 +135,32 @@ class StopPlacer:
             return None
         return stop_limit_price(position, plan.stop_price, self._limit_pct, instrument)
 
-    def _target(self, stop: Reduction, position: Position, plan: Plan) -> Reduction | None:
-        """Return the target that is to rest beside a stop; None: it goes out alone.
+    def target_beside(self, position: Position, plan: Plan) -> Decimal | None:
+        """Return the target that goes out in one list with the stop; None: the stop goes out alone.
 
-        Alone too after a failure: it matters most, and a target can be watched from here.
+        Alone too after a failure: it matters most, and a target can be watched from here. Alone while an entry may
+        still make the position larger, because a list cannot grow with it.
         """
-        if plan.target is None or self.failures(position.symbol):
+        symbol, target = position.symbol, plan.target
+        book = self._recorder.book
+        if target is None or self.failures(symbol) or symbol in self._without_lists:
             return None
-        mark = self._recorder.book.mark(position.symbol)
-        if mark is not None and (mark - plan.target) * stop.side.opposite.sign >= ZERO:
-            return None  # it has been touched: it would execute before the stop rests
-        return replace(
-            stop,
-            role=OrderRole.TARGET,
-            type=OrderType.LIMIT,
-            stop_price=None,
-            limit_price=plan.target,
-        )
+        mark = book.mark(symbol)
+        touched = mark is not None and (mark >= target if position.is_long else mark <= target)
+        return None if touched or book.orders.open_entries(symbol) else target
 
-    def _change_terms(
-        self, instrument: Instrument, position: Position, plan: Plan, error: ExchangeError | None
-    ) -> None:
-        """Move the trigger one tick away from the market, where the venue refused it for what it is."""
-        if not isinstance(error, OrderRejectedError) or isinstance(error, _NOT_ABOUT_TERMS):
-            return
+    async def _send_list(self, stop: Reduction, price: Decimal) -> Sent:
+        """Send a stop with its target; return what came of the stop."""
+        target = replace(
+            stop, role=OrderRole.TARGET, type=OrderType.LIMIT, stop_price=None, limit_price=price
+        )
+        sent, beside = await self._gateway.send_oco(stop, target)
+        if beside.order is not None and beside.order.state is OrderState.NEW:
+            self._gateway.give_up(beside.order, "not sent; a new stop follows")
+        return sent
+
+    def _change_terms(self, instrument: Instrument, position: Position, plan: Plan) -> None:
+        """Move the trigger one tick away from the market."""
         symbol = instrument.symbol
         self._refusals[symbol] = self._refusals.get(symbol, 0) + 1
         moved = plan.stop_price - protective_side(position).opposite.sign * instrument.tick_size
@@ -191,3 +192,8 @@ class StopPlacer:
             )
         )
         await self._recorder.try_settle()
+
+
+def _is_about_terms(error: ExchangeError | None) -> bool:
+    """Tell whether an error says that the venue takes no order of these terms, so that others may pass."""
+    return isinstance(error, OrderRejectedError) and not isinstance(error, _NOT_ABOUT_TERMS)

@@ -159,6 +159,23 @@ def is_protective(order: ManagedOrder) -> bool:
     return order.role is OrderRole.STOP or order.intent.list_id is not None
 
 
+def amendable(plan: Plan, *, target: Decimal | None) -> ManagedOrder | None:
+    """Return the stop that can be changed in place, where the venue does that; None: it has to go with what rests.
+
+    *target* is the one that is to rest beside it from now on: a stop that rests alone cannot get one. In a list only
+    the trigger is changed, because the venue would keep two sizes apart.
+    """
+    stop, *others = sorted(plan.orders, key=lambda order: order.role is not OrderRole.STOP)
+    if stop.role is not OrderRole.STOP:
+        return None
+    if not others:
+        return stop if target is None else None
+    whole = (stop, *others)
+    same_list = len({order.intent.list_id for order in whole}) == 1
+    sized = all(order.remaining == plan.quantity for order in whole)
+    return stop if same_list and sized and others[0].limit_price == plan.target else None
+
+
 def _good(
     stop: ManagedOrder,
     resting: list[ManagedOrder],

@@ -82,6 +82,7 @@ class MockExchange(SimulatedExchange):
         name: str = "mock",
         account: str | None = None,
         ids_unique_for_ever: bool = True,
+        native_oco: bool = False,
     ) -> None:
         super().__init__(
             balances={"USDT": Decimal(1_000_000)} if balances is None else balances,
@@ -95,6 +96,7 @@ class MockExchange(SimulatedExchange):
             name=name,
             account=account,
             ids_unique_for_ever=ids_unique_for_ever,
+            native_oco=native_oco,
         )
         self._capabilities = capabilities or self._capabilities
         self.connection = Connection(

@@ -26,7 +26,7 @@ from execkit.exchanges.paper import PaperExchange
 from execkit.exchanges.snapshots import snapshot
 from execkit.model.instrument import Instrument
 from execkit.model.market import Timeframe
-from execkit.model.order import OrderState, Side
+from execkit.model.order import ListKind, OrderList, OrderState, Side
 from execkit.testing.factories import START, SYMBOL, make_bar, make_quote, make_request
 
 
@@ -55,6 +55,26 @@ async def trade_a_little(exchange):
     exchange.feed_bar(make_bar(1, 100, 105, 85, 101))
     with pytest.raises(Exception, match="used before"):
         await exchange.place_order(make_request("a"))
+
+
+async def test_a_list_survives_a_restart(path):
+    """Whether it is in the journal of the account or in its snapshot: the target still ends the stop."""
+    async with paper(path, native_oco=True) as first:
+        await first.place_order(make_request("entry"))
+        legs = (
+            make_request("stop", side=Side.SELL, stop=90),
+            make_request("target", side=Side.SELL, limit=110),
+        )
+        await first.place_list(OrderList(list_id="list", kind=ListKind.OCO, orders=legs))
+        before = snapshot(first.core)
+    for _ in range(2):
+        async with paper(path, native_oco=True) as again:
+            assert snapshot(again.core) == before
+    async with paper(path, native_oco=True) as last:
+        last.feed_quote(make_quote(111, 112, seconds=1))
+        stop = await last.get_order(SYMBOL, client_order_id="stop")
+        assert (stop.status, stop.filled) == (OrderState.CANCELLED, 0)
+        assert (await last.positions()) == []
 
 
 async def test_account_survives_a_restart(path):

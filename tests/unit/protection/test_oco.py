@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 from tests.support.bench import virtual
 from tests.support.orders import AT, BTC
-from tests.support.tickets import reduction
+from tests.support.tickets import entry, reduction
 from tests.support.venue import ScriptedVenue
 
 from execkit.errors import ExchangeUnavailableError, InvalidOrderError, NotSentError
@@ -251,7 +251,7 @@ async def test_a_target_that_vanishes_is_taken_from_here(make):
 @pytest.mark.parametrize("capabilities", [{}, {"reduce_only": True}, {"amend": True}])
 @virtual
 async def test_a_list_follows_size_and_prices(make, capabilities):
-    """D10: cancelled as a whole and placed anew; where the venue allows it, the new one first."""
+    """D10 D16: cancelled as a whole and placed anew; a stop that only moves is changed in place where that works."""
     bench = await opened(make, **capabilities)
     await bench.open("0.5", signal="s2")
     await bench.quiet(1)
@@ -266,8 +266,45 @@ async def test_a_list_follows_size_and_prices(make, capabilities):
     )
     await bench.quiet(1)
     assert rests(bench) == pair("1.5", "97", "113")
-    assert bench.venue.calls["amend_order"] == 0
+    lists, amended = bench.venue.calls["place_list"], bench.venue.calls["amend_order"]
+    bench.recorder.record(
+        StopMoved(symbol=BTC, position_id=f"{BTC}#1", stop_loss=D(98), take_profit=D(113))
+    )
+    await bench.quiet(1)
+    assert rests(bench) == pair("1.5", "98", "113")
+    in_place = bench.venue.calls["amend_order"] - amended
+    assert (in_place, bench.venue.calls["place_list"] - lists) == (
+        (1, 0) if "amend" in capabilities else (0, 1)
+    )
     assert bench.alarms == []
+
+
+@pytest.mark.parametrize("capabilities", [{}, {"amend": True}])
+@virtual
+async def test_while_an_entry_may_grow_the_stop_rests_alone(make, capabilities):
+    """D3: it is resized with each part; with the last one it gets its target."""
+    bench = make(ScriptedVenue(**OCO, **capabilities), keeper=True)
+    order = (await bench.gateway.send(entry(take_profit=D(110)))).order
+    for part, total in (("0.2", "0.2"), ("0.3", "0.5")):
+        bench.take(bench.venue.fill(order.client_order_id, part))
+        await bench.quiet(1)
+        assert rests(bench)[1:] == pair(total)[:1]
+    bench.take(bench.venue.fill(order.client_order_id, "0.5"))
+    await bench.quiet(1)
+    assert rests(bench) == pair()
+    assert bench.venue.calls["amend_order"] == (1 if capabilities else 0)
+
+
+@virtual
+async def test_a_list_whose_change_is_refused_is_replaced(make):
+    """C8: the venue does not move the stop of a list."""
+    bench = await opened(make, amend=True)
+    bench.venue.always("amend_order", InvalidOrderError("not in a list"))
+    bench.recorder.record(
+        StopMoved(symbol=BTC, position_id=f"{BTC}#1", stop_loss=D(97), take_profit=D(110))
+    )
+    await bench.quiet(1)
+    assert rests(bench) == pair(stop="97")
 
 
 @virtual
@@ -311,19 +348,34 @@ async def test_a_list_follows_a_trailing_stop(make):
 # -- refusals and doubt --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [InvalidOrderError("no lists today"), NotSentError("no route")])
+@pytest.mark.parametrize(
+    ("error", "seconds"), [(InvalidOrderError("no lists here"), 0), (NotSentError("no route"), 2)]
+)
 @virtual
-async def test_a_list_that_is_refused_is_followed_by_the_stop_alone(make, error):
-    """D1: at the level that was asked for; the target is taken from here."""
+async def test_a_list_that_is_refused_is_followed_by_the_stop_alone(make, error, seconds):
+    """D1: at the level that was asked for, at once where the venue has no lists; the target is taken from here."""
     bench = make(ScriptedVenue(**OCO), keeper=True)
     bench.venue.script("place_list", error)
     await bench.open("1", take_profit=D(110))
-    await bench.quiet(2)
+    await bench.quiet(seconds)
     assert rests(bench) == pair()[:1]
     assert [o for o in bench.book.orders.active.values() if o.role is OrderRole.TARGET] == []
     bench.keeper.on_quote(Quote(BTC, D(110), D(110), AT))
     await bench.keeper.idle()
     assert bench.book.positions.quantity(BTC) == 0
+
+
+@virtual
+async def test_a_symbol_without_lists_is_not_asked_for_one_again(make):
+    """Of Alpaca, stocks have lists and coins have none."""
+    bench = make(ScriptedVenue(**OCO), keeper=True)
+    bench.venue.script("place_list", InvalidOrderError("no lists here"))
+    await bench.open("1", take_profit=D(110))
+    await bench.quiet()
+    await bench.open("1", signal="s2", take_profit=D(110))
+    await bench.quiet(1)
+    assert rests(bench) == pair("2")[:1]
+    assert bench.venue.calls["place_list"] == 1
 
 
 @virtual
