@@ -15,6 +15,7 @@ from execkit.model.market import BarData, Timeframe
 from execkit.testing.venues.alpaca import AlpacaVenue
 from execkit.testing.venues.alpaca.rows import bar_row
 from execkit.testing.venues.binance import BinanceVenue
+from execkit.testing.venues.faults import Mishap
 from execkit.testing.venues.tws.server import WireTws
 
 OPEN = datetime(2024, 3, 12, 15, 0, tzinfo=UTC)
@@ -62,6 +63,10 @@ class Stage:
         """Return how many orders of this id the venue took."""
         return self.venue.accepted(client_order_id)
 
+    def taken(self):
+        """Return how many orders the venue took."""
+        return len(self.venue.accepts)
+
     def orders_sent(self):
         """Return how many requests at the venue were to change something."""
         return sum(call.method != "GET" for call in self.venue.requests)
@@ -88,6 +93,12 @@ class Stage:
         """End that."""
         self.venue.heal()
 
+    def go_down_at_next_order(self):
+        """Take one more order, and be gone before anybody hears of it."""
+        self.venue.fail_next("place", Mishap.DROP_ANSWER)
+        self.venue.fail_next("read", Mishap.DROP_REQUEST, times=10_000)
+        self.venue.fail_next("stream", Mishap.LOSE, times=100)
+
 
 class AlpacaStage(Stage):
     """Alpaca's venue shows the bars that it is told to show."""
@@ -108,6 +119,9 @@ class IbkrStage(Stage):
     def accepted(self, client_order_id):
         return self.venue.taken(client_order_id)
 
+    def taken(self):
+        return sum(each.taken for each in self.venue.received)
+
     def orders_sent(self):
         """Return how many messages were to place, cancel or change an order."""
         return self.venue.messages[3] + self.venue.messages[4]
@@ -118,6 +132,10 @@ class IbkrStage(Stage):
 
     def come_back(self):
         self.venue.is_down = False
+
+    def go_down_at_next_order(self):
+        self.venue.is_down = True
+        self.venue.fault("place", Mishap.DROP_ANSWER, reached=True)
 
 
 @contextlib.asynccontextmanager
