@@ -15,6 +15,7 @@ from execkit.handlers.executor import OrderExecutorHandler
 from execkit.model.order import OrderEvent, OrderState
 from execkit.model.records import Filled, Source
 from execkit.orders import positions
+from execkit.orders.answers import Answers
 from execkit.orders.book import Book
 from execkit.orders.changing import OrderChanger
 from execkit.orders.gateway import OrderGateway
@@ -50,11 +51,11 @@ def a_lost_answer_is_a_refusal():
     """A time-out is taken for "rejected"."""
 
     def lost(self, order, error):
-        self.recorder.record(order.record_of(OrderEvent.REJECT, Source.ACK, "timed out"))
+        self._recorder.record(order.record_of(OrderEvent.REJECT, Source.ACK, "timed out"))
         return original(self, order, error)
 
-    original = OrderGateway._lost
-    with replaced(OrderGateway, "_lost", lost):
+    original = Answers.lost
+    with replaced(Answers, "lost", lost):
         yield
 
 
@@ -75,8 +76,8 @@ def sent_again_without_looking():
 def nothing_is_journalled_before_the_send():
     """The commit comes after the send."""
 
-    async def commit_and_send(self, order, command):
-        sent = await self._send_once(order)
+    async def commit_and_send(self, orders, commands):
+        sent = await self._send_once(orders)
         await self.recorder.try_settle()
         return sent
 
@@ -280,10 +281,12 @@ def garbage_is_an_acknowledgement():
     """An answer is believed without a look at it."""
     gateway = sys.modules[OrderGateway.__module__]
 
-    async def send_once(self, order):
-        sent = await original(self, order)
-        if order.state is OrderState.IN_DOUBT:
-            self.recorder.record(order.record_of(OrderEvent.REJECT, Source.ACK, "no good answer"))
+    async def send_once(self, orders):
+        sent = await original(self, orders)
+        for order in orders:
+            if order.state is OrderState.IN_DOUBT:
+                text = "no good answer"
+                self.recorder.record(order.record_of(OrderEvent.REJECT, Source.ACK, text))
         return sent
 
     original = gateway.OrderGateway._send_once
