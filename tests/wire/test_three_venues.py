@@ -180,7 +180,10 @@ async def test_one_of_three_venues_is_down_for_ten_minutes(down):
 
         broken.stage.go_down()
         for minute in range(MINUTES):
-            await asyncio.gather(*(desk.trade(f"m{minute}") for desk in desks.values()))
+            if (
+                minute % 2
+            ):  # not more often: Binance takes fifty orders in ten seconds, and these are seconds
+                await asyncio.gather(*(desk.trade(f"m{minute}") for desk in desks.values()))
             if minute == MINUTES // 2:
                 # What rests at a venue is executed there whoever can see it.
                 await broken.stage.move(D(190))
@@ -192,7 +195,7 @@ async def test_one_of_three_venues_is_down_for_ten_minutes(down):
             assert desk.failed_passes == 0
             assert not desk.engine.book.alarms
             entries = [o for o in desk.engine.book.orders.values() if o.role is OrderRole.ENTRY]
-            assert len(entries) == MINUTES + 1
+            assert len(entries) == MINUTES // 2 + 1
             assert all(desk.stage.accepted(o.client_order_id) == 1 for o in entries)
         assert broken.engine.positions, "nobody could tell that it was closed"
 
