@@ -11,7 +11,8 @@ from tests.support.pnl import Account
 
 from execkit.model.order import Side
 from execkit.numbers import ZERO
-from execkit.orders.positions import Origin, PositionBook
+from execkit.orders.executions import Origin
+from execkit.orders.positions import PositionBook
 
 quantities = st.integers(1, 10**7).map(lambda n: Decimal(n).scaleb(-4))
 prices = st.integers(1, 10**8).map(lambda n: Decimal(n).scaleb(-2))

@@ -20,7 +20,7 @@ from execkit.functions.builtin import standard_registry
 from execkit.journal.segments import read_entries
 from execkit.model.market import BarData
 from execkit.numbers import ZERO, plain
-from execkit.orders.positions import split_symbol
+from execkit.orders.executions import split_symbol
 from execkit.plans import PlanAccount, TradePlan
 from execkit.replay import Replayed
 from execkit.replay import replay as play

@@ -152,6 +152,8 @@ class ExternalChange(_Record, frozen=True, kw_only=True, tag="external"):
     """Signed difference."""
     price: Decimal
     reason: str
+    seen_at: datetime | None = None
+    """Executions from before were in the venue's position, also those that it had not shown."""
 
 
 class EquityMarked(_Record, frozen=True, kw_only=True, tag="equity"):

@@ -43,9 +43,10 @@ from execkit.model.records import (
 from execkit.model.result import Outcome
 from execkit.numbers import MONEY, ZERO
 from execkit.orders.book_state import EquityMark, SignalEntry, Snapshot, pending_entry
+from execkit.orders.executions import Origin, net_effect, split_symbol
 from execkit.orders.manager import ManagedOrder, OrderManager
 from execkit.orders.parents import ParentBook
-from execkit.orders.positions import Origin, PositionBook, net_effect, split_symbol
+from execkit.orders.positions import PositionBook
 
 KEEP_SIGNALS: Final = 100_000
 """Signal ids remembered, so that a repetition is recognised."""
@@ -194,7 +195,9 @@ class Book:
             case BalancesSeen():
                 self.cash = dict(record.totals)
             case ExternalChange():
-                self.positions.adjust(record.symbol, record.quantity, record.price, at)
+                self.positions.adjust(
+                    record.symbol, record.quantity, record.price, at, record.seen_at
+                )
             case EquityMarked():
                 self.equity_marks.append(EquityMark(at, record.equity, record.opens_session))
                 while self.equity_marks and at - self.equity_marks[0].at > _MARKS_FOR:
@@ -291,7 +294,8 @@ class Book:
             )
             self.orders.apply(record, at)
             self._slice(order.client_order_id)
-        self.positions.apply(fill, origin, replaced)
+        if self.positions.apply(fill, origin, replaced):
+            return  # the holdings were taken over from the venue with the position
         if replaced is not None:
             self._book_cash(replaced, -1)
         if fill.quantity:

@@ -17,8 +17,9 @@ from typing import Final
 import msgspec
 
 from execkit.model.order import Fill, Side
-from execkit.model.position import Position, PositionState, Target
+from execkit.model.position import Position, PositionState
 from execkit.numbers import MONEY, ZERO
+from execkit.orders.executions import OUTSIDE, Execution, Origin, net_effect, opposite, take_back
 
 WINDOW: Final = 200
 """Fills per symbol that can still be re-sorted or corrected."""
@@ -28,28 +29,6 @@ KEEP_IDS: Final = 2000
 
 KEEP_CLOSED: Final = 1000
 """Closed positions kept in memory; the store has all."""
-
-
-class Origin(msgspec.Struct, frozen=True):
-    """What the order behind a fill says about the position it may open."""
-
-    signal_id: str = ""
-    strength: Decimal | None = None
-    stop_loss: Decimal | None = None
-    take_profit: Decimal | None = None
-    targets: tuple[Target, ...] = ()
-
-
-class Execution(msgspec.Struct, frozen=True):
-    """A fill as the positions see it."""
-
-    fill: Fill
-    origin: Origin
-
-    @property
-    def key(self) -> tuple[datetime, str]:
-        """Sort key: venue time, then trade id."""
-        return (self.fill.at, self.fill.trade_id)
 
 
 class _Life(msgspec.Struct):
@@ -87,31 +66,6 @@ class PositionExport(msgspec.Struct):
     closed: list[Position]
 
 
-def split_symbol(symbol: str) -> tuple[str, str]:
-    """Return (base, quote) of a symbol; an equity such as `AAPL` is quoted in USD."""
-    base, slash, quote = symbol.partition("/")
-    return (base, quote.partition(":")[0]) if slash else (symbol, "USD")
-
-
-def net_effect(fill: Fill) -> tuple[Decimal, Decimal]:
-    """Return (signed change of the position, cost of the fee in quote units) of a fill."""
-    change = fill.quantity if fill.side is Side.BUY else -fill.quantity
-    if fill.fee:
-        base, quote = split_symbol(fill.symbol)
-        if fill.fee_asset == base:
-            return MONEY.subtract(change, fill.fee), MONEY.multiply(fill.fee, fill.price)
-        if fill.fee_asset in (quote, ""):
-            return change, fill.fee
-    return change, ZERO
-
-
-def _opposite(fill: Fill, at: datetime) -> Fill:
-    """Return what takes back the effect of a fill, as of *at*."""
-    return msgspec.structs.replace(
-        fill, trade_id=f"undo-{fill.trade_id}", side=fill.side.opposite, fee=-fill.fee, at=at
-    )
-
-
 def _key(execution: Execution) -> tuple[datetime, str]:
     return execution.key
 
@@ -140,21 +94,22 @@ class PositionBook:
         self._seen: dict[str, dict[str, None]] = {}
         self._levels: dict[str, _Levels] = {}
 
-    def apply(self, fill: Fill, origin: Origin, replaced: Fill | None = None) -> None:
-        """Add a fill, or put a corrected one in the place of another.
+    def apply(self, fill: Fill, origin: Origin, replaced: Fill | None = None) -> bool:
+        """Add a fill, or put a corrected one in the place of another; return whether an outside change was this fill.
 
         *replaced* is the other one, where it is known: should it be too old to be taken out of the sums again, its
-        opposite is added to them.
+        opposite is added to them. What was taken over from outside while the venue hid this fill is taken back.
         """
         symbol = fill.symbol
         window = self._window.setdefault(symbol, [])
         self._remember(symbol, fill)
         new = Execution(fill, origin)
-        in_order = not window or new.key >= window[-1].key
+        is_known = fill.replaces is None and take_back(window, fill)
+        in_order = not is_known and (not window or new.key >= window[-1].key)
         if fill.replaces is not None:
             kept = [e for e in window if e.fill.trade_id != fill.replaces]
             if replaced is not None and len(kept) == len(window):
-                bisect.insort(kept, Execution(_opposite(replaced, fill.at), origin), key=_key)
+                bisect.insort(kept, Execution(opposite(replaced, fill.at), origin), key=_key)
             window[:] = kept
             in_order = False
         if fill.quantity:
@@ -169,6 +124,7 @@ class PositionBook:
         while len(window) > WINDOW:
             self._settle(symbol, window.pop(0))
         self._show(symbol)
+        return is_known
 
     def _remember(self, symbol: str, fill: Fill) -> None:
         """Keep the trade id, and the one it replaces: a late repetition of that one is no news either."""
@@ -179,19 +135,29 @@ class PositionBook:
         while len(seen) > KEEP_IDS:
             del seen[next(iter(seen))]
 
-    def adjust(self, symbol: str, quantity: Decimal, price: Decimal, at: datetime) -> None:
-        """Take over a change that came from outside, as if it had been a fill without a fee."""
+    def adjust(
+        self,
+        symbol: str,
+        quantity: Decimal,
+        price: Decimal,
+        at: datetime,
+        seen_at: datetime | None = None,
+    ) -> None:
+        """Take over a change that came from outside, as if it had been a fill without a fee at *seen_at*.
+
+        Without that time no fill explains it later; an older journal's account went on with both.
+        """
         side = Side.BUY if quantity > ZERO else Side.SELL
         self.apply(
             Fill(
-                trade_id=f"external-{at.isoformat()}",
+                trade_id=f"{OUTSIDE if seen_at else 'external-'}{at.isoformat()}",
                 client_order_id="",
                 venue_order_id="",
                 symbol=symbol,
                 side=side,
                 quantity=abs(quantity),
                 price=price,
-                at=at,
+                at=seen_at or at,
             ),
             Origin(),
         )

@@ -27,9 +27,9 @@ from execkit.model.records import (
     Source,
 )
 from execkit.numbers import ZERO, plain
+from execkit.orders.executions import split_symbol
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
-from execkit.orders.positions import split_symbol
 from execkit.orders.resolver import Resolver, Sight, needs_proof
 from execkit.orders.suspicion import Suspicion
 from execkit.orders.zombies import Zombies
@@ -249,10 +249,12 @@ class Reconciler:
         A difference that two passes in a row have found came from outside and is taken over; the first pass, before
         anything is sent, takes it over at once.
         """
+        seen_at = self.recorder.clock.now() - _QUIET
         venue = await self._venue_positions()
         for _ in range(2):
             if not self._differences(venue) or not await self._fills():
                 break
+            seen_at = self.recorder.clock.now() - _QUIET
             venue = await self._venue_positions()  # it was executed while we asked
         left = {}
         for symbol, difference in self._differences(venue).items():
@@ -265,7 +267,7 @@ class Reconciler:
                 continue
             price = await self._price_of(symbol, venue)
             if self._differences(venue).get(symbol) == difference:
-                self._adopt(symbol, difference, price, is_new=is_new)
+                self._adopt(symbol, difference, price, seen_at, is_new=is_new)
         return left
 
     async def _venue_positions(self) -> dict[str, VenuePosition]:
@@ -310,11 +312,15 @@ class Reconciler:
             for order in self.book.orders.active.values()
         )
 
-    def _adopt(self, symbol: str, difference: Decimal, price: Decimal, *, is_new: bool) -> None:
+    def _adopt(
+        self, symbol: str, difference: Decimal, price: Decimal, seen_at: datetime, *, is_new: bool
+    ) -> None:
         ours = self.book.positions.quantity(symbol)
         reason = "held before execkit began" if is_new else "not explained by our fills"
         self.recorder.record(
-            ExternalChange(symbol=symbol, quantity=difference, price=price, reason=reason)
+            ExternalChange(
+                symbol=symbol, quantity=difference, price=price, reason=reason, seen_at=seen_at
+            )
         )
         if not is_new:
             self._mismatch(symbol, plain(ours), plain(ours + difference))

@@ -24,8 +24,8 @@ from execkit.model.records import (
 from execkit.model.result import Outcome
 from execkit.numbers import MONEY, ZERO, plain
 from execkit.orders.book import Book
+from execkit.orders.executions import split_symbol
 from execkit.orders.manager import ManagedOrder
-from execkit.orders.positions import split_symbol
 
 
 class Refusal(msgspec.Struct, frozen=True):

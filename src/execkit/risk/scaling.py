@@ -9,7 +9,7 @@ from execkit.model.denial import Denial, DenialCode
 from execkit.model.order import Side
 from execkit.model.position import Position
 from execkit.numbers import HUNDRED, MONEY
-from execkit.orders.positions import Execution
+from execkit.orders.executions import Execution
 from execkit.risk.limits import RiskLimits
 
 

@@ -168,19 +168,44 @@ def _positions(evidence: Evidence) -> list[str]:
     """Journalled fills, less base fees, and outside changes add up to what the venue holds."""
     sums: dict[str, Decimal] = {}
     fills = []
+    outside: list[tuple[ExternalChange, Decimal]] = []
     for entry in evidence.entries:
         if isinstance(entry.record, Filled):
             fills.append(entry.record.fill)
+            outside = _explained(outside, entry.record.fill)
         elif isinstance(entry.record, ExternalChange):
-            symbol = entry.record.symbol
-            sums[symbol] = sums.get(symbol, Decimal(0)) + entry.record.quantity
+            outside.append((entry.record, entry.record.quantity))
+    for record, rest in outside:
+        sums[record.symbol] = sums.get(record.symbol, Decimal(0)) + rest
     for fill in _standing(fills):
-        change = fill.quantity * fill.side.sign
-        if fill.fee_asset and fill.symbol.startswith(f"{fill.fee_asset}/"):
-            change -= fill.fee
-        sums[fill.symbol] = sums.get(fill.symbol, Decimal(0)) + change
+        sums[fill.symbol] = sums.get(fill.symbol, Decimal(0)) + _change(fill)
     return [
         f"{symbol}: the journal adds up to {sums.get(symbol, Decimal(0))}, the venue holds {quantity}"
         for symbol, quantity in evidence.positions.items()
         if sums.get(symbol, Decimal(0)) != quantity
     ]
+
+
+def _change(fill: Fill) -> Decimal:
+    change = fill.quantity * fill.side.sign
+    if fill.fee_asset and fill.symbol.startswith(f"{fill.fee_asset}/"):
+        change -= fill.fee
+    return change
+
+
+def _explained(
+    outside: list[tuple[ExternalChange, Decimal]], fill: Fill
+) -> list[tuple[ExternalChange, Decimal]]:
+    """Return what is left of outside changes, with their rests, when the first that held a fill is less it."""
+    change = _change(fill)
+    for place, (record, rest) in enumerate(outside):
+        if (
+            fill.replaces is None
+            and record.symbol == fill.symbol
+            and record.seen_at is not None
+            and fill.at <= record.seen_at
+            and rest * change > 0
+            and abs(change) <= abs(rest)
+        ):
+            return [*outside[:place], (record, rest - change), *outside[place + 1 :]]
+    return outside

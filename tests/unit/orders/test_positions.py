@@ -9,7 +9,8 @@ from tests.support.orders import AT, BTC, fill, later
 from execkit.model.order import Side
 from execkit.model.position import PositionState
 from execkit.orders import positions as module
-from execkit.orders.positions import Origin, PositionBook, PositionExport, net_effect, split_symbol
+from execkit.orders.executions import Origin, net_effect, split_symbol
+from execkit.orders.positions import PositionBook, PositionExport
 
 D = Decimal
 BUY, SELL = Side.BUY, Side.SELL

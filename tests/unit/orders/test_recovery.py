@@ -320,6 +320,71 @@ async def test_a_fill_on_its_way_is_not_taken_for_an_outside_change(make):
     assert bench.alarms == []
 
 
+async def taken_over(make, quantity="1", **options):
+    """Return a bench whose entry has ended, and the fill of it that the venue hid when its position was taken over."""
+    bench = await started(make(**options))
+    order = (await bench.gateway.send(entry(stop_loss=D(90)))).order
+    await bench.gateway.absorb(bench.venue.end(order.client_order_id), Source.STREAM)
+    await bench.quiet(60)
+    bench.venue.always("fills_since", lambda _since: [])
+    hidden = bench.venue.fill(order.client_order_id, quantity, at=bench.clock.now())
+    await bench.quiet(10)
+    bench.venue.always("get_order", lambda _key: report(order, status=OrderState.CANCELLED))
+    await bench.reconciler.run()
+    await bench.quiet(5)
+    assert bench.book.positions.quantity(BTC) == D(quantity)
+    assert [r.quantity for r in bench.journal.records(ExternalChange)] == [D(quantity)]
+    assert bench.book.positions.open[BTC].stop_loss is None, "nobody knows whose it is"
+    return bench, hidden
+
+
+@virtual
+async def test_a_fill_that_was_taken_over_as_an_outside_change_explains_it(make):
+    """It counts once, from the moment in which it shows, in cash too; the position is the order's, with its stop."""
+    bench, hidden = await taken_over(make, keeper=True)
+    assert bench.stops == []
+    cash = dict(bench.book.cash)
+    assert cash == {"BTC": D(1), "USDT": bench.venue._balances()["USDT"].total}
+    assert bench.take(hidden)
+    position = bench.book.positions.open[BTC]
+    assert (position.quantity, position.average_price, position.stop_loss) == (1, 100, 90)
+    assert bench.book.cash == cash
+    bench.venue.always("fills_since")
+    await bench.reconciler.run()
+    await bench.quiet(30)
+    assert bench.alarms == ["MISMATCH", "LATE_FILL"]
+    assert bench.book.positions.quantity(BTC) == 1
+    assert [(stop.quantity, stop.stop_price) for stop in bench.stops] == [(1, 90)]
+    assert fold(bench.journal.entries).state_hash() == bench.book.state_hash()
+
+
+@virtual
+async def test_what_a_late_fill_does_not_explain_stays_an_outside_change(make):
+    """Somebody has bought as well: the rest of what was taken over is theirs."""
+    bench, hidden = await taken_over(make)
+    assert bench.take(replace(hidden, quantity=D("0.4")))
+    assert bench.book.positions.quantity(BTC) == 1
+    assert bench.take(replace(hidden, trade_id="t2", quantity=D("0.6")))
+    assert bench.book.positions.quantity(BTC) == 1
+    assert bench.take(replace(hidden, trade_id="t3", quantity=D("0.1")))
+    assert bench.book.positions.quantity(BTC) == D("1.1"), "nothing is left to explain"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"at": later(80)}, {"quantity": D("1.1")}, {"side": Side.SELL}],
+    ids=["executed afterwards", "more than that", "the other way"],
+)
+@virtual
+async def test_a_fill_that_cannot_have_been_taken_over_counts(make, changes):
+    """Only an execution from before the venue was looked at, in that direction and no larger, is in its position."""
+    bench, hidden = await taken_over(make)
+    other = replace(hidden, **changes)
+    bench.recorder.record(Filled(fill=other, source=Source.STREAM))
+    change = other.quantity * other.side.sign
+    assert bench.book.positions.quantity(BTC) == 1 + change
+
+
 @virtual
 async def test_a_fill_between_two_queries_is_fetched_first(make):
     """The order of the queries leaves gaps; before anything is taken over the executions are asked for again."""

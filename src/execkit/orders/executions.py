@@ -1,0 +1,83 @@
+"""Executions as the positions see them: what a fill changes, and which change from outside it explains."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from execkit.model.order import Fill, Side
+from execkit.model.position import Target
+from execkit.numbers import MONEY, ZERO
+
+OUTSIDE: Final = "outside-"
+"""How the trade id of a change from outside begins that an execution can explain."""
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """What the order behind a fill says about the position it may open."""
+
+    signal_id: str = ""
+    strength: Decimal | None = None
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
+    targets: tuple[Target, ...] = ()
+
+
+class Execution(msgspec.Struct, frozen=True):
+    """A fill as the positions see it."""
+
+    fill: Fill
+    origin: Origin
+
+    @property
+    def key(self) -> tuple[datetime, str]:
+        """Sort key: venue time, then trade id."""
+        return (self.fill.at, self.fill.trade_id)
+
+
+def split_symbol(symbol: str) -> tuple[str, str]:
+    """Return (base, quote) of a symbol; an equity such as `AAPL` is quoted in USD."""
+    base, slash, quote = symbol.partition("/")
+    return (base, quote.partition(":")[0]) if slash else (symbol, "USD")
+
+
+def net_effect(fill: Fill) -> tuple[Decimal, Decimal]:
+    """Return (signed change of the position, cost of the fee in quote units) of a fill."""
+    change = fill.quantity if fill.side is Side.BUY else -fill.quantity
+    if fill.fee:
+        base, quote = split_symbol(fill.symbol)
+        if fill.fee_asset == base:
+            return MONEY.subtract(change, fill.fee), MONEY.multiply(fill.fee, fill.price)
+        if fill.fee_asset in (quote, ""):
+            return change, fill.fee
+    return change, ZERO
+
+
+def opposite(fill: Fill, at: datetime) -> Fill:
+    """Return what takes back the effect of a fill, as of *at*."""
+    return msgspec.structs.replace(
+        fill, trade_id=f"undo-{fill.trade_id}", side=fill.side.opposite, fee=-fill.fee, at=at
+    )
+
+
+def take_back(window: list[Execution], fill: Fill) -> bool:
+    """Take a fill out of the first outside change that holds it; return False when there is none.
+
+    It was executed before the venue was looked at, in that direction, and is no larger than what was taken over.
+    """
+    if fill.trade_id.startswith(OUTSIDE) or not window or fill.at > window[-1].fill.at:
+        return False
+    change, _ = net_effect(fill)
+    for place, execution in enumerate(window):
+        outside = execution.fill
+        if not outside.trade_id.startswith(OUTSIDE) or fill.at > outside.at:
+            continue
+        if outside.side is fill.side and abs(change) <= outside.quantity:
+            rest = MONEY.subtract(outside.quantity, abs(change))
+            kept = msgspec.structs.replace(outside, quantity=rest)
+            window[place : place + 1] = [Execution(kept, execution.origin)] if rest else []
+            return True
+    return False
