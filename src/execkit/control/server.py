@@ -63,6 +63,7 @@ class ControlServer:
         self._turn_within = turn_within
         self._answer_within = answer_within
         self._nonces: deque[str] = deque(maxlen=_REMEMBERED)
+        self._nonces_lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._socket: socket.socket | None = None
@@ -167,9 +168,10 @@ class ControlServer:
             return f"{request.command!r} is unknown; there are {', '.join(COMMANDS)}"
         if not now <= request.expires <= now + 2 * LIFE:
             return "the request is too old, or from a clock that differs; send it anew"
-        if request.nonce in self._nonces:
-            return "the request was sent before"
-        self._nonces.append(request.nonce)
+        with self._nonces_lock:  # each connection has a thread of its own
+            if request.nonce in self._nonces:
+                return "the request was sent before"
+            self._nonces.append(request.nonce)
         return ""
 
     async def _obey(self, request: Request) -> Any:

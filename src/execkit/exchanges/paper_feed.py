@@ -48,6 +48,8 @@ class PaperFeed:
         self.symbols: set[str] = set()
         """What is followed."""
         self._task: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
+        """Two who ask at once must not start two streams."""
 
     async def start(self) -> None:
         """Connect to the venue's public data."""
@@ -55,7 +57,8 @@ class PaperFeed:
 
     async def stop(self) -> None:
         """End the stream and the connection."""
-        await self._end_task()
+        async with self._changing:
+            await self._end_task()
         await self.source.close()
 
     async def follow(self, symbol: str) -> None:
@@ -63,9 +66,10 @@ class PaperFeed:
         if symbol in self.symbols:
             return
         await self.fetch(symbol)
-        self.symbols.add(symbol)
-        await self._end_task()
-        self._task = asyncio.get_running_loop().create_task(self._run(sorted(self.symbols)))
+        async with self._changing:
+            self.symbols.add(symbol)
+            await self._end_task()
+            self._task = asyncio.get_running_loop().create_task(self._run(sorted(self.symbols)))
 
     async def fetch(self, symbol: str) -> Quote:
         """Ask for a quote now; raise what the venue's client raises."""
@@ -103,10 +107,17 @@ class PaperFeed:
                         self._see(quote)
                         wait = 0.5
                 else:
-                    for symbol in symbols:
-                        await self.fetch(symbol)
-                    wait = self._poll
+                    await self._poll_all(symbols)
+                    wait = self._poll / 2  # doubled below
             except Exception as error:  # noqa: BLE001 - prices stand still, so orders ask for a new one
                 log.warning("paper.feed_broken", venue=self.source.name, error=repr(error))
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)
+
+    async def _poll_all(self, symbols: list[str]) -> None:
+        """Ask for each symbol; one that cannot be had keeps none from those after it."""
+        for symbol in symbols:
+            try:
+                await self.fetch(symbol)
+            except Exception as error:  # noqa: BLE001 - asked again in a moment
+                log.warning("paper.feed_broken", symbol=symbol, error=repr(error))

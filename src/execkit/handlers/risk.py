@@ -173,7 +173,11 @@ class RiskManagementHandler:
             or self._check_daily_loss(ticket, desk)
             or self._check_position(ticket, desk)
             or check_day_trades(
-                desk.book.positions.closed, desk.clock.now(), ticket.account.equity, self.limits
+                desk.book.positions,
+                len(desk.ledger.pending_symbols - desk.book.positions.open.keys()),
+                desk.clock.now(),
+                ticket.account.equity,
+                self.limits,
             )
         )
         if denial is not None:

@@ -59,7 +59,9 @@ class ParentBook:
     def apply(self, record: ParentOrder | ParentEnded) -> None:
         """Begin or end a parent."""
         if isinstance(record, ParentOrder):
-            self._all.setdefault(record.parent_id, Parent(record))
+            known = self._all.get(record.parent_id)
+            if known is None or (known.ended is not None and not known.children):
+                self._all[record.parent_id] = Parent(record)
             return
         parent = self._all.get(record.parent_id)
         if parent is not None and parent.ended is None:

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from execkit.model.denial import Denial, DenialCode
 from execkit.model.position import Position
+from execkit.orders.positions import PositionBook
 from execkit.risk.limits import RiskLimits
 
 _MARKET: Final = ZoneInfo("America/New_York")
@@ -40,12 +41,19 @@ def day_trades(closed: Iterable[Position], now: datetime) -> int:
 
 
 def check_day_trades(
-    closed: Iterable[Position], now: datetime, equity: Decimal, limits: RiskLimits
+    positions: PositionBook, under_way: int, now: datetime, equity: Decimal, limits: RiskLimits
 ) -> Denial | None:
-    """Refuse an entry whose exit on the same day would be one day trade too many."""
+    """Refuse an entry whose exit on the same day could be one day trade too many.
+
+    What was opened today, and the *under_way* entries, may have to be closed today as well.
+    """
     if limits.max_day_trades is None or equity >= limits.day_trades_free_above:
         return None
-    done = day_trades(closed, now)
+    today = now.astimezone(_MARKET).date()
+    fresh = sum(
+        1 for each in positions.open.values() if each.opened_at.astimezone(_MARKET).date() == today
+    )
+    done = day_trades(positions.closed, now) + fresh + under_way
     if done < limits.max_day_trades:
         return None
     return Denial.of(

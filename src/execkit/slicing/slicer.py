@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Final
 
 import attrs
 import msgspec
@@ -23,7 +24,7 @@ from execkit.model.order import TimeInForce
 from execkit.model.records import ParentEnded, ParentOrder
 from execkit.model.result import ExecutionResult, Outcome
 from execkit.model.signal import TradingSignal
-from execkit.model.slicing import Iceberg
+from execkit.model.slicing import Iceberg, Slice
 from execkit.model.ticket import OrderTicket
 from execkit.numbers import ZERO, plain
 from execkit.orders.parents import Parent, hold_of
@@ -32,6 +33,18 @@ from execkit.risk.ledger import RiskLedger
 from execkit.slicing.schedule import due, schedule
 
 log = structlog.get_logger("execkit")
+
+
+_LOOK_AGAIN: Final = 1.0
+"""Seconds after which the wall clock is looked at again."""
+
+
+def _is_over(slices: tuple[Slice, ...], now: datetime) -> bool:
+    """Tell whether the time of an order is over: nothing of it is sent later than its parts lie apart."""
+    if not slices:
+        return False
+    step = slices[-1].at - slices[-2].at if len(slices) > 1 else timedelta(minutes=1)
+    return now > slices[-1].at + step
 
 
 class Slicer:
@@ -92,8 +105,11 @@ class Slicer:
         """Go on with what a restart has interrupted; what is over by now is ended, not sent late."""
         now = self._clock.now()
         for parent in self._book.parents.live:
-            slices = parent.record.slices
-            if slices and now > slices[-1].at:
+            told = self._book.signals.get(parent.record.parent_id)
+            if told is None or not told.told:
+                # Perhaps the caller was even told that it is not worked; asked again, it begins anew.
+                self._end(parent, "nobody was told that it is worked")
+            elif _is_over(parent.record.slices, now):
                 self._end(parent, "its time was over when the process started again")
             else:
                 self._start(parent)
@@ -165,26 +181,27 @@ class Slicer:
     async def _follow(self, parent: Parent, signal: TradingSignal, instrument: Instrument) -> str:
         """Send each part at its time; what an earlier one has left is sent with a later one."""
         slices = parent.record.slices
-        now = self._clock.now()
         for place, part in enumerate(slices):
+            await self._until(part.at)
+            now = self._clock.now()
+            if _is_over(slices, now):
+                return "its time was over"
             if place + 1 < len(slices) and slices[place + 1].at <= now:
                 continue  # a later one is due too, and takes its place
-            await self._until(part.at)
             quantity = due(slices, place, parent.committed(), instrument)
             if quantity > ZERO:
-                await self._send(parent, signal, place, quantity)
+                await self._send(parent, signal, quantity)
         return "all slices were sent"
 
     async def _until(self, at: datetime) -> None:
-        """Wait for a moment of the wall clock, which may be stepped meanwhile."""
+        """Wait for a moment of the wall clock, which may be stepped and stands still in no suspend."""
         while (wait := (at - self._clock.now()).total_seconds()) > 0:  # noqa: ASYNC110 - see above
-            await asyncio.sleep(wait)
+            await asyncio.sleep(min(wait, _LOOK_AGAIN))
 
     async def _refill(
         self, parent: Parent, signal: TradingSignal, instrument: Instrument, slicing: Iceberg
     ) -> str:
         """Let one part rest at a time."""
-        place = len(parent.children)
         while True:
             left = parent.record.quantity - parent.committed()
             quantity = instrument.round_quantity(min(slicing.display, left))
@@ -193,11 +210,12 @@ class Slicer:
                 order = self._book.orders.get(live[0])
                 if order is not None:
                     await order.done()
+                    if order.filled < order.quantity:
+                        return f"a slice was ended: {order.reason or order.state}"
                     continue
             if quantity <= ZERO:
                 return "all slices were sent"
-            result = await self._send(parent, signal, place, quantity)
-            place += 1
+            result = await self._send(parent, signal, quantity)
             order = self._book.orders.get((result.client_order_ids or ("",))[-1])
             if order is None or (order.is_closed and not order.filled):
                 return f"a slice did not rest: {result.reason}"
@@ -206,14 +224,17 @@ class Slicer:
                 return f"a slice was ended: {order.reason or order.state}"
 
     async def _send(
-        self, parent: Parent, signal: TradingSignal, place: int, quantity: Decimal
+        self, parent: Parent, signal: TradingSignal, quantity: Decimal
     ) -> ExecutionResult:
-        record = parent.record
+        record, number = parent.record, len(parent.children)
+        # A part that was denied, or cut short by a restart, has used up its number: what comes next is another one.
+        while f"{record.parent_id}/{number}" in self._book.signals:
+            number += 1
         limit = signal.limit_price
         rests = isinstance(signal.slicing, Iceberg)
         child = attrs.evolve(
             signal,
-            signal_id=f"{record.parent_id}/{place}",
+            signal_id=f"{record.parent_id}/{number}",
             quantity=quantity,
             slicing=None,
             slice_of=record.parent_id,
@@ -230,5 +251,5 @@ class Slicer:
         )
         result = await self._submit(child)
         if result.outcome is Outcome.DENIED:
-            log.warning("slice.denied", parent=record.parent_id, slice=place, reason=result.reason)
+            log.warning("slice.denied", parent=record.parent_id, slice=number, reason=result.reason)
         return result

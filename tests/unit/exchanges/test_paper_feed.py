@@ -1,5 +1,6 @@
 """Paper trading on live prices: rules, quotes, bars and hours of another venue, orders and money of our own."""
 
+import asyncio
 from datetime import timedelta
 from decimal import Decimal
 
@@ -121,6 +122,62 @@ def test_rules_are_those_of_the_feed_and_its_silence_on_fees_is_not_free_trading
             )
             report = await venue.place_order(market())
             assert report.fills[0].fee == report.fills[0].notional * D("0.002")
+
+    run_virtual(main)
+
+
+def test_two_symbols_at_once_make_one_stream():
+    """And closing leaves none behind."""
+
+    async def main(clock):
+        live = Live(clock)
+        live.core.add_instrument(Instrument(symbol="ETH/USDT", base="ETH", quote="USDT"))
+        live.core.set_price("ETH/USDT", D(2_500))
+        running = []
+        watch = live.watch_quotes
+
+        async def counted(symbols):
+            running.append(symbols)
+            try:
+                async for quote in watch(symbols):
+                    yield quote
+            finally:
+                running.remove(symbols)
+
+        live.watch_quotes = counted
+        venue = paper(clock, live)
+        async with venue:
+            await asyncio.gather(venue.instrument(BTC), venue.instrument("ETH/USDT"))
+            await clock.sleep_until(clock.now() + timedelta(seconds=2))
+            assert running == [[BTC, "ETH/USDT"]]
+        await asyncio.sleep(0)
+        assert running == []
+
+    run_virtual(main)
+
+
+def test_a_symbol_that_fails_keeps_none_from_the_others():
+    """Where prices are asked for one after the other."""
+
+    async def main(clock):
+        live = Live(clock)
+        live.core.add_instrument(Instrument(symbol="ADA/USDT", base="ADA", quote="USDT"))
+        live.core.set_price("ADA/USDT", D(1))
+        live._capabilities = attrs.evolve(live._capabilities, quote_stream=False)
+        async with paper(clock, live) as venue:
+            await venue.instrument(BTC)
+            await venue.instrument("ADA/USDT")
+            real = live.ticker
+
+            async def fail(symbol):
+                if symbol == "ADA/USDT":
+                    raise ConnectionError("no route")
+                return await real(symbol)
+
+            live.ticker = fail
+            live.move(38_000)
+            await clock.sleep_until(clock.now() + timedelta(seconds=3))
+            assert venue.core.quote(BTC).last == 38_000
 
     run_virtual(main)
 

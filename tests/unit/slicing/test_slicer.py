@@ -5,6 +5,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 
 from execkit.assembly import standard_pipeline
 from execkit.engine import ExecutionEngine
@@ -14,6 +15,7 @@ from execkit.journal.base import MemoryJournal
 from execkit.model.denial import DenialCode
 from execkit.model.market import Quote
 from execkit.model.order import OrderRole, OrderState, Side
+from execkit.model.records import ParentOrder
 from execkit.model.result import Outcome
 from execkit.model.signal import TradingSignal
 from execkit.model.slicing import Iceberg, Twap, Vwap
@@ -287,6 +289,112 @@ def test_a_restart_goes_on_where_it_was():
             )
         assert len(entries(engine)) == 3
         assert {o.state for o in entries(engine)} == {OrderState.FILLED}
+
+    run_virtual(main)
+
+
+class Jumping:
+    """A wall clock that is set, or stands on while the machine sleeps."""
+
+    def __init__(self, clock):
+        self._clock = clock
+        self.ahead = timedelta(0)
+
+    def now(self):
+        return self._clock.now() + self.ahead
+
+
+@pytest.mark.parametrize(("jump", "parts"), [(30, 5), (40, 5), (-60, 6), (600, 1)])
+def test_a_jump_of_the_clock_sends_no_burst(jump, parts):
+    """Parts that were slept through come with the next one, twice a part at most; what is long over is not sent."""
+
+    async def main(clock):
+        wall = Jumping(clock)
+        venue = venue_for(wall)
+        async with engine_on(venue, wall) as engine:
+            await engine.submit(large(slicing=Twap(duration=HOUR, slices=6), quantity=D("0.3")))
+            await asyncio.sleep(60)
+            wall.ahead = timedelta(minutes=jump)
+            before = len(entries(engine))
+            await asyncio.sleep(5)
+            assert len(entries(engine)) <= before + 1
+            await asyncio.sleep(7 * 3600)
+            sent = entries(engine)
+            assert len(sent) <= parts
+            assert max(order.quantity for order in sent) <= D("0.1")
+            assert engine.book.parents.get("big").ended is not None
+            assert engine.book.positions.quantity(BTC) <= D("0.3")
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("side", [Side.BUY, Side.SELL])
+def test_a_restart_in_the_middle_of_a_part_goes_on_with_the_rest(side):
+    """A part that was cut short has its number for ever; what is left of it is another signal."""
+
+    async def main(clock):
+        venue, journal = venue_for(clock), MemoryJournal()
+        async with engine_on(venue, clock, journal) as engine:
+            if side is Side.SELL:
+                await engine.submit(large(slicing=None, signal_id="in"))
+                await engine.desk.keeper.idle()
+            limit = {"limit_price": D(42_010) if side is Side.BUY else D(41_990)}
+            thin = Quote(BTC, D(41_999), D(42_000), clock.now(), last=D(42_000))
+            thin = replace(thin, bid_size=D("0.03"), ask_size=D("0.03"))
+            venue.feed_quote(thin)
+            await engine.submit(large(side=side, **limit))
+            await wait(clock, seconds=5)
+            assert engine.book.parents.get("big").filled == D("0.03")
+        venue.feed_quote(Quote(BTC, D(41_999), D(42_000), clock.now(), last=D(42_000)))
+        async with engine_on(venue, clock, reopened(journal)) as engine:
+            await wait(clock, hours=2)
+            parent = engine.book.parents.get("big")
+            assert (parent.filled, parent.ended) == (D("0.2"), "all slices were sent")
+            assert "SLICING_FAILED" not in {alarm.code for alarm in engine.book.alarms}
+            expected = D("0.2") if side is Side.BUY else D(0)
+            assert engine.book.positions.quantity(BTC) == expected
+
+    run_virtual(main)
+
+
+def test_an_iceberg_that_somebody_ended_stays_ended_after_a_restart():
+    """The part that rested was cancelled while the new process already watched it."""
+
+    async def main(clock):
+        venue, journal = venue_for(clock), MemoryJournal()
+        async with engine_on(venue, clock, journal) as engine:
+            await engine.submit(large(slicing=Iceberg(display=D("0.08")), limit_price=D(41_900)))
+            await wait(clock, seconds=5)
+        async with engine_on(venue, clock, reopened(journal)) as engine:
+            await wait(clock, seconds=5)
+            (order,) = [o for o in entries(engine) if not o.is_closed]
+            await engine.cancel(order)
+            await wait(clock, minutes=5)
+            assert engine.book.parents.get("big").ended.startswith("a slice was ended")
+            assert len(entries(engine)) == 1
+
+    run_virtual(main)
+
+
+def test_what_nobody_was_told_of_is_not_worked():
+    """A process that died before the caller had its answer: asked again, the order begins."""
+
+    async def main(clock):
+        venue, journal = venue_for(clock), MemoryJournal()
+        async with engine_on(venue, clock, journal) as engine:
+            await engine.submit(large())
+            await wait(clock, seconds=5)
+        cut = MemoryJournal()
+        for entry in journal.entries:
+            cut.append(entry.record, entry.at)
+            if isinstance(entry.record, ParentOrder):
+                break
+        other = venue_for(clock)
+        async with engine_on(other, clock, cut) as engine:
+            assert engine.book.parents.get("big").ended.startswith("nobody was told")
+            assert (await engine.submit(large())).outcome is Outcome.WORKING
+            await wait(clock, hours=1)
+            assert engine.book.positions.quantity(BTC) == D("0.2")
 
     run_virtual(main)
 
