@@ -48,12 +48,14 @@ class Answers:
 
     async def take(self, order: ManagedOrder, report: OrderReport) -> Sent:
         """Take in what the venue says of an order, if it is about that."""
-        problem = malformed_report(report) or problem_with(order, report)
+        malformed = malformed_report(report)
+        problem = malformed or problem_with(order, report)
         if problem is None:
             await self._intake.absorb(report, Source.ACK)
             return Sent(order)
         # Of one order of a list the adapter may say that it knows nothing; everything else should not happen.
-        if order.intent.list_id is None or report.status is not OrderState.IN_DOUBT:
+        is_unknown = malformed is None and report.status is OrderState.IN_DOUBT
+        if order.intent.list_id is None or not is_unknown:
             self._distrust(order, problem)
         return self.lost(order, OrderStatusUnknownError(f"the venue's answer {problem}"))
 

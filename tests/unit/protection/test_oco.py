@@ -394,6 +394,22 @@ async def test_a_refused_target_leaves_its_stop(make):
     assert bench.alarms == []
 
 
+@virtual
+async def test_an_answer_of_a_list_that_makes_no_sense_is_none(make):
+    """A9: both legs are in doubt until they are seen, and a person is told."""
+    bench = make(ScriptedVenue(**OCO), keeper=True)
+
+    def place(orders):
+        bench.venue.accept_list(orders)
+        return [None, {"id": 7}]
+
+    bench.venue.script("place_list", place)
+    await bench.open("1", take_profit=D(110))
+    await bench.quiet(4)
+    assert rests(bench) == pair()
+    assert bench.alarms == ["ANSWER_NOT_OURS", "ANSWER_NOT_OURS"]
+
+
 @pytest.mark.parametrize("answer", [ConnectionResetError(), None, "short", "doubtful"])
 @virtual
 async def test_a_list_whose_answer_is_lost_is_looked_up_leg_by_leg(make, answer):
