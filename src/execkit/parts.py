@@ -92,7 +92,7 @@ class Parts:
         """Use a finished bar: its price range for targets, its close for the plans' functions and the equity."""
         desk = self.desk
         desk.book.marks[bar.symbol] = bar.close
-        await desk.keeper.on_price(bar.symbol, bar.low, bar.high)
+        await desk.keeper.on_price(bar.symbol, bar.low, bar.high, bar.close, since=bar.open_time)
         if self.runner is not None:
             await self.runner.on_bar(bar)
         self.upkeep.mark_equity()

@@ -12,12 +12,15 @@ from execkit.bars.runner import BarRunner
 from execkit.bars.sessions import ListedHours, Session
 from execkit.cli.prices import bars_along
 from execkit.engine import ExecutionEngine
+from execkit.errors import RateLimitError
 from execkit.exchanges.base import MarketStatus
 from execkit.exchanges.paper import PaperExchange
 from execkit.functions.builtin import standard_registry
 from execkit.journal.segments import read_entries
-from execkit.model.market import Timeframe
+from execkit.model.market import BarData, Timeframe
+from execkit.model.order import Side
 from execkit.model.records import Alarm, BarClosed, BarSkipped, Filled
+from execkit.model.signal import TradingSignal
 from execkit.plans import TradePlan
 from execkit.replay import replay
 from execkit.virtual_time import run_virtual
@@ -208,3 +211,48 @@ def test_one_markets_order_keeps_nobody_waiting(tmp_path):
     assert "the signal of an earlier close is still under way" in reasons
     closes = [c.close_time for c in records(tmp_path / "run.db", BarClosed) if c.timeframe == "5m"]
     assert closes == [at(n) for n in range(5, 51, 5)]
+
+
+def test_one_markets_target_keeps_nobody_waiting():
+    """K13: its exit waits out a pause that the venue asked for; the other market's closes are told meanwhile."""
+    other = "ETH/USDT"
+    highs = {(SYMBOL, 4): Decimal(40_900)}
+    bars = [
+        BarData(symbol, Timeframe.M1, at(n), low, highs.get((symbol, n), low), low, low, Decimal(9))
+        for n in range(1, 12)
+        for symbol, low in ((SYMBOL, Decimal(40_000)), (other, Decimal(2_000)))
+    ]
+    rule = {"function": "close_above", "timeframe": "1m", "parameters": {"threshold_price": 10**6}}
+    plans = [
+        TradePlan(name=symbol[:3], symbol=symbol, entry=[rule], risk={"stop_loss_pct": 1})
+        for symbol in (SYMBOL, other)
+    ]
+
+    async def main(clock):
+        venue = RecordedVenue(clock, bars, executes=True, balances={"USDT": Decimal(100_000)})
+        async with ExecutionEngine(
+            venue,
+            journal=None,
+            plans=plans,
+            pipeline=plans[0].pipeline(),
+            clock=clock,
+            live=LiveOptions(),
+        ) as engine:
+            await clock.sleep_until(at(2, 5))
+            entry = TradingSignal(
+                symbol=SYMBOL, side=Side.BUY, stop_loss=Decimal(39_600), take_profit=Decimal(40_800)
+            )
+            await engine.submit(entry)
+            assert SYMBOL in engine.positions
+            await clock.sleep_until(at(3, 50))
+            engine.desk.gateway.pace.note(RateLimitError("wait", retry_after=timedelta(minutes=3)))
+            await clock.sleep_until(at(11, 30))
+            assert SYMBOL not in engine.positions
+            return [
+                entry.record.close_time
+                for entry in engine.desk.recorder.journal.entries
+                if isinstance(entry.record, BarClosed) and entry.record.symbol == other
+            ]
+
+    told = run_virtual(main, start=START + timedelta(microseconds=1))
+    assert told == [at(n) for n in range(1, 12)]

@@ -185,7 +185,10 @@ class LiveBars:
             await runner.on_empty(symbol, event.close_time)
         else:
             desk.book.marks[symbol] = event.bar.close
-            await desk.keeper.on_price(symbol, event.bar.low, event.bar.high)
+            desk.keeper.on_bar(event.bar)
+            await asyncio.sleep(
+                0
+            )  # an exit that begins now is known before the functions are asked
             await runner.on_bar(event.bar)
         if not self._settling:
             self._settling = True

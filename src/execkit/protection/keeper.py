@@ -100,6 +100,7 @@ class ProtectionKeeper:
         )
         self.on_quote = self.watcher.on_quote
         self.on_price = self.watcher.on_price
+        self.on_bar = self.watcher.on_bar
         self.recorder.listen(self._on_record)
 
     # -- being told ------------------------------------------------------------------------------------

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from execkit.model.instrument import Instrument
-from execkit.model.market import Quote
+from execkit.model.market import BarData, Quote
 from execkit.model.order import OrderRole
 from execkit.model.position import Position
 from execkit.model.records import StopMoved
@@ -66,9 +68,20 @@ class PriceWatcher:
         price = quote.bid if position.is_long else quote.ask
         rules = self._rules.get(symbol)
         if rules is None or self._is_news(position, price, rules):
-            task = asyncio.get_running_loop().create_task(self.on_price(symbol, price, price))
-            self.tasks[symbol] = task
-            task.add_done_callback(lambda done: self._done(symbol, done))
+            self._begin(symbol, self.on_price(symbol, price, price))
+
+    def on_bar(self, bar: BarData) -> None:
+        """Look at the prices of a finished bar beside everything else, so that no market waits for another's exit."""
+        symbol = bar.symbol
+        if self._stopped or symbol in self.tasks or self._book.position(symbol) is None:
+            return
+        look = self.on_price(symbol, bar.low, bar.high, bar.close, since=bar.open_time)
+        self._begin(symbol, look)
+
+    def _begin(self, symbol: str, look: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(look)
+        self.tasks[symbol] = task
+        task.add_done_callback(lambda done: self._done(symbol, done))
 
     def _is_news(self, position: Position, price: Decimal, rules: Instrument) -> bool:
         return (
@@ -93,11 +106,18 @@ class PriceWatcher:
         self._report(symbol, task)
 
     async def on_price(
-        self, symbol: str, low: Decimal, high: Decimal, last: Decimal | None = None
+        self,
+        symbol: str,
+        low: Decimal,
+        high: Decimal,
+        last: Decimal | None = None,
+        *,
+        since: datetime | None = None,
     ) -> None:
         """Act on a price range: close what a target asks for, then let the stop follow *last*, its end.
 
-        The extremes of a bar came in an order that nobody knows, so the stop follows only where the price is now.
+        The extremes of a bar came in an order that nobody knows, so the stop follows only where the price is now. Those
+        of a range that began, *since*, before the position was opened may be from then: only its end counts.
         """
         position = self._book.position(symbol)
         if position is None:
@@ -107,6 +127,8 @@ class PriceWatcher:
             rules = self._rules[symbol] = await self._instrument_of(symbol)
         if last is None:
             last = self._book.mark(symbol) or (low if position.is_long else high)
+        if since is not None and since < position.opened_at:
+            low = high = last
         if self._is_stopped_out(position, low if position.is_long else high):
             # Before a target: which of the two a bar has touched first nobody knows.
             await self._stop_out(symbol, "the price has come to the stop that is held here")

@@ -703,6 +703,25 @@ async def test_a_bar_that_touches_the_target_closes_too(make):
 
 
 @virtual
+async def test_a_bar_that_began_before_the_position_counts_by_its_close_only(make):
+    """Its high may be from before the entry: no target was reached then; its close was."""
+    bench = await opened(make, "1", take_profit=D(110))
+    await bench.quiet()
+    began = bench.book.position(BTC).opened_at
+    before = began - timedelta(seconds=1)
+    await bench.keeper.on_price(BTC, D(90), D(111), D(100), since=before)
+    assert bench.orders(OrderRole.TARGET) == []
+    await bench.keeper.on_price(BTC, D(90), D(111), D(110), since=before)
+    assert bench.book.positions.quantity(BTC) == 0
+    other = await opened(make, "1", take_profit=D(110))
+    await other.quiet()
+    await other.keeper.on_price(
+        BTC, D(100), D(111), D(100), since=other.book.position(BTC).opened_at
+    )
+    assert other.book.positions.quantity(BTC) == 0
+
+
+@virtual
 async def test_a_short_takes_its_profit_at_the_ask(make):
     """What it would have to pay."""
     bench = make(ScriptedVenue(short_selling=True), keeper=True)
