@@ -55,6 +55,7 @@ from execkit.orders.recovery import Reconciler
 from execkit.orders.resolver import Resolver
 from execkit.parts import Parts, Settings
 from execkit.pipeline import ExecutionPipeline
+from execkit.plans import chain_of
 from execkit.protection.keeper import ProtectionKeeper
 from execkit.quotes import QuoteBook
 from execkit.risk.ledger import RiskLedger
@@ -200,7 +201,7 @@ def _wire(
         protect=keeper.check,
         on_foreign=lambda: ledger.set_foreign(book.foreign.values(), book.marks),
     )
-    pipeline = settings.pipeline or standard_pipeline()
+    pipeline = settings.pipeline or chain_of(settings.plans) or standard_pipeline()
     quotes = QuoteBook(adapter, book, clock, ask=gateway.pace.ask)
     quotes.on_quote = keeper.on_quote
     for symbol in {*book.positions.open, *(plan.symbol for plan in settings.plans)}:

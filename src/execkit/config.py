@@ -191,12 +191,23 @@ class Config(Section):
     def load_plans(
         self, functions: ExecutionFunctionRegistry | None = None
     ) -> tuple[TradePlan, ...]:
-        """Read the files of the trade plans; with *functions* their parameters are checked too."""
-        return tuple(
+        """Read the files of the trade plans; with *functions* their parameters are checked too.
+
+        Raises `ConfigurationError` for a plan that states other risk than this configuration: it would not count.
+        """
+        plans = tuple(
             plan
             for path in self.plans
             for plan in load_plans(self._folder / path, functions=functions)
         )
+        for plan in plans:
+            for name, value in plan.stated_risk().items():
+                if value != getattr(self.risk, name):
+                    raise ConfigurationError(
+                        f"plans: {plan.name!r} states risk.{name}, and the risk of this configuration is the one that "
+                        f"counts; state {name} under risk: here, and leave it out of the plan or make it the same"
+                    )
+        return plans
 
 
 def secret_variable(exchange: str, name: str) -> str:

@@ -61,7 +61,8 @@ class ExecutionEngine(ByHand):
         exchange: The adapter; the engine connects it, and closes it when it stops.
         journal: Path of the journal; a `Journal`; or None to keep everything in memory, for tests.
         durability: `power` (default) survives a power loss, `process` survives kill -9.
-        pipeline: The chain; the standard one when None.
+        pipeline: The chain; None: the standard one, under the risk that the *plans* state. With a chain of your own
+            only that chain's limits count.
         functions: Registry of candle-close functions, for *plans*.
         plans: Trade plans to run, on the bars given to `on_bar` or on live ones.
         live: How to follow the venue's own bars for the plans; None: bars come by `on_bar`.

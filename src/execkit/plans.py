@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -178,6 +179,11 @@ class TradePlan(Section):
         """Return the standard chain under the plan's own risk."""
         return build_pipeline(risk=self.risk)
 
+    def stated_risk(self) -> dict[str, Any]:
+        """Return what the plan says of the chain's risk; the levels of its own signals are not part of that."""
+        stated = self.risk.model_fields_set & RiskSettings.model_fields.keys()
+        return {name: getattr(self.risk, name) for name in sorted(stated)}
+
     def levels(
         self, action: ExecutionAction, price: Decimal
     ) -> tuple[Decimal | None, Decimal | None]:
@@ -196,6 +202,21 @@ class TradePlan(Section):
         if multiple is None:
             return stop, None
         return stop, outward(price + side.sign * distance * multiple, tick)
+
+
+def chain_of(plans: Iterable[TradePlan]) -> ExecutionPipeline | None:
+    """Return the standard chain under the risk that all *plans* state; None without plans.
+
+    Raises `ConfigurationError` when they state different risk, because one engine has one chain.
+    """
+    plans = tuple(plans)
+    for other in plans[1:]:
+        if other.stated_risk() != plans[0].stated_risk():
+            raise ConfigurationError(
+                f"plans: {other.name!r} and {plans[0].name!r} state different risk, and one engine has one chain; "
+                "give both the same `risk:`, run them apart, or pass a pipeline of your own"
+            )
+    return plans[0].pipeline() if plans else None
 
 
 def load_plans(

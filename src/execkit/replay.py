@@ -90,7 +90,7 @@ def replay(
         exchange: Makes the venue, with the replay's clock; it must take bars, as `PaperExchange` does.
         journal: Path of the journal; the venue's ledger stands beside it. None keeps both in memory.
         functions: Registry of the plans' functions; the built-in ones are added to it.
-        pipeline: The chain; that of the only plan, else the standard one, when None.
+        pipeline: The chain; the standard one under the risk that the plans state when None.
         currency: Asset in which limits are counted.
         strategy: Called with engine and bar after the plans were asked, to submit signals of its own. After a
             resumption it sees the last bar again: signals with an id made of the bar are then the same signals.
@@ -106,8 +106,6 @@ def replay(
     if functions is None:
         functions = ExecutionFunctionRegistry()
     register_builtins(functions)
-    if pipeline is None and len(plans) == 1:
-        pipeline = plans[0].pipeline()
     every = iter(bars)
     first = next(every, None)
     if first is None:

@@ -312,3 +312,19 @@ def test_plans_are_found_beside_the_file(load, tmp_path):
     assert [plan.name for plan in config.load_plans()] == ["one"]
     with pytest.raises(ConfigurationError, match=r"one\.yaml:3: entry\[0\]: function 'nobody' is"):
         config.load_plans(config.registry())
+
+
+@pytest.mark.parametrize(("here", "passes"), [("1", True), ("2", False), ("null", False)])
+def test_a_plans_risk_is_never_dropped(tmp_path, here, passes):
+    """What a plan states must be what counts."""
+    (tmp_path / "plan.yaml").write_text(
+        "name: p\nsymbol: BTC/USDT\nrisk: {size_pct: 1, stop_loss_pct: 1}\n"
+        "entry: [{function: close_above, timeframe: 1h, parameters: {threshold_price: 100}}]\n"
+    )
+    (tmp_path / "execkit.yaml").write_text(f"plans: [plan.yaml]\nrisk: {{size_pct: {here}}}\n")
+    config = Config.load(tmp_path / "execkit.yaml", env={})
+    if passes:
+        assert len(config.load_plans()) == 1
+    else:
+        with pytest.raises(ConfigurationError, match=r"'p' states risk\.size_pct"):
+            config.load_plans()

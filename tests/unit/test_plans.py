@@ -10,7 +10,7 @@ from execkit.functions.base import ExecutionAction
 from execkit.functions.builtin import standard_registry
 from execkit.functions.compose import all_of, use
 from execkit.model.market import Timeframe
-from execkit.plans import PlanBars, PlanRisk, Rule, TradePlan, TradePlanStatus, load_plans
+from execkit.plans import PlanBars, PlanRisk, Rule, TradePlan, TradePlanStatus, chain_of, load_plans
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plans" / "breakout.yaml"
 ENTRY = {"function": "close_above", "timeframe": "1h", "parameters": {"threshold_price": 100}}
@@ -277,3 +277,16 @@ def test_a_plan_cannot_change():
     """A running plan is what was journalled."""
     with pytest.raises(ValueError, match="frozen"):
         make().symbol = "ETH/USDT"
+
+
+def test_the_chain_has_the_risk_that_the_plans_state():
+    """Of one plan or of several that agree; a difference is refused, not dropped."""
+    careful = {"risk": {"size_pct": Decimal("0.5"), "stop_loss_pct": 1}}
+    chain = chain_of([make(**careful), make(name="q", **careful)])
+    handler = chain.handlers[chain.index("RiskManagementHandler")]
+    assert handler.limits.size_pct == Decimal("0.5")
+    assert chain_of([]) is None
+    with pytest.raises(ConfigurationError, match="'q' and 'p' state different risk"):
+        chain_of([make(**careful), make(name="q")])
+    levels_only = {"risk": {"stop_loss_pct": 1}}
+    assert chain_of([make(**levels_only), make(name="q")]) is not None

@@ -78,8 +78,8 @@ def paper(
 ) -> None:
     """Run trade plans on the live prices of VENUE with money that is not real.
 
-    Where the venue's market data is public, as on Binance, no key is needed; Alpaca wants one, and Interactive Brokers a
-    running gateway.
+    Where the venue's market data is public, as on Binance, no key is needed; Alpaca wants one, and Interactive Brokers
+    a running gateway.
     """
     registry = standard_registry()
     plans = load_plans(plan_file, functions=registry)
@@ -100,7 +100,6 @@ def paper(
             ),
             journal=path,
             durability="process",
-            pipeline=first.pipeline() if len(plans) == 1 else None,
             functions=registry,
             plans=plans,
             currency=first.account.currency if first.account else None,
