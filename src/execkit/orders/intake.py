@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
@@ -23,6 +23,7 @@ from execkit.orders.shape import malformed_fill, malformed_report
 
 log = structlog.get_logger("execkit")
 
+T = TypeVar("T")
 
 _SETTLED_AFTER: Final = timedelta(seconds=60)
 
@@ -63,6 +64,7 @@ class Intake:
         problem = problem_with(order, report)
         if problem is not None:
             if self._doubts.get(order.client_order_id) != problem:
+                self._doubts = self._of_known(self._doubts)
                 self._doubts[order.client_order_id] = problem
                 self._alarm_on(order, "REPORT_DOUBTFUL", f"a report on it {problem}")
             self.recorder.anomaly_hook(order.symbol, order.client_order_id)
@@ -104,6 +106,7 @@ class Intake:
             self._missing.pop(order.client_order_id, None)
             return True
         if self._missing.get(order.client_order_id) != report.filled:
+            self._missing = self._of_known(self._missing)
             self._missing[order.client_order_id] = report.filled
             self._alarm_on(
                 order,
@@ -154,6 +157,10 @@ class Intake:
             return order
         # Found by the venue's id: some venues count these by symbol.
         return order if order.symbol == news.symbol else None
+
+    def _of_known(self, told: dict[str, T]) -> dict[str, T]:
+        """Return what was told of the orders that are still in memory."""
+        return {key: what for key, what in told.items() if key in self.book.orders}
 
     def _alarm_on(self, order: ManagedOrder, code: str, text: str) -> None:
         self.recorder.alarm(

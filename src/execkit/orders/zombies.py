@@ -31,7 +31,8 @@ class Zombies:
         self._gateway.book.foreign[report.venue_order_id] = report
         self._gateway.intake.foreign_hook()
         if key not in self._told:
-            self._told.add(key)
+            known = self._gateway.book.orders
+            self._told = {each for each in self._told if each in known} | {key}
             self._gateway.recorder.alarm(
                 "ZOMBIE_ORDER",
                 f"{order!r} is open at the venue as {report.venue_order_id}; cancelling it",

@@ -10,6 +10,7 @@ from execkit.errors import ExchangeUnavailableError
 from execkit.ids import client_order_id
 from execkit.model.order import OrderRole, OrderState, Side
 from execkit.model.records import Alarm, Filled, Source, SymbolBlocked
+from execkit.orders.zombies import Zombies
 
 D = Decimal
 
@@ -291,3 +292,24 @@ async def test_a_forgotten_order_does_not_come_back_by_its_fill(make):
     bench.recorder.record(filled(at=later(1)))
     assert not bench.take(fill("t2", "gone"))
     assert bench.book.positions.quantity(BTC) == 1
+
+
+@virtual
+async def test_what_was_told_of_an_order_is_forgotten_with_it(make, monkeypatch):
+    """I32: an engine that runs for months keeps nothing of orders that it no longer knows."""
+    monkeypatch.setattr("execkit.orders.manager.KEEP_CLOSED", 2)
+    bench = make()
+    intake = bench.gateway.intake
+    zombies = Zombies(bench.gateway, lambda _symbol: None)
+    for number in range(6):
+        key = f"o{number}"
+        for record in records_into(OrderState.ACCEPTED, order_id=key):
+            bench.recorder.record(record)
+        order = bench.book.orders[key]
+        await intake.absorb(report(order, filled=D("0.5")), Source.STREAM)
+        await intake.absorb(report(order, quantity=D(3)), Source.STREAM)
+        zombies.seen(order, report(order))
+        bench.recorder.record(changed("reject", key))
+    assert bench.alarms == ["FILLS_MISSING", "REPORT_DOUBTFUL", "ZOMBIE_ORDER"] * 6
+    kept = (intake._doubts, intake._missing, zombies._told)
+    assert [len(told) for told in kept] == [3, 3, 3], "the last two that ended, and the one told of"
