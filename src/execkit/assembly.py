@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -16,6 +17,7 @@ from execkit.bars.live import LiveBars
 from execkit.bars.runner import BarRunner
 from execkit.bars.sessions import Hours, ListedHours
 from execkit.clock import Clock, SystemClock
+from execkit.clockwatch import ClockWatch
 from execkit.config import Config
 from execkit.control.commands import obey
 from execkit.control.server import ControlServer
@@ -60,7 +62,7 @@ from execkit.protection.keeper import ProtectionKeeper
 from execkit.quotes import QuoteBook
 from execkit.risk.ledger import RiskLedger
 from execkit.slicing.slicer import Slicer
-from execkit.upkeep import Upkeep
+from execkit.upkeep import Upkeep, Watcher
 from execkit.virtual_time import VirtualTimeLoop
 
 if TYPE_CHECKING:
@@ -226,7 +228,16 @@ def _wire(
         unchecked=pipeline.unchecked,
     )
     pipeline.bind(desk)
-    upkeep = Upkeep(desk, currency, reconcile_every=settings.reconcile_every, resubmit=resubmit)
+    watchers: list[Watcher] = []
+    upkeep = Upkeep(
+        desk,
+        currency,
+        reconcile_every=settings.reconcile_every,
+        resubmit=resubmit,
+        watchers=watchers,
+    )
+    # Live bars tell of a jump themselves.
+    watchers.append(ClockWatch(clock, partial(upkeep.on_jump, tell=settings.live is None)))
     control = None
     if settings.control and isinstance(journal, FileJournal) and not _is_virtual():
         control = ControlServer(journal.path, lambda request: obey(desk, request), clock)

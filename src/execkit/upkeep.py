@@ -178,6 +178,26 @@ class Upkeep:
                 # In a task of its own: a chain may take long, and the period must not wait for it.
                 self.spawn(self._resubmit(queued), "queued signal")
 
+    # -- the clock -------------------------------------------------------------------------------------
+
+    async def on_jump(self, jump: timedelta, *, tell: bool = True) -> None:
+        """Catch up after the wall clock was set or the machine slept.
+
+        Nothing is entered until the venue was asked what happened meanwhile, and time-outs come at their times again.
+        """
+        desk = self.desk
+        desk.reconciler.is_blind = True
+        if tell:
+            text = f"the clock jumped by {jump.total_seconds():.0f} s: set, or the machine slept"
+            desk.recorder.alarm("CLOCK_JUMPED", text)
+        for key, timer in list(self._timers.items()):
+            timer.cancel()
+            del self._timers[key]
+        for order in list(desk.book.orders.active.values()):
+            if order.role is OrderRole.ENTRY:
+                self._arm(order)
+        await desk.reconciler.try_run()
+
     # -- time-outs -------------------------------------------------------------------------------------
 
     def _on_record(self, record: Record, order: ManagedOrder | None) -> None:

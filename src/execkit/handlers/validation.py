@@ -19,6 +19,7 @@ from execkit.numbers import HUNDRED, MONEY, ZERO, non_negative, percent
 from execkit.orders.book import Book
 from execkit.pipeline import Next
 from execkit.risk.checks import (
+    check_age,
     check_buying_power,
     check_order,
     check_quote,
@@ -181,14 +182,9 @@ class ValidationHandler:
     def _check_terms(self, ticket: OrderTicket, desk: Desk, *, is_reduction: bool) -> Denial | None:
         """Check what holds for reductions too: age, venue, symbol, and the order's own numbers."""
         signal, name = ticket.signal, desk.adapter.name
-        if signal.max_age is not None:
-            age = desk.clock.now() - (signal.created_at or ticket.created_at)
-            if age > signal.max_age:
-                return Denial.of(
-                    DenialCode.SIGNAL_TOO_OLD,
-                    age_seconds=age.total_seconds(),
-                    limit_seconds=signal.max_age.total_seconds(),
-                )
+        stale = check_age(ticket, desk.clock.now())
+        if stale is not None:
+            return stale
         if signal.exchange is not None and signal.exchange != name:
             return Denial.of(DenialCode.EXCHANGE_NOT_VALID, exchange=signal.exchange, here=name)
         if self.valid_exchanges is not None and name not in self.valid_exchanges:

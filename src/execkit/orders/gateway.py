@@ -50,6 +50,7 @@ from execkit.orders.proofs import (
 )
 from execkit.orders.recorder import Recorder
 from execkit.orders.waiting import Changes, Pace, Throttle, Use
+from execkit.risk.checks import check_age
 
 log = structlog.get_logger("execkit")
 
@@ -247,6 +248,10 @@ class OrderGateway:
         pause = self.pace.left()
         if pause > self._longest_pause:
             return Denial.of(DenialCode.VENUE_UNAVAILABLE, retry_after_seconds=round(pause))
+        # It may have waited for its turn, for a person, or for a machine that slept.
+        stale = check_age(command.ticket, self.recorder.clock.now())
+        if stale is not None:
+            return stale
         return deny_entry(command, self.book, self.adapter.capabilities, sending=order)
 
     async def _send_one(self, order: ManagedOrder, command: Entry | Reduction) -> Sent:

@@ -6,6 +6,7 @@ after each adjustment, and the gateway runs it once more, so there is one place 
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import ROUND_FLOOR, Decimal
 from typing import Final, Protocol
 
@@ -14,6 +15,7 @@ from execkit.model.denial import Denial, DenialCode
 from execkit.model.instrument import Instrument
 from execkit.model.market import Quote
 from execkit.model.order import OrderType, Side, TimeInForce
+from execkit.model.ticket import OrderTicket
 from execkit.numbers import HUNDRED, MAX_MAGNITUDE, MONEY, ZERO
 
 _BUY: Final = Side.BUY
@@ -282,6 +284,21 @@ def check_position_size(position: Decimal, limit: Decimal) -> Denial | None:
     if position <= limit:
         return None
     return Denial.of(DenialCode.POSITION_TOO_LARGE, position=position, limit=limit)
+
+
+def check_age(ticket: OrderTicket, now: datetime) -> Denial | None:
+    """Refuse a signal that is older than it allows itself to be."""
+    signal = ticket.signal
+    if signal.max_age is None:
+        return None
+    age = now - (signal.created_at or ticket.created_at)
+    if age <= signal.max_age:
+        return None
+    return Denial.of(
+        DenialCode.SIGNAL_TOO_OLD,
+        age_seconds=age.total_seconds(),
+        limit_seconds=signal.max_age.total_seconds(),
+    )
 
 
 def check_exposure(exposure: Decimal, limit: Decimal) -> Denial | None:
