@@ -1,16 +1,20 @@
 """An event loop whose time jumps: a run of hours takes milliseconds and is repeatable.
 
 When every task waits, the loop puts its time to the next timer instead of sleeping. It opens no socket
-and starts no thread, because neither knows virtual time; trying to raises `VirtualTimeError`.
+and starts no thread, because neither knows virtual time; trying to raises `VirtualTimeError`. So do calls past the
+loop in its thread: a blocking `socket` that connects, binds, sends or resolves a name, and `time.sleep`. What only
+reads the machine's clock (`datetime.now()`, `time.time()`) cannot be refused from here: take the time from a clock.
 """
 
 from __future__ import annotations
 
 import asyncio
 import selectors
+import sys
+import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from execkit.clock import require_utc
 from execkit.errors import VirtualTimeError
@@ -18,6 +22,52 @@ from execkit.errors import VirtualTimeError
 T = TypeVar("T")
 
 DEFAULT_START = datetime(2024, 1, 1, tzinfo=UTC)
+
+_REAL: Final = frozenset(
+    {
+        "socket.bind",
+        "socket.connect",
+        "socket.getaddrinfo",
+        "socket.gethostbyname",
+        "socket.sendto",
+        "subprocess.Popen",
+    }
+)
+"""Audit events (see "Audit events table" of Python) of calls that need the real world."""
+
+
+_real_sleep = time.sleep
+
+
+def _refuse(what: str) -> None:
+    """Raise when the caller's thread is inside a virtual loop."""
+    if isinstance(asyncio._get_running_loop(), VirtualTimeLoop):  # noqa: SLF001 - the public one raises
+        raise VirtualTimeError(
+            f"{what} under virtual time: a socket and a real pause know no virtual time; "
+            "use the exchange, the clock and asyncio.sleep that the run was given"
+        )
+
+
+def _on_audit(event: str, _args: tuple[object, ...]) -> None:
+    if event in _REAL:
+        _refuse(event)
+
+
+def _sleep(seconds: float) -> None:
+    _refuse("time.sleep")
+    _real_sleep(seconds)
+
+
+class _Guard:
+    """An audit hook, which cannot be removed: installed with the first loop, idle while no virtual loop runs."""
+
+    is_set = False
+
+    @classmethod
+    def install(cls) -> None:
+        if not cls.is_set:
+            cls.is_set = True
+            sys.addaudithook(_on_audit)
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -45,6 +95,15 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._holds = 0
         self._idle: asyncio.Future[None] | None = None
         super().__init__(selector)
+        _Guard.install()
+
+    def run_forever(self) -> None:
+        """Run until stopped; meanwhile `time.sleep`, which tells no audit hook, is refused in this thread."""
+        before, time.sleep = time.sleep, _sleep  # type: ignore[assignment]
+        try:
+            super().run_forever()
+        finally:
+            time.sleep = before
 
     def time(self) -> float:
         """Return the virtual seconds since the loop was made."""

@@ -1,6 +1,9 @@
 """The virtual loop: hours take milliseconds, are repeatable, and touch nothing real."""
 
 import asyncio
+import socket
+import subprocess
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -232,3 +235,47 @@ def test_idle_has_one_driver():
         await loop.idle()
 
     run_virtual(main)
+
+
+def _connect(port):
+    with socket.socket() as plain:
+        plain.connect(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda port: socket.create_connection(("127.0.0.1", port)),
+        _connect,
+        lambda port: socket.getaddrinfo("localhost", port),
+        lambda _port: time.sleep(0),
+        lambda _port: subprocess.run(["true"], check=True),
+    ],
+    ids=["create_connection", "connect", "getaddrinfo", "sleep", "subprocess"],
+)
+def test_blocking_calls_past_the_loop_fail_loudly(attempt):
+    """A plain socket, a real pause or a process inside a virtual run raises, and works again after it."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+
+        async def main(_clock):
+            attempt(server.getsockname()[1])
+
+        with pytest.raises(VirtualTimeError, match="under virtual time"):
+            run_virtual(main)
+        socket.create_connection(server.getsockname()).close()
+        time.sleep(0)
+
+
+def test_other_threads_keep_their_sockets():
+    """The guard looks at the loop of its own thread only."""
+    done = []
+
+    async def main(_clock):
+        thread = threading.Thread(target=lambda: done.append(time.sleep(0)))
+        thread.start()
+        thread.join()
+
+    run_virtual(main)
+    assert done == [None]
