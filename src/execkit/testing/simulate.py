@@ -32,7 +32,7 @@ from execkit.testing.simulation.campaign import run_many, shrink
 from execkit.testing.simulation.healing import converge
 from execkit.testing.simulation.process import Build
 from execkit.testing.simulation.report import SimulationReport
-from execkit.testing.simulation.venue import Rules
+from execkit.testing.simulation.rules import Rules, policy_of
 from execkit.testing.simulation.watch import Violated
 from execkit.testing.simulation.world import World
 from execkit.virtual_time import VirtualClock, run_virtual
@@ -62,6 +62,11 @@ def bold() -> dict[str, Any]:
     return {"pipeline": ExecutionPipeline(chain)}
 
 
+def _chosen(seed: int) -> dict[str, Any]:
+    """Return the options that a seed chooses: its chain, and how positions are taken out."""
+    return (bold if seed % 2 else standard)() | {"protection": policy_of(seed)}
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep the log silent: a run provokes thousands of warnings."""
@@ -86,10 +91,10 @@ def simulate(
     """Run one seed and report.
 
     *build* returns options of `ExecutionEngine` and is called for each life of the process; by default the seed
-    chooses between the standard chain and a bolder one. *scenario* fixes the
+    chooses between the standard chain and a bolder one, and how positions are taken out. *scenario* fixes the
     venue's rules, which the seed chooses otherwise. *without* turns kinds of fault off, *skip* leaves out steps.
     """
-    chosen = build or (bold if seed % 2 else standard)
+    chosen = build or (lambda: _chosen(seed))
     found: list[World] = []
     actions: list[Actions] = []
     at: list[int] = []
@@ -129,6 +134,12 @@ def simulate(
             "sends": sum(1 for entry in world.venue.ledger if entry.kind == "place"),
             "requests": len(world.venue.ledger),
             "fills": len(world.venue.fills),
+            "lists": world.venue.lists,
+            "list_fills": world.watch.sources["list:executed"],
+            "list_fills_in_part": world.watch.sources["list:partly"],
+            "stops_moved": world.watch.sources["record:StopMoved"],
+            "left_behind": world.watch.left_behind,
+            "flattened": world.watch.sources["alarm:UNPROTECTED"],
             "records": len(world.store.written),
             "crashes": world.crashes,
             "lives": world.lives,

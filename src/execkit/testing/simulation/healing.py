@@ -115,18 +115,17 @@ def _check_protection(world: World, symbol: str) -> None:
     if position is None or position.stop_loss is None:
         return
     needed = instrument.round_quantity(abs(position.quantity))
-    if needed < instrument.min_quantity or needed <= 0 or symbol in book.blocked:
+    if needed < instrument.min_quantity or needed <= 0:
         return
-    covered = sum(
-        (
-            order.remaining
-            for order in world.venue.core.open.get(symbol, {}).values()
-            if order.request.client_order_id in book.orders
-            and order.request.client_order_id not in world.watch.lied
-            and book.orders[order.request.client_order_id].role is not OrderRole.ENTRY
-        ),
-        Decimal(0),
-    )
+    legs: dict[str, Decimal] = {}
+    for order in world.venue.core.open.get(symbol, {}).values():
+        key = order.request.client_order_id
+        is_exit = key in book.orders and book.orders[key].role is not OrderRole.ENTRY
+        if is_exit and key not in world.watch.lied:
+            legs[order.group or key] = max(
+                legs.get(order.group or key, Decimal(0)), order.remaining
+            )
+    covered = sum(legs.values(), Decimal(0))
     # Less than the venue takes as an order cannot be protected.
     if abs(needed - covered) >= max(instrument.min_quantity, instrument.lot_size):
         world.fail("I12", f"{symbol}: {needed} open, {covered} protected")

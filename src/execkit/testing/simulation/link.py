@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
-from typing import Final, NoReturn, TypeVar
-
-import msgspec
+from typing import Final, TypeVar
 
 from execkit.errors import (
-    AuthenticationError,
-    DuplicateClientOrderIdError,
-    ExchangeError,
     ExchangeUnavailableError,
-    InsufficientBalanceError,
     InvalidOrderError,
-    MarketClosedError,
-    MarketOrderRefusedError,
     NotSentError,
     OrderNotFoundError,
-    OrderStatusUnknownError,
-    RateLimitError,
 )
-from execkit.exchanges.base import ExchangeAdapter
 from execkit.model.account import Balance, VenuePosition
-from execkit.model.capabilities import Capabilities
 from execkit.model.instrument import Instrument
 from execkit.model.market import Quote
-from execkit.model.order import Fill, OrderReport, OrderRequest, OrderState, OrderUpdate
+from execkit.model.order import Fill, OrderReport, OrderUpdate
 from execkit.testing.simulation.chaos import Chaos, Kind
+from execkit.testing.simulation.sending import SendingLink
 from execkit.testing.simulation.venue import SimVenue
 from execkit.testing.simulation.wire import Wire
 from execkit.testing.simulation.witness import Witness
@@ -43,199 +31,14 @@ _HANG: Final = 100.0
 """Seconds after which a hanging call would answer; every caller's limit is shorter."""
 
 
-class SimLink(ExchangeAdapter):
-    """One process's connection. *is_down* tells whether nothing gets through; *ban_ends* when a ban is over."""
+class SimLink(SendingLink):
+    """One process's connection: see `SendingLink`, with changes, queries and the stream."""
 
     name = "simulated"
 
     def __init__(self, venue: SimVenue, chaos: Chaos, rng: random.Random, witness: Witness) -> None:
-        self.venue = venue
-        self.chaos = chaos
-        self.is_dead = False
-        self.is_down: Callable[[], bool] = lambda: False
-        self.ban_ends: Callable[[], float] = lambda: 0.0
-        self.told_until = 0.0
-        """Until when the process knows that it may not ask for anything."""
-        self.outbound: list[OrderRequest] = []
-        """Requests that have left and not yet arrived."""
-        self._rng = rng
-        self._witness = witness
+        super().__init__(venue, chaos, rng, witness)
         self._stream: Wire | None = None
-        rules = venue.rules
-        self._capabilities = Capabilities(
-            short_selling=rules.short_selling,
-            reduce_only=rules.reduce_only,
-            amend=rules.amend,
-            order_stream=rules.order_stream,
-            absence_window=rules.absence_window,
-        )
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What the venue's rules allow."""
-        return self._capabilities
-
-    def now(self) -> float:
-        """Return the moment on the loop."""
-        return asyncio.get_running_loop().time()
-
-    async def _travel(self) -> None:
-        """Take as long as a message takes; whoever is dead by then waits for ever."""
-        await asyncio.sleep(0.002 + self._rng.random() * 0.08)
-        await self._gate()
-
-    async def _gate(self) -> None:
-        if self.is_dead:
-            await asyncio.get_running_loop().create_future()
-
-    def _check_ban(self) -> None:
-        left = self.ban_ends() - self.now()
-        if left > 0:
-            self.told_until = self.ban_ends()
-            raise RateLimitError("banned", retry_after=timedelta(seconds=left))
-
-    # -- placing ---------------------------------------------------------------------------------------
-
-    async def place_order(self, request: OrderRequest) -> OrderReport:
-        """Send an order, or fail in one of many ways."""
-        await self._gate()
-        client_id = request.client_order_id
-        self._witness.leaves(self, "place", client_id, request)
-        answer = "unknown"
-        try:
-            report = await self._place(request)
-            answer = "report"
-        except NotSentError:
-            answer = "unsent"
-            raise
-        except (RateLimitError, AuthenticationError):
-            answer = "refused"
-            raise
-        except DuplicateClientOrderIdError:
-            raise
-        except (
-            InvalidOrderError,
-            InsufficientBalanceError,
-            MarketClosedError,
-            MarketOrderRefusedError,
-        ):
-            answer = "refused"
-            raise
-        else:
-            return report
-        finally:
-            if not self.is_dead:
-                self._witness.answered(client_id, answer)
-
-    async def _place(self, request: OrderRequest) -> OrderReport:
-        fault = self.chaos.pick("place")
-        if self.is_down():
-            fault = self._rng.choice((Kind.PLACE_LOST, Kind.PLACE_UNSENT))
-        if fault is Kind.PLACE_UNSENT:
-            raise NotSentError("no route to the venue")
-        self.outbound.append(request)
-        await self._witness.call_point(self)
-        await self._travel()
-        if request in self.outbound:
-            self.outbound.remove(request)
-        if fault is Kind.PLACE_LOST:
-            await self._broken()
-        self._check_ban()
-        self._refuse(fault)
-        if fault is Kind.PLACE_LATE:
-            self._later(self._rng.uniform(16, 50), self.deliver, request)
-            await self._broken()
-        if fault is Kind.PLACE_LIE:
-            self._witness.lied(request.client_order_id)
-            self.deliver(request)
-            lie = self._rng.choice((InvalidOrderError, NotSentError))
-            raise lie("says the venue, wrongly")
-        report = self.venue.place(request, hold=fault is Kind.PLACE_HELD)
-        await self._witness.call_point(self)
-        await self._travel()
-        if fault is Kind.PLACE_ANSWER_LOST:
-            await self._broken()
-        if fault is Kind.PLACE_HELD:
-            self._later(self._rng.uniform(1, 20), self.venue.release, request.client_order_id)
-        if fault is Kind.PLACE_REJECT_LATER:
-            self._later(self._rng.uniform(0, 3), self._reject, request)
-        return self._spoil(fault, report)
-
-    @staticmethod
-    def _later(delay: float, what: Callable[..., None], *args: object) -> None:
-        """Have something happen at the venue, even when the process has died by then."""
-        loop = asyncio.get_running_loop()
-        loop.call_later(delay, what, *args, context=contextvars.Context())
-
-    def deliver(self, request: OrderRequest) -> None:
-        """Let a request arrive whose answer nobody waits for."""
-        try:
-            self.venue.place(request)
-        except ExchangeError:
-            return
-
-    def _reject(self, request: OrderRequest) -> None:
-        order = self.venue.core.by_client.get(request.client_order_id)
-        if order is not None and order.is_open and not order.filled:
-            self.venue.end(order, OrderState.REJECTED, "refused after all")
-
-    def _refuse(self, fault: Kind | None) -> None:
-        match fault:
-            case Kind.PLACE_REFUSED:
-                raise InvalidOrderError("refused", code="-1013")
-            case Kind.PLACE_LIMITED:
-                self._limit(self._rng.choice((None, 0.5, 3.0, 45.0)))
-            case Kind.PLACE_NO_MONEY:
-                raise InsufficientBalanceError("no money", available=None)
-            case Kind.PLACE_NO_MARKET:
-                raise MarketOrderRefusedError("no market orders now")
-            case Kind.PLACE_CLOSED:
-                raise MarketClosedError("closed")
-            case Kind.PLACE_AUTH:
-                raise AuthenticationError("the key is not valid")
-            case _:
-                return
-
-    def _limit(self, seconds: float | None) -> None:
-        if seconds is None:
-            raise RateLimitError("too many requests")
-        self.told_until = max(self.told_until, self.now() + seconds)
-        raise RateLimitError("too many requests", retry_after=timedelta(seconds=seconds))
-
-    def _spoil(self, fault: Kind | None, report: OrderReport) -> OrderReport:
-        match fault:
-            case Kind.PLACE_GARBAGE:
-                return self._rng.choice(  # type: ignore[return-value]
-                    (
-                        None,
-                        {"id": None},
-                        msgspec.structs.replace(report, venue_order_id=""),
-                        msgspec.structs.replace(report, status=OrderState.IN_DOUBT, raw_status="?"),
-                        msgspec.structs.replace(report, filled=Decimal("NaN")),
-                        msgspec.structs.replace(report, filled=Decimal(-5)),
-                    )
-                )
-            case Kind.PLACE_OTHER:
-                return msgspec.structs.replace(report, client_order_id="xkaaaaaaaaaaaaaaaaaaaaaaaa")
-            case Kind.PLACE_ERROR_TAKEN:
-                error = (
-                    ExchangeUnavailableError("503"),
-                    OrderStatusUnknownError("-1007"),
-                    ValueError("NaN"),
-                )
-                raise self._rng.choice(error)
-            case Kind.PLACE_DUPLICATE:
-                raise DuplicateClientOrderIdError("duplicate order sent")
-            case _:
-                return report
-
-    async def _broken(self) -> NoReturn:
-        """Fail as lost messages do: by an error at once, or by silence."""
-        if self._rng.random() < 0.3:
-            await asyncio.sleep(_HANG)
-        raise self._rng.choice(
-            (ConnectionError("reset by peer"), TimeoutError(), OSError("broken pipe"))
-        )
 
     # -- cancelling and amending -----------------------------------------------------------------------
 

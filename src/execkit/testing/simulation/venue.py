@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal, localcontext
-from typing import Final
 
-import attrs
 import msgspec
 
 from execkit.errors import OrderNotFoundError
@@ -24,42 +22,17 @@ from execkit.exchanges.venue_orders import VenueOrder
 from execkit.model.account import Balance, VenuePosition
 from execkit.model.instrument import Instrument
 from execkit.model.market import Quote
-from execkit.model.order import Fill, OrderReport, OrderRequest, OrderState, OrderUpdate, Side
-from execkit.numbers import MONEY, ZERO
-
-NEVER: Final = float("inf")
-
-
-@attrs.frozen(kw_only=True)
-class Rules:
-    """Habits of a venue."""
-
-    name: str
-    ids_unique_for_ever: bool = True
-    absence_window: timedelta = timedelta(seconds=60)
-    hidden_for: float = 0.0
-    """Longest time in seconds that queries do not show a live order; the stream shows it at once."""
-    reports_carry_fills: bool = True
-    short_selling: bool = False
-    reduce_only: bool = True
-    amend: bool = False
-    order_stream: bool = True
-
-
-RULES: Final = (
-    Rules(name="plain", amend=True),
-    Rules(name="margin", short_selling=True, amend=True, reports_carry_fills=False),
-    Rules(name="margin-bare", short_selling=True, reduce_only=False),
-    Rules(
-        name="spot",
-        ids_unique_for_ever=False,
-        absence_window=timedelta(minutes=30),
-        hidden_for=1700.0,
-        reduce_only=False,
-        reports_carry_fills=False,
-    ),
-    Rules(name="polled", order_stream=False, reports_carry_fills=False),
+from execkit.model.order import (
+    Fill,
+    OrderList,
+    OrderReport,
+    OrderRequest,
+    OrderState,
+    OrderUpdate,
+    Side,
 )
+from execkit.numbers import MONEY, ZERO
+from execkit.testing.simulation.rules import Rules
 
 
 class Received(msgspec.Struct):
@@ -116,6 +89,8 @@ class SimVenue:
         self.snapshot: Snapshot | None = None
         """What queries show while it is set."""
         self.thawed_at = 0.0
+        self.lists = 0
+        """How many lists of orders were taken."""
         self._taken_at: dict[str, float] = {}
         """When each order arrived, by client order id."""
         self._foreign = 0
@@ -130,13 +105,7 @@ class SimVenue:
         except Exception as error:
             entry.answer = type(error).__name__
             raise
-        order = self.core.by_client[request.client_order_id]
-        entry.answer, entry.venue_order_id = "accepted", order.venue_order_id
-        if self.rules.hidden_for and self.rng.random() < 0.3:
-            hidden = self.rng.uniform(0, self.rules.hidden_for)
-            self.hidden_until[order.venue_order_id] = self.time() + hidden
-        self._taken_at[request.client_order_id] = self.time()
-        self.on_accept(request)
+        order = self._accept(entry, request)
         if hold:
             order.status = OrderState.HELD
             updates = [order.report()]
@@ -144,6 +113,35 @@ class SimVenue:
             self.core.match_live(order, self.now(), updates)
         self.tell(updates)
         return self._report(order)
+
+    def place_list(self, orders: OrderList) -> list[OrderReport]:
+        """Take orders that depend on each other, for all or none; raises what the core raises."""
+        entries = [self._receive("place", each.client_order_id, each) for each in orders.orders]
+        try:
+            updates = self.core.place_list(orders, self.now(), match=False)
+        except Exception as error:
+            for entry in entries:
+                entry.answer = type(error).__name__
+            raise
+        self.lists += 1
+        taken = list(map(self._accept, entries, orders.orders))
+        with localcontext(MONEY):
+            for order in taken:
+                if order.is_working:
+                    self.core.match_live(order, self.now(), updates)
+        self.tell(updates)
+        return list(map(self._report, taken))
+
+    def _accept(self, entry: Received, request: OrderRequest) -> VenueOrder:
+        """Note an order that was taken; queries may not show it for a while."""
+        order = self.core.by_client[request.client_order_id]
+        entry.answer, entry.venue_order_id = "accepted", order.venue_order_id
+        if self.rules.hidden_for and self.rng.random() < 0.3:
+            hidden = self.rng.uniform(0, self.rules.hidden_for)
+            self.hidden_until[order.venue_order_id] = self.time() + hidden
+        self._taken_at[request.client_order_id] = self.time()
+        self.on_accept(request)
+        return order
 
     def release(self, client_order_id: str) -> None:
         """Let an order that was held work; what is executed at once is told before anything else of it."""
@@ -366,6 +364,15 @@ class SimVenue:
             limit_price=price,
         )
         self.tell(self.core.place(request, self.now()))
+
+    def reducing(self, symbol: str, side: Side | None = None) -> Decimal:
+        """Return what the open reductions of a symbol can close at worst; of a list, the largest counts."""
+        largest: dict[str, Decimal] = {}
+        for order in self.core.open.get(symbol, {}).values():
+            if order.request.reduce_only and side in (None, order.request.side):
+                group = order.group or f"alone {order.venue_order_id}"
+                largest[group] = max(largest.get(group, ZERO), order.remaining)
+        return sum(largest.values(), ZERO)
 
     def quantity(self, symbol: str) -> Decimal:
         """Return the true net position of a symbol."""

@@ -29,6 +29,7 @@ from execkit.numbers import ZERO
 from execkit.orders.states import TRANSITIONS
 
 if TYPE_CHECKING:
+    from execkit.exchanges.venue_orders import VenueOrder
     from execkit.orders.book import Book
     from execkit.testing.simulation.process import Process
     from execkit.testing.simulation.venue import SimVenue
@@ -73,6 +74,8 @@ class Watch:
     """Symbols whose position somebody else has changed, or where the venue executed too much."""
     forged: set[tuple[str, Decimal]] = attrs.field(factory=set)
     """Signals whose ticket a handler changed after its approval, with the quantity it made of it."""
+    left_behind: int = 0
+    """Stop-limits that the price has passed."""
     naked_since: dict[str, float] = attrs.field(factory=dict)
     process: Process | None = None
     problem: Violated | None = None
@@ -116,6 +119,7 @@ class Watch:
         elif isinstance(record, CommandSent):
             self.commands.setdefault(record.client_order_id, []).append(seq)
         elif isinstance(record, Alarm):
+            self.left_behind += "has passed the limit" in record.text
             self.sources[f"alarm:{record.code}"] += 1
             self.need("I29", record.code not in _NEVER, f"{record.code}: {record.text}")
         else:
@@ -290,14 +294,7 @@ class Watch:
         if request.symbol in self.shaken:
             return
         held = self.venue.core.account.closable(request.symbol, request.side)
-        claimed = sum(
-            (
-                order.remaining
-                for order in self.venue.core.open.get(request.symbol, {}).values()
-                if order.request.reduce_only and order.request.side is request.side
-            ),
-            ZERO,
-        )
+        claimed = self.venue.reducing(request.symbol, request.side)
         self.need(
             "I13",
             claimed <= held,
@@ -309,12 +306,23 @@ class Watch:
         order = self.venue.core.orders.get(fill.venue_order_id)
         if order is None or not is_ours(fill.client_order_id) or fill.replaces is not None:
             return
+        if order.group and fill.symbol not in self.shaken:
+            self._check_list(order)
         found = self.intents.get(fill.client_order_id)
         if found is None or not found[1].role.is_reduction or fill.symbol in self.shaken:
             return
         after = self.venue.quantity(fill.symbol)
         flipped = after < ZERO if fill.side.value == "sell" else after > ZERO
         self.need("I13", not flipped, f"{fill.client_order_id} turned {fill.symbol} to {after}")
+
+    def _check_list(self, order: VenueOrder) -> None:
+        """Check that the legs of a list together execute no more than they were to close."""
+        legs = [o for o in self.venue.core.orders.values() if o.group == order.group]
+        done = sum((leg.filled for leg in legs), ZERO)
+        most = max(leg.request.quantity for leg in legs)
+        self.sources["list:executed"] += 1
+        self.sources["list:partly"] += order.is_open
+        self.need("I14", done <= most, f"{order.request.client_order_id}: {done} of {most} closed")
 
     # -- after a crash ---------------------------------------------------------------------------------
 
@@ -364,14 +372,7 @@ class Watch:
             if settled or needed < max(instrument.min_quantity, instrument.lot_size):
                 self.naked_since.pop(symbol, None)
                 continue
-            covered = sum(
-                (
-                    order.remaining
-                    for order in self.venue.core.open.get(symbol, {}).values()
-                    if order.request.reduce_only
-                ),
-                ZERO,
-            )
+            covered = self.venue.reducing(symbol)
             moving = any(
                 order.state not in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED)
                 for order in book.orders.open_reductions(symbol)

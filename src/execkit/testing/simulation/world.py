@@ -24,7 +24,8 @@ from execkit.testing.simulation.journal import JournalStore
 from execkit.testing.simulation.link import SimLink
 from execkit.testing.simulation.meddler import meddled
 from execkit.testing.simulation.process import Build, Process, ProcessDied, task_factory
-from execkit.testing.simulation.venue import RULES, Rules, SimVenue
+from execkit.testing.simulation.rules import Rules, rules_of
+from execkit.testing.simulation.venue import SimVenue
 from execkit.testing.simulation.watch import Violated, Watch
 from execkit.virtual_time import VirtualClock
 
@@ -90,7 +91,7 @@ class World:
         self._began = clock.now()
         self.chaos = Chaos(random.Random(f"chaos {seed}"), without=without)
         self.rng = random.Random(f"world {seed}")
-        self.rules = rules or RULES[random.Random(f"rules {seed}").randrange(len(RULES))]
+        self.rules = rules or rules_of(seed)
         self.venue = SimVenue(
             self.rules,
             instruments(),
