@@ -120,9 +120,13 @@ def _show(target: Target, answer: Any) -> None:
 def _show_rows(rows: list[dict[str, str]]) -> None:
     """One line each, with what is known of it: a table of so many columns fits no terminal."""
     for row in rows:
-        click.echo("  ".join(f"{name}={value}" for name, value in row.items() if value != ""))
+        click.echo(_line(row))
     if not rows:
         click.echo("none")
+
+
+def _line(row: dict[str, str]) -> str:
+    return "  ".join(f"{name}={value}" for name, value in row.items() if value != "")
 
 
 @click.command()
@@ -142,18 +146,49 @@ def orders(journal: Path | None, config: Path | None, as_json: bool) -> None:
 
 
 @click.command()
+@click.option(
+    "--history", is_flag=True, help="Closed ones instead, from the store; needs no engine."
+)
+@click.option("--symbol", default="", help="With --history: only this symbol.")
+@click.option("--limit", default=20, show_default=True, help="With --history: the newest so many.")
 @_options(force=False)
-def positions(journal: Path | None, config: Path | None, as_json: bool) -> None:
-    """List the positions of a running engine with their protection."""
+def positions(
+    history: bool,
+    symbol: str,
+    limit: int,
+    journal: Path | None,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """List the positions of a running engine with their protection, or those that were closed."""
     target = _target(journal, config, as_json)
-    _show(target, _do(target, "positions"))
+    if not history:
+        _show(target, _do(target, "positions"))
+        return
+    # The database driver takes long to import, and the commands for emergencies do without.
+    from execkit.cli.history import closed_positions  # noqa: PLC0415
+
+    closed = closed_positions(target.journal, symbol or None, limit)
+    if target.as_json:
+        click.echo(json.dumps(closed, indent=2))
+        return
+    for position in closed:
+        fills = position.pop("fills")
+        _show_rows([position])
+        for fill in fills:
+            click.echo("  " + _line(fill))
+    if not closed:
+        click.echo("none")
 
 
 @click.command()
 @click.argument("cause", default="by hand")
 @_options(force=True)
 def halt(cause: str, journal: Path | None, config: Path | None, as_json: bool, force: bool) -> None:
-    """Let nothing leave that adds exposure, because of CAUSE, until `execkit resume`; it survives a restart."""
+    """Let nothing leave that adds exposure, because of CAUSE, until `execkit resume`; it survives a restart.
+
+    Where nobody answers, an engine that was told to look for a file (by default JOURNAL.halt) is halted by making it.
+    """
     target = _target(journal, config, as_json, force)
     _show(target, _do(target, "halt", cause=cause))
 

@@ -73,6 +73,29 @@ class StoreReader:
         """Return positions, open and closed, by time of opening."""
         return self._rows(schema.positions, "opened_at", span, symbol=symbol, state=state)
 
+    def position_fills(self, position_id: str) -> list[Row]:
+        """Return the executions that opened, changed and closed one position, each with its order's *role*.
+
+        A trade that turned the position around is in both. Raises `ConfigurationError` for an unknown id.
+        """
+        fills, orders, positions = schema.fills, schema.orders, schema.positions
+        with self._engine.connect() as connection:
+            query = select(positions).where(positions.c.position_id == position_id)
+            position = connection.execute(query).mappings().one_or_none()
+            if position is None:
+                raise ConfigurationError(f"position_id: there is no position {position_id!r}")
+            # The positions of one symbol follow each other, so that time tells which of them a fill is of.
+            found = (
+                select(fills, orders.c.role)
+                .join(orders, orders.c.client_order_id == fills.c.client_order_id, isouter=True)
+                .where(fills.c.symbol == position["symbol"], fills.c.counts.is_(True))
+                .where(fills.c.at >= position["opened_at"])
+                .order_by(fills.c.at, fills.c.seq)
+            )
+            if position["closed_at"] is not None:
+                found = found.where(fills.c.at <= position["closed_at"])
+            return [dict(row) for row in connection.execute(found).mappings()]
+
     def results(
         self, *, symbol: str | None = None, outcome: str | None = None, **span: Unpack[Span]
     ) -> list[Row]:

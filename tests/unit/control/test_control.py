@@ -1,6 +1,7 @@
 """Commands from another process: over a real socket, to an engine on its own loop."""
 
 import asyncio
+import json
 import socket
 import stat
 import threading
@@ -203,6 +204,31 @@ async def test_what_the_venue_shows_wins_over_the_person(tmp_path):
     assert order.filled == D("0.02")
     await sending
     await engine.stop()
+
+
+async def test_the_history_of_positions_needs_no_engine(tmp_path):
+    """Closed positions with their executions, from the store, as text and as JSON."""
+    path = tmp_path / "orders.db"
+    engine = await engine_at(path)
+    await engine.submit(signal())
+    await engine.close_position(BTC)
+    await engine.desk.keeper.idle()
+    await engine.submit(signal(symbol="ETH/USDT", quantity=D("0.1")))
+    await engine.stop()
+
+    def run(*more):
+        done = CliRunner().invoke(main, ["positions", "--history", "--journal", str(path), *more])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    head, entered, left = run().splitlines()
+    assert head.startswith("position_id=")
+    assert ("peak_quantity=0.02" in head, "signal_id=" in head) == (True, True)
+    assert "role=entry  side=buy  quantity=0.02" in entered
+    assert "role=flatten  side=sell  quantity=0.02" in left
+    (closed,) = json.loads(run("--json"))
+    assert (closed["symbol"], len(closed["fills"])) == (BTC, 2)
+    assert run("--symbol", "ETH/USDT").strip() == "none"
 
 
 def talk(path, line):

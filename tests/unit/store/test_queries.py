@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from execkit.errors import ConfigurationError
-from execkit.model.order import Side
+from execkit.model.order import OrderRole, Side
 from execkit.store.projection import Projection
 from execkit.store.queries import StoreReader
 
@@ -43,6 +43,29 @@ def test_rows_are_filtered_by_time(reader, memory):
     assert ids(reader.orders(since=first, until=second + timedelta(microseconds=1))) == "ab"
     assert ids(reader.orders(limit=2)) == "de"
     assert ids(reader.orders(symbol="BTC/USDT", limit=2)) == "bc"
+
+
+def test_the_executions_of_a_position_tell_its_life(memory, url):
+    """Entry, scale-in and exit, each with the role of its order; the next position's are its own."""
+    memory.order("in", "2", symbol="XRP/USDT")
+    memory.order("more", "1", symbol="XRP/USDT")
+    memory.intend("out", "3", symbol="XRP/USDT", side=Side.SELL, role=OrderRole.EXIT)
+    memory.happen("out", "submit", attempt=1)
+    memory.fill("out", "3", "110", symbol="XRP/USDT", side=Side.SELL)
+    memory.order("again", "1", symbol="XRP/USDT")
+    with Projection(url) as projection:
+        projection.apply(memory.journal.entries)
+    with StoreReader(url) as reader:
+        first, second = reader.positions(symbol="XRP/USDT")
+        rows = reader.position_fills(first["position_id"])
+        assert [(row["client_order_id"], row["role"]) for row in rows] == [
+            ("in", "entry"),
+            ("more", "entry"),
+            ("out", "exit"),
+        ]
+        assert ids(reader.position_fills(second["position_id"])) == "again"
+        with pytest.raises(ConfigurationError, match="there is no position 'none'"):
+            reader.position_fills("none")
 
 
 def test_a_missing_store_is_named(tmp_path):
