@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import pytest
 from tests.support.recorded import RecordedVenue
 
 from execkit.bars.cache import MarketDataCache
@@ -256,3 +257,78 @@ def test_one_markets_target_keeps_nobody_waiting():
 
     told = run_virtual(main, start=START + timedelta(microseconds=1))
     assert told == [at(n) for n in range(1, 12)]
+
+
+class WrongClock:
+    """A wall clock that can be wrong, on a loop whose time is right."""
+
+    def __init__(self, clock):
+        self.clock, self.wrong = clock, timedelta(0)
+
+    def now(self):
+        return self.clock.now() + self.wrong
+
+    async def sleep_until(self, moment):
+        await self.clock.sleep_until(moment)
+
+
+class TrueVenue(RecordedVenue):
+    """Its bars come at their true time, whatever our own clock says."""
+
+    async def watch_bars(self, symbols, timeframe):
+        opened = self.clock.clock.now()
+        for bar in self.recorded:
+            if bar.close_time > opened:
+                await self.clock.sleep_until(bar.close_time)
+                yield bar
+        await asyncio.Event().wait()
+
+    async def bars(self, symbol, timeframe, *, since, until=None):
+        now = self.clock.clock.now()
+        return [bar for bar in self.recorded if since < bar.close_time <= now]
+
+
+@pytest.mark.parametrize("begin", [0, 5.5])
+@pytest.mark.parametrize("missing", [{}, {10}])
+def test_a_clock_that_was_an_hour_ahead_blinds_nobody(begin, missing):
+    """H1: minutes that never were are not believed, or believed no more when it is right again: all go on at once."""
+    bars = [
+        BarData(SYMBOL, Timeframe.M1, at(n), *[Decimal(40_000)] * 4, Decimal(1))
+        for n in range(1, 30)
+        if n not in missing
+    ]
+    rules = [
+        {"function": "close_above", "timeframe": each, "parameters": {"threshold_price": 10**6}}
+        for each in ("1m", "5m")
+    ]
+    plan = TradePlan(name="a", symbol=SYMBOL, entry=rules, risk={"stop_loss_pct": 1})
+
+    async def main(clock):
+        wall = WrongClock(clock)
+        venue = TrueVenue(wall, bars, balances={"USDT": Decimal(100_000)})
+        if not begin:
+            wall.wrong = timedelta(hours=1)
+        async with ExecutionEngine(
+            venue,
+            journal=None,
+            plans=[plan],
+            pipeline=plan.pipeline(),
+            clock=wall,
+            live=LiveOptions(),
+        ) as engine:
+            await clock.sleep_until(START + timedelta(minutes=begin))
+            wall.wrong = timedelta(hours=1)
+            await clock.sleep_until(at(8, 30))
+            wall.wrong = timedelta(0)
+            await clock.sleep_until(at(29, 30))
+            return [
+                entry.record
+                for entry in engine.desk.recorder.journal.entries
+                if isinstance(entry.record, BarClosed) and entry.record.close_time > at(8)
+            ]
+
+    told = run_virtual(main, start=START + timedelta(microseconds=1))
+    minutes = [each.close_time for each in told if each.timeframe == "1m"]
+    assert minutes == [at(n) for n in range(9, 30) if n not in missing]
+    fives = [(each.close_time, each.volume) for each in told if each.timeframe == "5m"]
+    assert fives == [(at(n), 5 - (n == 10 and len(missing))) for n in (10, 15, 20, 25)]

@@ -121,6 +121,11 @@ class TradeBars:
         self._band.center(growing.close)
         return growing.to_bar(self.symbol, self.timeframe)
 
+    def rewind(self, to: datetime) -> None:
+        """Take trades from *to* on again: a wrong clock has ended their bars."""
+        if self._closed_until is not None:
+            self._closed_until = min(self._closed_until, to)
+
     def due(self, now: datetime) -> list[datetime]:
         """Return the closes of the bars whose time is over, oldest first."""
         return sorted(end for end in self._growing if end <= now)

@@ -210,7 +210,7 @@ class BarCloseDetector:
 
     def _catch_up(self, group: _Group, stream: Stream) -> None:
         """Deal with what closed between the last close that fired, before a restart, and now."""
-        stream.last = self._fired(stream.symbol, stream.timeframe)
+        stream.last = stream.proven = self._fired(stream.symbol, stream.timeframe)
         if stream.last is None:
             return
         young = max(stream.last, group.after - self._max_age)
@@ -272,6 +272,7 @@ class BarCloseDetector:
             # What fired already does not fire again: each stream knows its last close.
             for group in self._groups.values():
                 group.begin(wall - self._grace)
+                self._handover.rewind(group.streams, wall)
         if self._on_step is not None:
             try:
                 self._on_step(jump)

@@ -16,12 +16,11 @@ from typing import Any, Final, Literal
 import msgspec
 import structlog
 
-from execkit.bars.aggregate import BarAggregator
-from execkit.bars.builder import TradeBars
 from execkit.bars.cache import MarketDataCache
 from execkit.bars.closes import NOT_YET, NotYet
+from execkit.bars.followed import Followed
 from execkit.bars.past import BarPast
-from execkit.bars.quality import MAX_MOVE_PCT, BarCheck, BarFinding, BarIssue, BarUse
+from execkit.bars.quality import MAX_MOVE_PCT, BarFinding, BarIssue, BarUse
 from execkit.bars.sessions import AlwaysOpen, Hours
 from execkit.clock import Clock, SystemClock
 from execkit.errors import ConfigurationError, UnsupportedFeatureError
@@ -32,42 +31,14 @@ log = structlog.get_logger("execkit")
 
 Source = Literal["auto", "bars", "trades"]
 
-_ASK_AGAIN: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
+_ASK_AGAIN: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 """Pauses before each question for a bar that was not seen whole: a venue needs a moment to have it."""
+_PROMPT: Final = timedelta(seconds=2)
+"""News of a moment no farther than this from now show that the clock is right."""
 _LONGEST_WAIT: Final = 30.0
 _FORGOTTEN: Final = timedelta(days=30)
 """Silence after which a symbol's bars are dropped; no market is closed for so long."""
 _INSTANT: Final = timedelta(microseconds=1)
-
-
-class _Market:
-    """What is known of one symbol."""
-
-    def __init__(
-        self,
-        symbol: str,
-        base: Timeframe,
-        timeframes: Iterable[Timeframe],
-        hours: Hours,
-        max_move_pct: Decimal,
-    ) -> None:
-        self.symbol = symbol
-        self.check = BarCheck(symbol, base, hours, max_move_pct=max_move_pct)
-        self.builder = TradeBars(symbol, base, hours, max_move_pct=max_move_pct)
-        self.aggregator = BarAggregator(base, timeframes, hours)
-        self.whole_from: datetime | None = None
-        """The stream is known without a hole from here on; None: all of it is, with the venue's history."""
-        self.held: datetime | None = None
-        """Close of a bar that is not believed."""
-        self.latest: dict[Timeframe, BarData] = {}
-        """The newest bar of each timeframe, which is the one that a close asks for."""
-        self.heard_at: datetime | None = None
-        self.is_stale = False
-        self.asking: asyncio.Task[None] | None = None
-
-    def has(self, close_time: datetime) -> bool:
-        last = self.aggregator.last
-        return last is not None and last >= close_time
 
 
 class BarFeed:
@@ -114,9 +85,10 @@ class BarFeed:
         self.base = Timeframe.parse(base)
         self.timeframes = tuple(dict.fromkeys(map(Timeframe.parse, timeframes)))
         self.hours = hours or AlwaysOpen()
-        self.cache = cache or MarketDataCache()
+        self.cache = MarketDataCache() if cache is None else cache
         self.is_connected = False
         self.findings = 0
+        self._is_clock_doubted = False
         self.on_data = on_data
         self._adapter = adapter
         self._clock: Clock = clock or SystemClock()
@@ -127,10 +99,13 @@ class BarFeed:
         self._on_correction = on_correction
         self._on_finding = on_finding
         self._markets = {
-            symbol: _Market(symbol, self.base, self.timeframes, self.hours, max_move_pct)
+            symbol: Followed(
+                symbol, self.base, self.timeframes, self.hours, max_move_pct, self.cache
+            )
             for symbol in dict.fromkeys(symbols)
         }
         self._tasks: list[asyncio.Task[None]] = []
+        self._asking: dict[str, asyncio.Task[None]] = {}
         self._past = BarPast(adapter, self.hours, self._clock, self._find)
 
     async def start(self) -> None:
@@ -149,11 +124,17 @@ class BarFeed:
 
     async def stop(self) -> None:
         """End the stream."""
-        asking = [market.asking for market in self._markets.values() if market.asking is not None]
-        tasks, self._tasks = [*self._tasks, *asking], []
+        tasks, self._tasks = [*self._tasks, *self._asking.values()], []
+        self._asking.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def clock_stepped(self) -> None:
+        """Believe in no empty bar until the venue's data show that the clock is right, nor in one still to come."""
+        self._is_clock_doubted = True
+        for market in self._markets.values():
+            market.rewind(self._clock.now())
 
     async def resync(self) -> None:
         """Fetch what may have been missed, e.g. while the machine slept, and trust no bar that was under way."""
@@ -197,7 +178,11 @@ class BarFeed:
         market = self._markets.get(item.symbol)
         if market is None:
             return
-        market.heard_at, market.is_stale = self._clock.now(), False
+        now = self._clock.now()
+        market.heard_at, market.is_stale = now, False
+        if self._is_clock_doubted:
+            of = item.at if isinstance(item, Trade) else item.close_time
+            self._is_clock_doubted = abs(now - of) > _PROMPT
         try:
             if isinstance(item, Trade):
                 found = market.builder.add(item)
@@ -233,53 +218,54 @@ class BarFeed:
             return bar
         return self.cache.at(symbol, timeframe, close_time)
 
-    def _finish(self, market: _Market, close_time: datetime, *, final: bool) -> bool:
+    def _finish(self, market: Followed, close_time: datetime, *, final: bool) -> bool:
         """Bring a market up to a close, if everything up to it is known."""
         step, seen = self.base.duration, market.whole_from
         if not self.uses_trades:
             hole = seen is not None and close_time - step < seen
-            if not final or hole or not self.is_connected or market.held == close_time:
+            if not final or hole or not self._can_believe or market.held == close_time:
                 return False
-            self._pass_over(market, close_time)  # the venue has sent no bar: nothing was traded
+            market.pass_over(close_time)  # the venue has sent no bar: nothing was traded
             return True
         start = market.aggregator.last or close_time - step
         ends: Sequence[datetime] = (close_time,)
         if start + step != close_time:
             ends = list(self.hours.closes(self.base, start, close_time))
-        if seen is None or ends[0] - step < seen or not self.is_connected:
+        if seen is None or ends[0] - step < seen or not self._can_believe:
             self._ask(market, close_time)
             return False
         for end in ends:
             bar = market.builder.close(end)
             if bar is None:
-                self._pass_over(market, end)
+                market.pass_over(end)
             else:
                 market.check.accept(bar)
-                self._keep(market, [bar, *market.aggregator.add(bar)])
+                market.add(bar)
         return True
 
-    def _pass_over(self, market: _Market, close_time: datetime) -> None:
-        market.check.pass_over(close_time)
-        self._keep(market, market.aggregator.advance(close_time))
+    @property
+    def _can_believe(self) -> bool:
+        """Whether silence means that nothing was traded."""
+        return self.is_connected and not self._is_clock_doubted
 
-    def _ask(self, market: _Market, close_time: datetime) -> None:
+    def _ask(self, market: Followed, close_time: datetime) -> None:
         """Fetch a bar that was not seen whole."""
-        if market.asking is None or market.asking.done():
-            market.asking = asyncio.get_running_loop().create_task(
-                self._ask_until(market, close_time)
-            )
+        asking = self._asking.get(market.symbol)
+        if asking is None or asking.done():
+            asking = asyncio.get_running_loop().create_task(self._ask_until(market, close_time))
+            self._asking[market.symbol] = asking
 
-    async def _ask_until(self, market: _Market, close_time: datetime) -> None:
+    async def _ask_until(self, market: Followed, close_time: datetime) -> None:
         for pause in _ASK_AGAIN:
+            await asyncio.sleep(pause)
             await self._fetch_missing(market)
-            if market.has(close_time):
+            if market.has(close_time) or (not self.uses_trades and market.whole_from is None):
                 self._told(market.symbol)
                 return
-            await asyncio.sleep(pause)
         text = "not seen from its beginning, and the venue's history does not have it"
         self._find(BarFinding(BarIssue.UNSEEN, market.symbol, self.base, close_time, text))
 
-    def _judge(self, market: _Market, bar: BarData) -> bool:
+    def _judge(self, market: Followed, bar: BarData) -> bool:
         """Take in a bar of the venue; return whether it is a new one."""
         if bar.timeframe is not self.base:
             raise ConfigurationError(f"timeframe: expected {self.base} bars, got {bar.timeframe}")
@@ -289,7 +275,7 @@ class BarFeed:
         if use is BarUse.NEW:
             market.builder.believe(bar.close)
             market.builder.close(bar.close_time)
-            self._keep(market, [bar, *market.aggregator.add(bar)])
+            market.add(bar)
             return True
         if use is BarUse.CORRECTION:
             self._correct(market, bar)
@@ -297,16 +283,8 @@ class BarFeed:
             market.held = bar.close_time
         return False
 
-    def _keep(self, market: _Market, bars: Iterable[BarData]) -> None:
-        latest = market.latest
-        for bar in bars:
-            known = latest.get(bar.timeframe)
-            if known is None or bar.close_time >= known.close_time:
-                latest[bar.timeframe] = bar
-            self.cache.append(bar)
-
-    def _correct(self, market: _Market, bar: BarData) -> None:
-        self._keep(market, [bar, *market.aggregator.correct(bar)])
+    def _correct(self, market: Followed, bar: BarData) -> None:
+        market.correct(bar)
         if self._on_correction is not None:
             self._on_correction(bar)
 
@@ -322,24 +300,27 @@ class BarFeed:
 
     # -- the past --------------------------------------------------------------------------------------
 
-    async def _each(self, work: Callable[[_Market], Any]) -> None:
+    async def _each(self, work: Callable[[Followed], Any]) -> None:
         await asyncio.gather(*(work(market) for market in self._markets.values()))
 
-    async def _fetch_missing(self, market: _Market) -> None:
+    async def _fetch_missing(self, market: Followed) -> None:
         """Fetch what came after the last bar that is known."""
-        since = market.aggregator.last or self._clock.now() - 2 * self.base.duration
+        asked_at = self._clock.now()
+        since = market.aggregator.last or asked_at - 2 * self.base.duration
         found = await self._past.since(market.symbol, self.base, since)
         new = [self._judge(market, bar) for bar in found or ()]
-        self._filled(market, found)
         if any(new):
             self._told(market.symbol)
+        self._filled(market, found, asked_at)
 
-    def _filled(self, market: _Market, found: list[BarData] | None) -> None:
-        """Know that a hole is filled: what the history has not, was not. Trades have no history."""
-        if found is not None and not self.uses_trades:
-            market.whole_from = None
+    def _filled(self, market: Followed, found: list[BarData] | None, asked_at: datetime) -> None:
+        """Ask again when an answer, which may lag, has left a hole. Trades have no history."""
+        if not self.uses_trades:
+            missing = market.fill(asked_at=asked_at, is_answered=found is not None)
+            if missing is not None and self._adapter.capabilities.bar_history:
+                self._ask(market, missing)
 
-    async def _fetch_past(self, market: _Market) -> None:
+    async def _fetch_past(self, market: Followed) -> None:
         """Fetch the bars before the start: of *base* so many that each longer bar under way is known whole."""
         if not self._backfill:
             return
@@ -353,9 +334,10 @@ class BarFeed:
                 history += await self._past.before(market.symbol, timeframe, since, self._backfill)
         for bar in history:
             self.cache.append(bar)
+        asked_at = self._clock.now()
         found = await self._past.since(market.symbol, self.base, since)
         history += [bar for bar in found or () if self._judge(market, bar)]
-        self._filled(market, found)
+        self._filled(market, found, asked_at)
         if self._on_history is not None and history:
             self._on_history(history)
 
@@ -363,14 +345,21 @@ class BarFeed:
         """Find symbols of which nothing comes although they trade."""
         while True:
             now = self._clock.now()
+            is_open = self._is_open(now)
             for market in self._markets.values():
-                if market.heard_at is None or not self.hours.is_open(now):
+                if market.heard_at is None or not is_open:
                     market.heard_at = now
                 elif now - market.heard_at > self._stale_after and not market.is_stale:
                     market.is_stale = True
                     self._find(market.check.silence(market.heard_at))
             self.cache.drop_stale(now - _FORGOTTEN)
             await asyncio.sleep(self._stale_after.total_seconds() / 4)
+
+    def _is_open(self, at: datetime) -> bool:
+        try:
+            return self.hours.is_open(at)
+        except ConfigurationError:
+            return False  # the calendar has ended
 
     def __repr__(self) -> str:
         kind = "trades" if self.uses_trades else "bars"

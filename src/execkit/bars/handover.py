@@ -27,7 +27,7 @@ _SLICE: Final = timedelta(milliseconds=8)
 class Stream:
     """One symbol and timeframe with the callback that is told."""
 
-    __slots__ = ("callback", "last", "symbol", "timeframe")
+    __slots__ = ("callback", "last", "proven", "symbol", "timeframe")
 
     def __init__(self, symbol: str, timeframe: Timeframe, callback: Callback) -> None:
         self.symbol = symbol
@@ -35,6 +35,8 @@ class Stream:
         self.callback = callback
         self.last: datetime | None = None
         """The last close that fired."""
+        self.proven: datetime | None = None
+        """The last one that fired with a bar."""
 
 
 class Handover:
@@ -119,6 +121,8 @@ class Handover:
                         self.skip(stream, close, close, f"told {late} after it closed")
                         continue
                     stream.last = close
+                    if bar is not None:
+                        stream.proven = close
                     measured.append(late)
                     answer = stream.callback(BarCloseEvent(symbol, timeframe, close, bar, late))
                     if type(answer) is CoroutineType or inspect.isawaitable(answer):
@@ -159,6 +163,16 @@ class Handover:
         """Hand over the closes of a symbol that were waited for."""
         for close, stream in self._pending.pop(symbol, ()):
             self.put(close, [stream])
+
+    def rewind(self, streams: Sequence[Stream], now: datetime) -> None:
+        """Forget empty closes of a time that is still to come: a clock that ran ahead has told them, or waits."""
+        for stream in streams:
+            if self._source is not None and stream.last is not None and stream.last > now:
+                stream.last = stream.proven
+            waiting = self._pending.pop(stream.symbol, ())
+            kept = [each for each in waiting if each[0] <= now]
+            if kept:
+                self._pending[stream.symbol] = kept
 
     def _wait(self, close: datetime, stream: Stream, *, final: bool) -> None:
         left = (close + self._patience - self._clock.now()).total_seconds()

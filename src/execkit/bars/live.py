@@ -219,6 +219,8 @@ class LiveBars:
         """The clock was set or the machine slept: what happened meanwhile is fetched."""
         text = f"the clock jumped by {jump.total_seconds():.0f} s: set, or the machine slept"
         self._desk.recorder.alarm("CLOCK_JUMPED", text)
+        self.feed.clock_stepped()
+        self._runner.clock_stepped()
         self._spawn(self.feed.resync(), "bars after a jump of the clock")
         self._spawn(self._desk.reconciler.try_run(), "orders after a jump of the clock")
 

@@ -187,6 +187,10 @@ class BarCheck:
         if self._seen_until is None or close_time > self._seen_until:
             self._seen_until = close_time
 
+    def rewind(self) -> None:
+        """Forget that nothing was traded after the last bar: a wrong clock has said so."""
+        self._seen_until = None if self._last is None else self._last.close_time
+
     def silence(self, since: datetime) -> BarFinding:
         """Return the finding that nothing has come since a moment."""
         text = f"nothing since {since.isoformat()} although the market is open"

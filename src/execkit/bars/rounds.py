@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
-from execkit.bars.evaluation import FunctionUse
+from execkit.bars.evaluation import FunctionUse, Watchdog
 from execkit.functions.base import ExecutionSignal
 from execkit.model.account import AccountView
 from execkit.model.market import BarData
@@ -18,6 +19,15 @@ LONGEST: Final = 1000
 """Characters kept of a function's reasoning and of its metadata: both are foreign text."""
 
 _NONE: Final = ExecutionSignal.none()
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """What all evaluations of one close share."""
+
+    position: Position | None
+    account: AccountView
+    at: datetime
+    watchdog: Watchdog
 
 
 class Round:

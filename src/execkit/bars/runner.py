@@ -21,7 +21,7 @@ from execkit.bars.cache import MarketDataCache
 from execkit.bars.closes import BarSkip
 from execkit.bars.evaluation import FunctionUse, Watchdog
 from execkit.bars.plan_run import Plan, PlanRun
-from execkit.bars.rounds import Round
+from execkit.bars.rounds import Moment, Round
 from execkit.bars.sessions import AlwaysOpen, Hours
 from execkit.clock import Clock
 from execkit.errors import ConfigurationError, ExecKitError, SignalConflictError
@@ -55,15 +55,6 @@ class _Market:
         self.aggregator = BarAggregator(base, self.used, hours)
         self.last: datetime | None = None
         self.lock = asyncio.Lock()
-
-
-class _Moment(msgspec.Struct, frozen=True):
-    """What all evaluations of one close share."""
-
-    position: Position | None
-    account: AccountView
-    at: datetime
-    watchdog: Watchdog
 
 
 class BarRunner:
@@ -173,6 +164,17 @@ class BarRunner:
             for at, bars in groupby(market.aggregator.advance(close_time), key=_close_time):
                 await self._close(market, at, list(bars))
 
+    def clock_stepped(self) -> None:
+        """Forget empty closes of a time that is still to come: a clock that ran ahead has told them."""
+        now = self._clock.now()
+        for symbol, market in self._markets.items():
+            known = self._cache.history(symbol, self.base)
+            proven = known[-1].close_time if known else None
+            if market.last is not None and market.last > now and market.last != proven:
+                market.last = None
+                market.aggregator = BarAggregator(self.base, market.used, self.hours)
+                self.warm_up(known)
+
     def on_skip(self, skip: BarSkip) -> None:
         """Record for each timeframe in use that closes fire nothing."""
         market = self._markets.get(skip.symbol)
@@ -272,7 +274,7 @@ class BarRunner:
         late = f"closed {age} ago, more than {self._max_age}" if age > self._max_age else ""
         acted: set[PlanRun] = set()
         with Watchdog(self._budget) as watchdog:
-            moment = _Moment(position, self._account(), at, watchdog)
+            moment = Moment(position, self._account(), at, watchdog)
             for now in rounds:
                 for run, uses in asked:
                     for use in uses:
@@ -314,7 +316,7 @@ class BarRunner:
             return f"has {bars} of {use.lookback} bars"
         return ""
 
-    async def _ask(self, run: PlanRun, use: FunctionUse, now: Round, moment: _Moment) -> bool:
+    async def _ask(self, run: PlanRun, use: FunctionUse, now: Round, moment: Moment) -> bool:
         """Ask one function, and return whether its answer is an order."""
         bar = now.bar
         history = self._cache.history(bar.symbol, bar.timeframe)

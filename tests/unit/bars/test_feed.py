@@ -157,6 +157,46 @@ def test_no_bar_is_an_empty_close_only_while_the_stream_lives():
     assert run.findings == []
 
 
+class Lagging(RecordedVenue):
+    """Its history has a bar only some time after its close."""
+
+    lag = timedelta(0)
+
+    async def bars(self, symbol, timeframe, *, since, until=None):
+        known = await super().bars(symbol, timeframe, since=since, until=until)
+        return [each for each in known if each.close_time + self.lag <= self.clock.now()]
+
+
+def lagging(lag, breaks_at):
+    def prepare(venue):
+        venue.__class__ = Lagging
+        venue.lag, venue.breaks_at = timedelta(seconds=lag), [breaks_at]
+
+    return prepare
+
+
+@pytest.mark.parametrize(("lag", "told"), [(0.8, 104), (8, None)])
+def test_a_history_that_lags_is_no_proof_that_nothing_was_traded(lag, told):
+    """What it has not yet is asked for again: told when it comes in time, skipped when not, and never told as empty."""
+    bars = [bar(n, 100 + n) for n in range(1, 13)]
+    run = Run(bars, end=12, prepare=lagging(lag, at(4)))
+    wanted = [(n, 100 + n) for n in range(1, 12) if n != 4 or told]
+    assert run.told() == wanted
+    assert [(s.first, s.reason) for s in run.skips if s.timeframe is Timeframe.M1] == (
+        [] if told else [(at(4), "no bar came within 0:00:02")]
+    )
+    five = [e.bar for e in run.events if e.timeframe is Timeframe.M5]
+    assert [(b.open, b.close, b.volume) for b in five] == [(101, 105, 5), (106, 110, 5)]
+
+
+def test_a_minute_that_the_history_never_has_was_not_traded():
+    """Some seconds after its close that is settled, without a finding, and empty closes are told again."""
+    bars = [bar(n, 100 + n) for n in range(1, 13) if n not in (4, 6)]
+    run = Run(bars, end=12, prepare=lagging(0.5, at(3)))
+    assert (6, None) in run.told()
+    assert run.issues() == []
+
+
 def test_a_dead_stream_without_history_fires_nothing():
     """Nobody knows what was traded: skips with the reason, no empty closes, until a whole minute was heard again."""
 
