@@ -55,6 +55,7 @@ class Message(msgspec.Struct, frozen=True):
 _CRITICAL_ALARMS: Final = frozenset(
     {
         "ANSWER_NOT_OURS",
+        "DEAD_MAN_FAILED",
         "KEEPER_FAILED",
         "NOT_PROTECTING",
         "OVERFILL",
