@@ -2,7 +2,8 @@
 
 Proof of presence is any sight of the order: by client id, among the open orders, or in a fill. Proof of absence needs
 all of these queries to succeed, to have begun after the venue's absence window, and to show nothing. A failed query is
-no answer. Without proof the order stays in doubt, counts in exposure and blocks its symbol for entries.
+no answer, and an order that the venue has called a duplicate is there, whatever its queries show. Without proof the
+order stays in doubt, counts in exposure and blocks its symbol for entries.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from execkit.errors import OrderNotFoundError
+from execkit.errors import DuplicateClientOrderIdError, OrderNotFoundError
 from execkit.model.order import OrderEvent, OrderReport, OrderState
 from execkit.model.records import Record, Source
 from execkit.orders.gateway import OrderGateway
@@ -140,7 +141,8 @@ class Resolver:
         doubted_for = began - self._lost_at[order.client_order_id][1]
         window = self.adapter.capabilities.absence_window
         if sight is Sight.NOTHING and order.state in _UNPROVEN:
-            if window is not None and doubted_for >= window.total_seconds():
+            proves = window is not None and doubted_for >= window.total_seconds()
+            if proves and not _is_duplicate(order):
                 text = "not among open or closed orders nor fills"
                 self.recorder.record(order.record_of(OrderEvent.ABSENT, Source.LOOKUP, text))
         elif order.cancel_asked and (
@@ -236,6 +238,11 @@ class Resolver:
                 found = True
                 self.gateway.intake.take_fill(fill, Source.LOOKUP)
         return found
+
+
+def _is_duplicate(order: ManagedOrder) -> bool:
+    """Tell whether the venue has said of an order that was sent again that it has one of this id."""
+    return any(error.startswith(DuplicateClientOrderIdError.__name__) for error in order.errors)
 
 
 def needs_proof(order: ManagedOrder) -> bool:

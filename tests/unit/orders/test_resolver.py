@@ -11,7 +11,12 @@ from tests.support.orders import AT, PATHS, ask, changed, order, report
 from tests.support.tickets import entry
 from tests.support.venue import ScriptedVenue, never
 
-from execkit.errors import ExchangeUnavailableError, OrderNotFoundError, RateLimitError
+from execkit.errors import (
+    DuplicateClientOrderIdError,
+    ExchangeUnavailableError,
+    OrderNotFoundError,
+    RateLimitError,
+)
 from execkit.model.order import OrderState
 from execkit.model.records import OrderChanged, Source
 from execkit.orders.resolver import SCHEDULE, Sight, needs_proof
@@ -204,6 +209,31 @@ async def test_a_window_of_zero_proves_at_once(make):
     await bench.quiet(0)
     assert order_.state is OrderState.PRESUMED_ABSENT
     assert bench.venue.calls["get_order"] == 1
+
+
+@virtual
+async def test_what_the_venue_calls_a_duplicate_is_not_absent(make):
+    """A18: where queries lag behind, an order sent again is said to be there; it is not sent a third time."""
+    bench = make(ScriptedVenue(absence_window=timedelta(0)))
+    blank = {
+        "get_order": OrderNotFoundError("never heard of it"),
+        "open_orders": lambda _symbol: [],
+        "fills_since": lambda _since: [],
+    }
+    for method, answer in blank.items():
+        bench.venue.always(method, answer)
+    order_ = await lost(bench)
+    await bench.quiet(0)
+    assert order_.state is OrderState.PRESUMED_ABSENT
+    bench.venue.script("place_order", DuplicateClientOrderIdError("the id is in use"))
+    await bench.gateway.resend(order_, entry())
+    await bench.quiet(3600)
+    assert (order_.state, order_.attempts) == (OrderState.IN_DOUBT, 2)
+    assert bench.alarms == ["IN_DOUBT"]
+    for method in blank:
+        bench.venue.always(method)
+    await bench.quiet(20)
+    assert order_.state is OrderState.ACCEPTED
 
 
 @virtual
