@@ -143,7 +143,9 @@ async def binance_stage(clock, **options):
     async with BinanceVenue(
         clock=clock, prices={"BTC/USDT": FIRST}, balances={"USDT": CASH}
     ) as venue:
-        exchange = binance.adapter_of(venue, clock=clock, **options)
+        # A request that is on its way when the clock is set is not too old when it arrives.
+        settings = {"clock": clock, "options": {"recvWindow": 60_000}}
+        exchange = binance.adapter_of(venue, **(settings | options))
         yield Stage("binance", "BTC/USDT", venue, exchange)
 
 
