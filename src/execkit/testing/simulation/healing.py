@@ -117,15 +117,13 @@ def _check_protection(world: World, symbol: str) -> None:
     needed = instrument.round_quantity(abs(position.quantity))
     if needed < instrument.min_quantity or needed <= 0:
         return
-    legs: dict[str, Decimal] = {}
+    covered = Decimal(0)
     for order in world.venue.core.open.get(symbol, {}).values():
         key = order.request.client_order_id
         is_exit = key in book.orders and book.orders[key].role is not OrderRole.ENTRY
-        if is_exit and key not in world.watch.lied:
-            legs[order.group or key] = max(
-                legs.get(order.group or key, Decimal(0)), order.remaining
-            )
-    covered = sum(legs.values(), Decimal(0))
+        is_beside_a_stop = bool(order.group) and order.request.stop_price is None
+        if is_exit and not is_beside_a_stop and key not in world.watch.lied:
+            covered += order.remaining
     # Less than the venue takes as an order cannot be protected.
     if abs(needed - covered) >= max(instrument.min_quantity, instrument.lot_size):
         world.fail("I12", f"{symbol}: {needed} open, {covered} protected")

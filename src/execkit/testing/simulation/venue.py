@@ -365,11 +365,23 @@ class SimVenue:
         )
         self.tell(self.core.place(request, self.now()))
 
-    def reducing(self, symbol: str, side: Side | None = None) -> Decimal:
+    def covered(self, symbol: str) -> Decimal:
+        """Return what the open reductions of a symbol close for certain; the target of a list does not protect."""
+        return sum(
+            (
+                order.remaining
+                for order in self.core.open.get(symbol, {}).values()
+                if order.request.reduce_only
+                and not (order.group and order.request.stop_price is None)
+            ),
+            ZERO,
+        )
+
+    def reducing(self, symbol: str, side: Side) -> Decimal:
         """Return what the open reductions of a symbol can close at worst; of a list, the largest counts."""
         largest: dict[str, Decimal] = {}
         for order in self.core.open.get(symbol, {}).values():
-            if order.request.reduce_only and side in (None, order.request.side):
+            if order.request.reduce_only and order.request.side is side:
                 group = order.group or f"alone {order.venue_order_id}"
                 largest[group] = max(largest.get(group, ZERO), order.remaining)
         return sum(largest.values(), ZERO)

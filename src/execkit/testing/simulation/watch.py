@@ -372,7 +372,7 @@ class Watch:
             if settled or needed < max(instrument.min_quantity, instrument.lot_size):
                 self.naked_since.pop(symbol, None)
                 continue
-            covered = self.venue.reducing(symbol)
+            covered = self.venue.covered(symbol)
             moving = any(
                 order.state not in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED)
                 for order in book.orders.open_reductions(symbol)
