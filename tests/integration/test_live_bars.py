@@ -259,6 +259,50 @@ def test_one_markets_target_keeps_nobody_waiting():
     assert told == [at(n) for n in range(1, 12)]
 
 
+def test_a_long_bar_is_whole_after_a_long_outage():
+    """What the history brings reaches the plans' longer bars, however few bars the feed itself keeps."""
+    rule = {"function": "close_above", "timeframe": "1d", "parameters": {"threshold_price": 10**6}}
+    plan = TradePlan(name="day", symbol=SYMBOL, entry=[rule], risk={"stop_loss_pct": 1})
+    bars = [
+        BarData(
+            SYMBOL, Timeframe.M1, at(n), *[Decimal(45_000 if n == 100 else 40_000)] * 4, Decimal(1)
+        )
+        for n in range(1, 1445)
+    ]
+
+    class Down(RecordedVenue):
+        def check(self):
+            if at(1085) <= self.clock.now() < at(1385):
+                raise ConnectionError("down")
+
+        async def watch_bars(self, symbols, timeframe):
+            self.check()
+            async for bar in super().watch_bars(symbols, timeframe):
+                self.check()
+                yield bar
+
+        async def bars(self, symbol, timeframe, *, since, until=None):
+            self.check()
+            return await super().bars(symbol, timeframe, since=since)
+
+    async def main(clock):
+        venue = Down(clock, bars, balances={"USDT": Decimal(10_000)})
+        async with ExecutionEngine(
+            venue,
+            journal=None,
+            plans=[plan],
+            pipeline=plan.pipeline(),
+            clock=clock,
+            live=LiveOptions(),
+        ) as engine:
+            await clock.sleep_until(at(1441))
+            entries = engine.desk.recorder.journal.entries
+            return [each.record for each in entries if isinstance(each.record, BarClosed)]
+
+    (day,) = run_virtual(main, start=at(1080, 1))
+    assert (day.timeframe, day.high, day.volume) == ("1d", 45_000, 1440)
+
+
 class WrongClock:
     """A wall clock that can be wrong, on a loop whose time is right."""
 

@@ -53,6 +53,12 @@ class _Group:
             log.error("bars.no_next_close", timeframe=str(self.timeframe), error=str(error))  # noqa: TRY400
             self.next = _NEVER
 
+    def last_close(self, at: datetime) -> datetime:
+        try:
+            return self.hours.previous_close(self.timeframe, at)
+        except ConfigurationError:
+            return at  # the calendar has ended: nobody knows a better one
+
 
 class BarCloseDetector:
     """Calls back at the close of bars, for any number of symbols and timeframes.
@@ -211,7 +217,7 @@ class BarCloseDetector:
     def _catch_up(self, group: _Group, stream: Stream) -> None:
         """Deal with what closed between the last close that fired, before a restart, and now."""
         stream.last = stream.proven = self._fired(stream.symbol, stream.timeframe)
-        if stream.last is None:
+        if stream.last is None or group.next == _NEVER:
             return
         young = max(stream.last, group.after - self._max_age)
         first = group.hours.next_close(stream.timeframe, stream.last)
@@ -255,15 +261,17 @@ class BarCloseDetector:
             self._lateness.blocked += 1
             self._lateness.longest_block = max(self._lateness.longest_block, late)
             log.warning("bars.loop_blocked", seconds=late.total_seconds())
-        due: dict[datetime, list[_Group]] = {}
-        for group in self._groups.values():
-            # A timer may come early by a fraction of a millisecond: then nothing is due, and it is set again.
-            if group.next + self._grace <= wall:
-                for close in self._due(group, wall, reason):
-                    due.setdefault(close, []).append(group)
-        for close in sorted(due):
-            self._handover.put(close, self._together(due[close]))
-        self._arm()
+        try:
+            due: dict[datetime, list[_Group]] = {}
+            for group in self._groups.values():
+                # A timer may come early by a fraction of a millisecond: then nothing is due, and it is set again.
+                if group.next + self._grace <= wall:
+                    for close in self._due(group, wall, reason):
+                        due.setdefault(close, []).append(group)
+            for close in sorted(due):
+                self._handover.put(close, self._together(due[close]))
+        finally:
+            self._arm()
 
     def _step(self, jump: timedelta, wall: datetime) -> None:
         self._lateness.steps += 1
@@ -291,7 +299,7 @@ class BarCloseDetector:
         if group.next < oldest:
             first = group.next
             group.begin(oldest - _INSTANT)
-            last = group.hours.previous_close(group.timeframe, group.next - _INSTANT)
+            last = group.last_close(min(group.next - _INSTANT, oldest))
             for stream in group.streams:
                 self._handover.skip(stream, first, last, f"older than {self._max_age}: {reason}")
         closes = []

@@ -58,7 +58,8 @@ class BarFeed:
         max_move_pct: Prices farther from the last close are held until the next confirm them.
         stale_after: Silence on an open market after which a symbol is stale.
         on_data: Called with a symbol when a bar of it has come, e.g. `BarCloseDetector.deliver`.
-        on_history: Called with the bars of the past, of all timeframes, oldest first.
+        on_history: Called with bars of the past, oldest first: of all timeframes at the start, later of *base*, all
+            that a break of the stream has missed, however few the cache keeps.
         on_correction: Called with a bar of *base* that came late or again.
         on_finding: Called with each doubt about the data.
     """
@@ -308,8 +309,10 @@ class BarFeed:
         asked_at = self._clock.now()
         since = market.aggregator.last or asked_at - 2 * self.base.duration
         found = await self._past.since(market.symbol, self.base, since)
-        new = [self._judge(market, bar) for bar in found or ()]
-        if any(new):
+        new = [bar for bar in found or () if self._judge(market, bar)]
+        if new and self._on_history is not None:
+            self._on_history(new)
+        if new:
             self._told(market.symbol)
         self._filled(market, found, asked_at)
 

@@ -444,6 +444,32 @@ def test_an_end_of_the_calendar_stops_only_its_own_streams():
     assert [e.symbol for e in bench.events].count("AAPL") == 1
 
 
+def test_a_calendar_that_ends_during_a_suspend_stops_nobody_else():
+    """Its last closes are skipped with their reason, the clock goes on for the others, and so does a start after it."""
+    begin = START.replace(second=0)
+    listed = ListedHours([Session(begin.date(), begin, begin + timedelta(hours=1))])
+
+    async def story(bench):
+        bench.detector._fired = lambda symbol, _frame: at(0) if symbol == "AAPL" else None
+        bench.watch("BTC/USDT")
+        bench.watch("AAPL", hours=listed)
+        await bench.detector.start()
+        await bench.until(at(2, 1))
+        bench.clock.step(timedelta(hours=2))
+        await asyncio.sleep(600)
+        await bench.detector.stop()
+        await bench.detector.start()
+
+    bench = virtual(story)
+    told = [(e.symbol, e.close_time) for e in bench.events]
+    assert [when for symbol, when in told if symbol == "BTC/USDT"][2:] == [
+        at(120 + n) for n in range(2, 13)
+    ]
+    assert [when for symbol, when in told if symbol == "AAPL"] == [at(1), at(2)]
+    (skip,) = [skip for skip in bench.skips if skip.symbol == "AAPL"]
+    assert skip.first == at(3)
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [

@@ -8,9 +8,11 @@ import msgspec
 import pytest
 from tests.support.recorded import RecordedVenue
 
+from execkit.bars.cache import MarketDataCache
 from execkit.bars.detector import BarCloseDetector
 from execkit.bars.feed import BarFeed
 from execkit.bars.quality import BarIssue
+from execkit.clock import ManualClock
 from execkit.errors import UnsupportedFeatureError
 from execkit.model.market import BarData, Timeframe, Trade
 from execkit.testing import MockExchange
@@ -327,3 +329,9 @@ def test_a_venue_without_streams_is_refused():
     """At construction, naming what is missing."""
     with pytest.raises(UnsupportedFeatureError, match="streams no bars or trades"):
         BarFeed(MockExchange(), [SYMBOL])
+
+
+def test_an_empty_cache_that_is_given_is_used():
+    """It is as good as a full one."""
+    cache = MarketDataCache(7)
+    assert BarFeed(RecordedVenue(ManualClock()), [SYMBOL], cache=cache).cache is cache
