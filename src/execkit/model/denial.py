@@ -144,7 +144,10 @@ class DenialCode(Enum):
     CANCELLED = "CANCELLED", "The order was cancelled before it was sent."
     MARKET_CLOSED = "MARKET_CLOSED", "The market is closed and queueing is off."
     NOT_CONFIRMED = "NOT_CONFIRMED", "A person refused the order or did not answer in time."
-    THROTTLED = "THROTTLED", "It would have waited longer for its turn to be sent than a signal may."
+    THROTTLED = (
+        "THROTTLED",
+        "It would have waited longer for its turn to be sent than a signal may.",
+    )
     CIRCUIT_OPEN = "CIRCUIT_OPEN", "Too many failures in a row; waiting before the next trial."
     VENUE_UNAVAILABLE = "VENUE_UNAVAILABLE", "The venue could not be reached, and nothing was sent."
     HANDLER_FAILED = "HANDLER_FAILED", "A handler raised an error; the order was not sent."
