@@ -156,6 +156,18 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
     return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
 
 
+class _Behind:
+    """The machine's clock as it goes on from *start*, where the fill ended: the venue forgets by it."""
+
+    def __init__(self, start: datetime) -> None:
+        self._clock = SystemClock()
+        self._by = self._clock.now() - start
+
+    def now(self) -> datetime:
+        """Return the current time."""
+        return self._clock.now() - self._by
+
+
 class Soak:
     """One venue and one journal, and engines that work on them one after the other.
 
@@ -279,13 +291,13 @@ def soak(
     run_virtual(lambda clock: work.run(clock, fill), start=start)
     intents = max(1, int(seconds * rate))
     every = max(1, intents // SAMPLES)
+    begin = start + timedelta(seconds=fill / rate + 1)
     if not real:
-        begin = start + timedelta(seconds=fill / rate + 1)
         return run_virtual(lambda clock: work.run(clock, intents, every=every), start=begin)
     store = StoreFeed(work.journal)
     store.catch_up()
     store.close()
-    return asyncio.run(work.run(SystemClock(), intents, every=every, store=True))
+    return asyncio.run(work.run(_Behind(begin), intents, every=every, store=True))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
