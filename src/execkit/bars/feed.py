@@ -266,23 +266,30 @@ class BarFeed:
         text = "not seen from its beginning, and the venue's history does not have it"
         self._find(BarFinding(BarIssue.UNSEEN, market.symbol, self.base, close_time, text))
 
-    def _judge(self, market: Followed, bar: BarData) -> bool:
-        """Take in a bar of the venue; return whether it is a new one."""
+    def _judge(self, market: Followed, bar: BarData) -> list[BarData]:
+        """Take in a bar of the venue; return what is new: it, and before it one that was held and that it confirms."""
         if bar.timeframe is not self.base:
             raise ConfigurationError(f"timeframe: expected {self.base} bars, got {bar.timeframe}")
         use, findings = market.check.judge(bar, self._clock.now())
         for finding in findings:
             self._find(finding)
+        new: list[BarData] = []
+        held = market.check.confirmed
+        if held is not None and market.has(held.close_time):
+            self._correct(market, held)  # its close was told as empty
+        elif held is not None:
+            new.append(held)
         if use is BarUse.NEW:
             market.builder.believe(bar.close)
             market.builder.close(bar.close_time)
-            market.add(bar)
-            return True
-        if use is BarUse.CORRECTION:
+            new.append(bar)
+        elif use is BarUse.CORRECTION:
             self._correct(market, bar)
         elif findings and findings[0].issue is BarIssue.ABSURD_PRICE:
             market.held = bar.close_time
-        return False
+        for each in new:
+            market.add(each)
+        return new
 
     def _correct(self, market: Followed, bar: BarData) -> None:
         market.correct(bar)
@@ -309,7 +316,7 @@ class BarFeed:
         asked_at = self._clock.now()
         since = market.aggregator.last or asked_at - 2 * self.base.duration
         found = await self._past.since(market.symbol, self.base, since)
-        new = [bar for bar in found or () if self._judge(market, bar)]
+        new = [each for bar in found or () for each in self._judge(market, bar)]
         if new and self._on_history is not None:
             self._on_history(new)
         if new:
@@ -339,7 +346,7 @@ class BarFeed:
             self.cache.append(bar)
         asked_at = self._clock.now()
         found = await self._past.since(market.symbol, self.base, since)
-        history += [bar for bar in found or () if self._judge(market, bar)]
+        history += [each for bar in found or () for each in self._judge(market, bar)]
         self._filled(market, found, asked_at)
         if self._on_history is not None and history:
             self._on_history(history)

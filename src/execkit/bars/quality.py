@@ -146,19 +146,29 @@ class BarCheck:
         self._last: BarData | None = None
         self._seen_until: datetime | None = None
         self._recent: dict[datetime, BarData] = {}
+        self._held: BarData | None = None
+        self._doubted: list[Decimal] = []
+        self.confirmed: BarData | None = None
+        """The held bar that the one judged last has confirmed; it comes before that one."""
 
     def judge(self, bar: BarData, now: datetime) -> tuple[BarUse, list[BarFinding]]:
         """Return what a bar is good for, and every doubt about it."""
+        self.confirmed = None
         problem = self._problem(bar, now)
         if problem is not None:
             return BarUse.HELD, [problem]
         if self._last is not None and bar.close_time <= self._last.close_time:
             return self._old(bar)
+        if bar == self._held:
+            return BarUse.HELD, [self._found(BarIssue.DUPLICATE, bar, "it does not confirm itself")]
+        far = [price for price in (bar.low, bar.high) if not self.band.contains(price)]
         if not self.band.allows(bar.low, bar.high, bar.close):
+            self._held, self._doubted = bar, far
             text = (
                 f"high {bar.high}, low {bar.low} and close {bar.close} are far from the last close"
             )
             return BarUse.HELD, [self._found(BarIssue.ABSURD_PRICE, bar, f"{text}; held")]
+        self._confirm_held(bar)
         findings = []
         if self._seen_until is not None and bar.close_time <= self._seen_until:
             findings = [self._found(BarIssue.OUT_OF_ORDER, bar, "its close was told as empty")]
@@ -174,6 +184,16 @@ class BarCheck:
         )
         self.accept(bar)
         return use, findings
+
+    def _confirm_held(self, bar: BarData) -> None:
+        """Believe the held bar before *bar*, which is believed, if what was doubted of it lies near."""
+        held, self._held = self._held, None
+        if held is None or held.close_time >= bar.close_time:
+            return
+        if all(map(self.band.contains, self._doubted)):
+            self.confirmed = held
+            self._remember(held)
+            self.pass_over(held.close_time)
 
     def accept(self, bar: BarData) -> None:
         """Take a bar as given, e.g. one built here from trades."""

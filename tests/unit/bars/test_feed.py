@@ -11,7 +11,8 @@ from tests.support.recorded import RecordedVenue
 from execkit.bars.cache import MarketDataCache
 from execkit.bars.detector import BarCloseDetector
 from execkit.bars.feed import BarFeed
-from execkit.bars.quality import BarIssue
+from execkit.bars.quality import BarCheck, BarIssue, BarUse
+from execkit.bars.sessions import AlwaysOpen
 from execkit.clock import ManualClock
 from execkit.errors import UnsupportedFeatureError
 from execkit.model.market import BarData, Timeframe, Trade
@@ -259,10 +260,37 @@ def test_nonsense_is_held_and_told(wrong, issue):
 
 
 def test_a_new_price_level_is_believed_when_it_is_confirmed():
-    """A market that halves is held for one bar, then goes on."""
-    run = Run([bar(n, 100 if n < 4 else 50) for n in range(1, 8)], end=8)
+    """A market that halves is held for one bar, which fires nothing; the next puts it back into the longer bar."""
+    bars = [bar(n, 100 if n < 4 else 50) for n in range(1, 8)]
+    bars[3] = bar(4, 50, high=D(100), open=D(100), volume=D(7))
+    run = Run(bars, end=8)
     assert [n for n, close in run.told() if close is not None] == [1, 2, 3, 5, 6, 7]
-    assert run.issues() == [BarIssue.ABSURD_PRICE, BarIssue.GAP]
+    assert run.issues() == [BarIssue.ABSURD_PRICE]
+    assert run.feed.cache.at(SYMBOL, Timeframe.M1, at(4)) == bars[3]
+    (five,) = [e.bar for e in run.events if e.timeframe is Timeframe.M5]
+    assert (five.high, five.low, five.close, five.volume) == (100, 50, 50, 11)
+
+
+def test_a_confirmation_after_an_empty_minute_corrects_what_was_built():
+    """The longer bar that has ended meanwhile is as it is with the held bar."""
+    bars = [bar(n, 100 if n < 4 else 50) for n in (1, 2, 3, 4, 6, 7)]
+    run = Run(bars, end=8)
+    assert [each.close_time for each in run.corrections] == [at(4)]
+    assert run.feed.cache.at(SYMBOL, Timeframe.M5, at(5)).volume == 4
+
+
+def test_a_bar_does_not_confirm_itself_nor_a_spike():
+    """The same one again stays held; one whose spike nothing comes near is never put back."""
+    check = BarCheck(SYMBOL, Timeframe.M1, AlwaysOpen())
+    far, spike = bar(2, 200), bar(4, 201, high=D(900))
+    assert check.judge(bar(1), at(9))[0] is BarUse.NEW
+    assert check.judge(far, at(9))[0] is BarUse.HELD
+    assert check.judge(far, at(9))[0] is BarUse.HELD
+    assert check.judge(bar(3, 201), at(9))[0] is BarUse.NEW
+    assert check.confirmed == far
+    assert check.judge(spike, at(9))[0] is BarUse.HELD
+    assert check.judge(bar(5, 201), at(9))[0] is BarUse.NEW
+    assert check.confirmed is None
 
 
 # -- trades --------------------------------------------------------------------------------------------
