@@ -231,3 +231,20 @@ def test_the_account_is_named_without_the_key():
     assert "kkk" not in first.account
     assert BinanceAdapter("other", "s", account="main").account == "binance-spot-testnet-main"
     assert BinanceAdapter("k" * 64, "s", live=True).account != first.account
+
+
+async def test_an_adapter_for_data_orders_nothing(monkeypatch):
+    """It shows no key, though the environment has one, and an order on it is refused before anything leaves."""
+    monkeypatch.setenv("BINANCE_API_KEY", KEY)
+    monkeypatch.setenv("BINANCE_API_SECRET", SECRET)
+    async with BinanceVenue() as venue:
+        adapter = adapter_of(venue, api_key=None, secret=None, data_only=True)
+        try:
+            await adapter.connect_data()
+            assert (await adapter.ticker("BTC/USDT")).bid > 0
+            with pytest.raises(AuthenticationError):
+                await adapter.place_order(order())
+        finally:
+            await adapter.close()
+        assert venue.posts() == []
+        assert not any(KEY in str(request) for request in venue.requests)

@@ -85,7 +85,7 @@ def paper(
     plans = load_plans(plan_file, functions=registry)
     if symbol is not None:
         plans = tuple(plan.model_copy(update={"symbol": symbol}) for plan in plans)
-    feed = ExchangeFactory().create(
+    feed = ExchangeFactory().create_feed(
         venue, **{name: scalar(text) for name, text in map(_pair, options)}
     )
     first = plans[0]

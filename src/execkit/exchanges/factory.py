@@ -96,6 +96,17 @@ class ExchangeFactory:
             self._instances[key] = exchange
         return self._instances[key]
 
+    def create_feed(self, name: str, /, **options: Any) -> ExchangeAdapter:
+        """Return an exchange for its public data only: where it can be told so, it reads no key and takes no order.
+
+        Prices are then the live venue's, unless *options* name a sandbox or another server.
+        """
+        try:
+            takes = "data_only" in inspect.signature(self._maker(name)).parameters
+        except ValueError:
+            takes = False
+        return self.create(name, **{**({"data_only": True} if takes else {}), **options})
+
     async def close(self) -> None:
         """Close every exchange made here, the last one first; one that fails does not stop the others."""
         instances, self._instances = self._instances, {}

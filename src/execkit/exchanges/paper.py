@@ -90,7 +90,7 @@ class PaperExchange(SimulatedExchange):
         self._ledger: PaperLedger | None = None
         self._feed: PaperFeed | None = None
         if isinstance(feed, str):
-            feed = ExchangeFactory().create(feed, **(feed_options or {}))
+            feed = ExchangeFactory().create_feed(feed, **(feed_options or {}))
         elif feed_options:
             raise ConfigurationError(
                 "feed_options: they belong to a feed that is given by its name"
@@ -101,6 +101,14 @@ class PaperExchange(SimulatedExchange):
                     f"feed: {feed!r} is neither an ExchangeAdapter nor the name of one"
                 )
             self._feed = PaperFeed(feed, self.feed_quote, self.clock)
+
+    def __repr__(self) -> str:
+        if self._feed is None:
+            return super().__repr__()
+        source = self._feed.source
+        where = getattr(source, "environment", None)
+        prices = f"{source.name} ({where})" if where else source.name
+        return f"PaperExchange(account={self.account!r}, prices of {prices})"
 
     @property
     def capabilities(self) -> Capabilities:

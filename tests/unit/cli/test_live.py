@@ -64,7 +64,8 @@ def test_paper_trades_on_another_venues_prices(folder, made):
         *("--option", "rest_url=http://127.0.0.1:1", "--option", "market=spot", "--for", "1ms"),
     )
     assert done.exit_code == 0, done.output
-    assert made == [("binance", {"rest_url": "http://127.0.0.1:1", "market": "spot"})]
+    options = {"data_only": True, "rest_url": "http://127.0.0.1:1", "market": "spot"}
+    assert made == [("binance", options)]
     assert "breakout on BTC/USDT; journal p.db" in done.output
     assert (folder / "p.db").exists()
     assert (folder / "p.db.paper").exists()
@@ -72,7 +73,7 @@ def test_paper_trades_on_another_venues_prices(folder, made):
 
 def test_another_symbol_and_balance(folder, made):
     """They override what the plan says."""
-    arguments = ["paper", "--venue", "x", "--plan", "plan.yaml", "--for", "1ms"]
+    arguments = ["paper", "--venue", "binance", "--plan", "plan.yaml", "--for", "1ms"]
     done = invoke(*arguments, "--symbol", "ETH/USDT", "--balance", "USDT=500")
     assert "breakout on ETH/USDT" in done.output
 
@@ -88,7 +89,7 @@ def test_another_symbol_and_balance(folder, made):
 )
 def test_bad_arguments_are_named(folder, made, arguments, text):
     """Before anything is connected."""
-    done = invoke("paper", "--venue", "x", "--plan", "plan.yaml", *arguments)
+    done = invoke("paper", "--venue", "binance", "--plan", "plan.yaml", *arguments)
     assert done.exit_code == 1
     assert text in done.output
 

@@ -30,6 +30,8 @@ class BinanceAdapter(BinanceOrders):
         market: `spot`, or `usdm` for perpetual futures with USDT or USDC as margin.
         sandbox: `testnet`, `demo`, or True for the one that the market has; the default unless *live* is set.
         live: Real money; has to be spelled out.
+        data_only: For prices only: no key is read or kept, nothing can be ordered, and where no sandbox is named
+            the prices are the live venue's.
         rest_url: Another server, e.g. a proxy or a venue on this machine; scheme and host only.
         stream_url: The same for the WebSockets.
         symbols: Markets whose executions are fetched although nothing of them is held or open.

@@ -52,6 +52,8 @@ class CCXTAdapter(CCXTOrders):
         sandbox: `testnet`, `demo`, or True for the testnet; the default unless *live* is set.
         live: Real money; has to be spelled out.
         rest_url: Another server; scheme and host only. Plain http is taken for this machine only.
+        data_only: For prices only: no key is read or kept, nothing can be ordered, and where no sandbox is named
+            the prices are the live venue's.
         stream_url: The same for the WebSockets.
         timeout: Limit of one request.
         absence_window: How long after a send the exchange may not show an order that it has.
@@ -73,6 +75,7 @@ class CCXTAdapter(CCXTOrders):
         sandbox: bool | str | None = None,
         live: bool = False,
         rest_url: str | None = None,
+        data_only: bool = False,
         stream_url: str | None = None,
         timeout: timedelta = timedelta(seconds=10),
         absence_window: timedelta = timedelta(seconds=120),
@@ -93,6 +96,7 @@ class CCXTAdapter(CCXTOrders):
             sandbox=sandbox,
             live=live,
             rest_url=rest_url,
+            data_only=data_only,
             stream_url=stream_url,
             timeout=timeout,
             clock=clock,

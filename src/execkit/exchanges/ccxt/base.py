@@ -66,6 +66,7 @@ class CCXTBase(ExchangeAdapter):
         market: str,
         sandbox: bool | str | None,
         live: bool,
+        data_only: bool,
         rest_url: str | None,
         stream_url: str | None,
         timeout: timedelta,
@@ -87,10 +88,18 @@ class CCXTBase(ExchangeAdapter):
         self._max_skew = max_clock_skew
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secrets
         self.environment = hosts.environment(
-            exchange_id, sandbox=sandbox, live=live, default=default_sandbox
+            exchange_id,
+            sandbox=sandbox,
+            # Data of a sandbox has prices of its own, which are nobody's.
+            live=live or (data_only and sandbox is None and rest_url is None),
+            default=default_sandbox,
         )
         prefix = exchange_id.upper()
-        api_key = api_key or os.environ.get(f"{prefix}_API_KEY")
+        self._data_only = data_only
+        env: Mapping[str, str] = {} if data_only else os.environ
+        if data_only:
+            api_key = secret = password = None
+        api_key = api_key or env.get(f"{prefix}_API_KEY")
         config = {
             "apiKey": api_key,
             "secret": secret or os.environ.get(f"{prefix}_API_SECRET"),
@@ -142,6 +151,11 @@ class CCXTBase(ExchangeAdapter):
 
         Raises `ConfigurationError` or `AuthenticationError` naming what is wrong with the settings.
         """
+        if self._data_only:
+            raise ConfigurationError(
+                "data_only: this adapter reads public data and places no orders; "
+                "use connect_data(), or make one without data_only=True"
+            )
         if not self._has_key:
             raise ConfigurationError(
                 f"api_key: no key for {self.name}; pass api_key= and secret=, "
