@@ -200,6 +200,54 @@ def test_a_closure_that_no_calendar_knows(tmp_path):
     assert hours.next_close(Timeframe.D1, at(200)) == datetime(2024, 1, 2, 3, tzinfo=UTC)
 
 
+def test_one_market_that_is_closed_closes_no_other():
+    """Its venue says so of it alone, e.g. a share that is not traded any more: the calendar stands for all."""
+    begins = [START + timedelta(days=n) for n in (-2, -1, 0, 1)]
+    hours = ListedHours(Session(b.date(), b, b + timedelta(hours=3)) for b in begins)
+    other = "ETH/USDT"
+
+    async def closed(symbol):
+        return MarketStatus(
+            is_open=symbol != SYMBOL, next_close=None if symbol == SYMBOL else at(180)
+        )
+
+    async def main(clock):
+        venue = RecordedVenue(clock, [])
+        venue.market_status = closed
+        rule = {
+            "function": "close_above",
+            "timeframe": "1m",
+            "parameters": {"threshold_price": 1},
+        }
+        plans = [
+            TradePlan(name=symbol[:3], symbol=symbol, entry=[rule], risk={"stop_loss_pct": 1})
+            for symbol in (SYMBOL, other)
+        ]
+        async with ExecutionEngine(
+            venue, journal=None, clock=clock, pipeline=plans[0].pipeline()
+        ) as engine:
+            parts = engine.parts
+            runner = BarRunner(
+                registry=standard_registry(clock=clock),
+                plans=plans,
+                cache=MarketDataCache(),
+                book=parts.desk.book,
+                submit=engine.submit,
+                record=parts.recorder.record,
+                account=lambda: engine.account,
+                clock=clock,
+                hours=hours,
+            )
+            bars = LiveBars(runner, parts.desk, spawn=parts.upkeep.spawn)
+            await bars.start()
+            await clock.sleep_until(at(10))
+            await bars.stop()
+            return [each.code for each in engine.book.alarms]
+
+    assert "MARKET_HOURS" not in run_virtual(main, start=START + timedelta(microseconds=1))
+    assert hours.next_close(Timeframe.D1, at(10)) == at(180)
+
+
 def test_one_markets_order_keeps_nobody_waiting(tmp_path):
     """K13: while a signal is under way its plan is not asked, closes go on, and the skip says why."""
 

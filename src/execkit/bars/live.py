@@ -20,7 +20,7 @@ from execkit.bars.detector import BarCloseDetector
 from execkit.bars.feed import BarFeed, Source
 from execkit.bars.quality import MAX_MOVE_PCT, BarFinding, BarIssue
 from execkit.bars.runner import MAX_AGE, BarRunner
-from execkit.bars.sessions import Hours, ListedHours, heed
+from execkit.bars.sessions import Hours, ListedHours, agrees, heed
 from execkit.calendars import DEFAULT_CALENDAR, DEFAULT_TIMEZONE, market_hours
 from execkit.exchanges.base import MarketPhase
 from execkit.handlers.desk import Desk
@@ -61,7 +61,10 @@ class LiveOptions:
     backfill: int = 100
     max_move_pct: Decimal = MAX_MOVE_PCT
     status_every: timedelta = timedelta(seconds=30)
-    """How often a session market's own clock is compared with the calendar; it wins when it says so twice."""
+    """How often a session market's own clock is compared with the calendar.
+
+    It wins when it says the same of all markets, twice; what is said of some of them only changes nobody's hours.
+    """
 
     def hours(self, *, always_open: bool = True) -> Hours:
         """Return the market's hours, for the runner too; *always_open* as the venue's capabilities say."""
@@ -225,26 +228,35 @@ class LiveBars:
         self._spawn(self._desk.reconciler.try_run(), "orders after a jump of the clock")
 
     async def _compare_hours(self, hours: ListedHours) -> None:
-        """Compare the calendar with what the venue says of its market; the venue wins when it says it twice."""
-        desk, said = self._desk, None
+        """Compare the calendar with what the venue says of its markets; the venue wins when it says it twice."""
+        said = None
         while True:
             await asyncio.sleep(self._options.status_every.total_seconds())
             try:
-                status = await desk.adapter.market_status(self._runner.symbols[0])
+                again, said = said, await self._objection(hours)
+                if said is not None and said == again:
+                    self._heed(hours, *said)
             except Exception as error:  # noqa: BLE001 - asked again
                 log.warning("market.status_failed", error=repr(error))
-                continue
+
+    async def _objection(self, hours: ListedHours) -> tuple[bool, datetime | None] | None:
+        """Return what the venue says otherwise than the calendar: only what is so in every market is of the hours."""
+        told = set()
+        for symbol in self._runner.symbols:
+            status = await self._desk.adapter.market_status(symbol)
             if status.phase is MarketPhase.HALTED:
                 continue
-            again, said = said, (status.is_open, status.next_close)
-            if again != said:
-                continue
-            changed = heed(
-                hours, desk.clock.now(), is_open=status.is_open, next_close=status.next_close
-            )
-            if changed is not None:
-                desk.recorder.alarm("MARKET_HOURS", f"the venue's clock wins: {changed}")
-                self.detector.reschedule()
+            now, is_open, next_close = self._desk.clock.now(), status.is_open, status.next_close
+            if agrees(hours, now, is_open=is_open, next_close=next_close):
+                return None
+            told.add((is_open, next_close))
+        return told.pop() if len(told) == 1 else None
+
+    def _heed(self, hours: ListedHours, is_open: bool, next_close: datetime | None) -> None:
+        changed = heed(hours, self._desk.clock.now(), is_open=is_open, next_close=next_close)
+        if changed is not None:
+            self._desk.recorder.alarm("MARKET_HOURS", f"the venue's clock wins: {changed}")
+            self.detector.reschedule()
 
     def __repr__(self) -> str:
         return f"LiveBars({self.feed!r}, {self.detector!r})"

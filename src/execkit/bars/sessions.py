@@ -254,6 +254,18 @@ class ListedHours(Hours):
         return f"{type(self).__name__}({len(self._sessions)} sessions)"
 
 
+def agrees(
+    hours: ListedHours, now: datetime, *, is_open: bool, next_close: datetime | None
+) -> bool:
+    """Tell whether the listed hours say what the venue's own clock says now."""
+    if not is_open:
+        return not hours.is_open(now)
+    if next_close is None or next_close <= now:
+        return True
+    session = hours.session_after(now)
+    return session.open <= now and session.close == next_close
+
+
 def heed(
     hours: ListedHours, now: datetime, *, is_open: bool, next_close: datetime | None
 ) -> str | None:
@@ -262,13 +274,11 @@ def heed(
     The venue wins. A session that it does not hold is taken off, one that it has broken off ends with the last full
     minute, and one whose end it tells differently, or that no list knows, is that of the venue.
     """
+    if agrees(hours, now, is_open=is_open, next_close=next_close):
+        return None
     session = hours.session_after(now)
-    if is_open:
-        if next_close is None or next_close <= now:
-            return None
+    if next_close is not None and is_open:
         if session.open <= now:
-            if session.close == next_close:
-                return None
             breaks = tuple(pause for pause in session.breaks if pause[1] < next_close)
             hours.amend(session.day, Session(session.day, session.open, next_close, breaks))
             return f"the session of {session.day} ends at {next_close.isoformat()}, not at {session.close.isoformat()}"
@@ -278,8 +288,6 @@ def heed(
             hours.amend(session.day, None)
         hours.amend(unplanned.day, unplanned)
         return f"trading until {next_close.isoformat()}, which no calendar knows"
-    if not hours.is_open(now):
-        return None
     ended = window_open(now, Timeframe.M1)
     if ended - session.open < _MINUTE:
         hours.amend(session.day, None)
