@@ -208,3 +208,29 @@ async def test_a_market_stream_that_breaks_raises():
         with pytest.raises(ExchangeUnavailableError):
             await stream
         await until(lambda: not any("/ws/" in url for url in adapter._client.clients))
+
+
+@pytest.mark.parametrize("reason", ["ban", "too many"])
+async def test_no_stream_is_opened_where_that_could_get_us_banned(reason):
+    """Under a ban, and after many connections in a short time, nothing is dialled; the reader is told why."""
+    async with on_the_wire() as (venue, adapter):
+        client, now = adapter._client, asyncio.get_running_loop().time()
+        if reason == "ban":
+            client.banned_until = now + 60
+        else:
+            client.dials.extend([now] * 150)
+        before = venue.listeners()
+        with pytest.raises(ExchangeUnavailableError, match="ban"):
+            await anext(adapter.watch_quotes(["BTC/USDT"]))
+        assert venue.listeners() == before
+        if reason == "too many":
+            # What is long ago does not count.
+            client.dials.clear()
+            client.dials.extend([now - 301] * 150)
+            quotes = adapter.watch_quotes(["BTC/USDT"])
+            first = asyncio.ensure_future(anext(quotes))
+            while not first.done():
+                await venue.move_price("BTC/USDT", venue.core.quote("BTC/USDT").ask)
+                await asyncio.sleep(0)
+            await quotes.aclose()
+            assert len(client.dials) == 1

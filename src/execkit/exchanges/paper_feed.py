@@ -19,7 +19,10 @@ MAX_AGE: Final = timedelta(seconds=5)
 """A quote older than this executes nothing; a new one is fetched first."""
 
 _QUERY_SECONDS: Final = 5.0
+_FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 30.0
+_STEADY: Final = 30.0
+"""Seconds after which a stream counts as good: its next loss is answered at once again."""
 
 
 class PaperFeed:
@@ -99,18 +102,20 @@ class PaperFeed:
 
     async def _run(self, symbols: list[str]) -> None:
         has_stream = self.source.capabilities.quote_stream
-        wait = 0.5
+        wait, loop = _FIRST_WAIT, asyncio.get_running_loop()
         while True:
+            began = loop.time()
             try:
                 if has_stream:
                     async for quote in self.source.watch_quotes(symbols):
                         self._see(quote)
-                        wait = 0.5
                 else:
                     await self._poll_all(symbols)
                     wait = self._poll / 2  # doubled below
             except Exception as error:  # noqa: BLE001 - prices stand still, so orders ask for a new one
                 log.warning("paper.feed_broken", venue=self.source.name, error=repr(error))
+            if has_stream and loop.time() - began >= _STEADY:
+                wait = _FIRST_WAIT
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)
 

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from execkit.clock import Clock
 from execkit.errors import ConfigurationError, ExchangeUnavailableError
-from execkit.exchanges.ccxt.dialect import UnansweredError
+from execkit.exchanges.ccxt.dialect import RefusedError, UnansweredError, UnsentError
 from execkit.exchanges.ccxt.values import (
     EPOCH,
     BadAnswerError,
@@ -80,7 +80,10 @@ class MarketFeeds:
         self._handlers[url] = take
         try:
             request = {"method": "SUBSCRIBE", "params": list(names), "id": self._count}
-            lost = self._client.watch_multiple(url, [_LOST], request, [_LOST])
+            try:
+                lost = self._client.watch_multiple(url, [_LOST], request, [_LOST])
+            except (RefusedError, UnsentError) as error:
+                raise ExchangeUnavailableError(f"binance: {error}", venue="binance") from None
             lost.add_done_callback(broken)
             async for item in reader:
                 yield item

@@ -102,8 +102,8 @@ class CCXTBase(ExchangeAdapter):
         api_key = api_key or env.get(f"{prefix}_API_KEY")
         config = {
             "apiKey": api_key,
-            "secret": secret or os.environ.get(f"{prefix}_API_SECRET"),
-            "password": password or os.environ.get(f"{prefix}_API_PASSWORD"),
+            "secret": secret or env.get(f"{prefix}_API_SECRET"),
+            "password": password or env.get(f"{prefix}_API_PASSWORD"),
             # ccxt's own throttle would queue orders out of sight; the gateway keeps the venue's pace.
             "enableRateLimit": False,
             "aiohttp_trust_env": False,

@@ -1,8 +1,9 @@
 """Keeps the stream of an account's orders open, for as long as the adapter lives.
 
 It is open before the first order leaves, so nobody who subscribes misses what happens from then on. When it breaks it
-is opened again at once; what happened in between is lost, so each new beginning is told as a `StreamGap`. While that
-does not succeed, readers get an error and have to ask the venue.
+is opened again at once; what happened in between is lost, so each new beginning is told as a `StreamGap`. One that
+breaks again soon is opened after growing pauses, as is one that cannot be opened, because a venue bans who dials too
+often; meanwhile readers get an error and have to ask the venue.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ ROTATE_AFTER: Final = timedelta(hours=23)
 
 _FIRST_WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 30.0
+_UNTOLD: Final = 1.0
+"""Seconds that a stream may be away before its readers have to ask the venue."""
+_STEADY: Final = 30.0
+"""Seconds after which an open stream counts as good, so that its next loss is the first again."""
 
 
 class Session:
@@ -64,6 +69,7 @@ class OrderStream:
         self._rotate_after = rotate_after.total_seconds()
         self._updates: Stream[OrderUpdate] = Stream(lambda: StreamGap("read too slowly"))
         self._session: Session | None = None
+        self._wait = 0.0
         self._task: asyncio.Task[None] | None = None
         self.publish = self._updates.publish
         self.reconnects = 0
@@ -97,7 +103,10 @@ class OrderStream:
 
     async def _keep(self) -> None:
         while True:
+            began = asyncio.get_running_loop().time()
             reason = await self._until_lost()
+            if asyncio.get_running_loop().time() - began >= _STEADY:
+                self._wait = 0.0
             log.warning("stream.lost", venue=self._venue, reason=reason)
             await self._end_session()
             await self._reopen()
@@ -124,14 +133,17 @@ class OrderStream:
                 log.info("stream.close_failed", venue=self._venue, error=type(error).__name__)
 
     async def _reopen(self) -> None:
-        wait = _FIRST_WAIT
         while True:
+            wait = max(self._pause(), self._wait * self._rng.uniform(0.75, 1.25))
+            self._wait = min(max(self._wait * 2, _FIRST_WAIT), _LONGEST_WAIT)
+            if wait > 0:
+                if wait > _UNTOLD:
+                    self._updates.end(self._broken())
+                await asyncio.sleep(wait)
             try:
                 self._session = await self._opened()
             except Exception as error:  # noqa: BLE001 - tried again, with growing pauses
                 log.warning("stream.reopen_failed", venue=self._venue, error=type(error).__name__)
                 self._updates.end(self._broken())
-                await asyncio.sleep(max(self._pause(), wait * self._rng.uniform(0.75, 1.25)))
-                wait = min(wait * 2, _LONGEST_WAIT)
             else:
                 return

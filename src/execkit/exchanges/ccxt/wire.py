@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import timedelta
@@ -43,6 +44,9 @@ _SIGNATURE: Final = re.compile(
 _UNTIL: Final = re.compile(r"until (\d{13})\b", re.ASCII)
 _BAN_SECONDS: Final = 120.0
 """What a ban lasts at least, where the venue does not say."""
+_MOST_DIALS: Final = 150
+_DIALS_COUNT: Final = 300.0
+"""So many WebSocket connections in so many seconds and no more: Binance bans an address for 300 of them."""
 
 
 _sent: ContextVar[list[int] | None] = ContextVar("sent", default=None)
@@ -78,6 +82,8 @@ class Wire:
     http: aiohttp.ClientSession | None
     banned_until: float
     """Loop time until which the venue takes nothing from this address."""
+    dials: deque[float]
+    """Loop times of the WebSocket connections of the last minutes."""
     on_headers: Callable[[Any], None]
     on_raw: Callable[[Any, Any], bool]
     """Sees each message of a stream before ccxt does; True: it is dealt with."""
@@ -94,10 +100,7 @@ class Wire:
         """
         if self.http is None:
             raise UnsentError("the adapter is not connected; call connect() first")
-        loop = asyncio.get_running_loop()
-        if loop.time() < self.banned_until:
-            left = timedelta(seconds=round(self.banned_until - loop.time(), 3))
-            raise RefusedError(BANNED, None, "the venue has banned this address", left)
+        self._refuse_under_a_ban()
         target = yarl.URL(url, encoded=True)
         if target.host not in self.hosts:
             raise UnsentError(f"{clean(target.host)} is no host of this venue")
@@ -123,6 +126,12 @@ class Wire:
             return self._parsed(response, raw)
         # Raised out here, so that it does not carry aiohttp's error: that may hold the address.
         raise failure
+
+    def _refuse_under_a_ban(self) -> None:
+        left = self.banned_until - asyncio.get_running_loop().time()
+        if left > 0:
+            waits = timedelta(seconds=round(left, 3))
+            raise RefusedError(BANNED, None, "the venue has banned this address", waits)
 
     def _parsed(self, response: aiohttp.ClientResponse, raw: bytes) -> Any:
         status = response.status
@@ -219,16 +228,32 @@ class Wire:
         return 0.0
 
     def client(self, url: str) -> Any:
-        """Return the socket of an address, which must be on a pinned host."""
+        """Return the socket of an address, which must be on a pinned host.
+
+        A new one is refused while the venue bans us, and when too many were opened of late.
+        """
         host = yarl.URL(url).host
         if host is not None and host not in self.hosts:
             raise UnsentError(f"{clean(host)} is no host of this venue")
         is_new = url not in self.clients  # type: ignore[attr-defined]
+        if is_new:
+            self._refuse_under_a_ban()
+            self._count_dial()
         socket = super().client(url)  # type: ignore[misc]
         if is_new:
             # ccxt would end its reading loop without a word when a frame cannot be parsed or handled.
             socket.handle_text_or_binary_message = lambda data: self._frame(socket, data)
         return socket
+
+    def _count_dial(self) -> None:
+        now = asyncio.get_running_loop().time()
+        while self.dials and now - self.dials[0] > _DIALS_COUNT:
+            self.dials.popleft()
+        if len(self.dials) >= _MOST_DIALS:
+            raise UnsentError(
+                f"{_MOST_DIALS} streams were opened in {_DIALS_COUNT:.0f} s; more could get this address banned"
+            )
+        self.dials.append(now)
 
     def _frame(self, socket: Any, data: bytes | str) -> None:
         try:
@@ -327,6 +352,7 @@ def make_client(
         "http": None,
         "hosts": frozenset(),
         "banned_until": 0.0,
+        "dials": deque(),
         "on_headers": staticmethod(lambda _headers: None),
         "on_raw": staticmethod(lambda _socket, _message: False),
     }

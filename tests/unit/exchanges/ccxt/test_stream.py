@@ -75,7 +75,7 @@ def test_pauses_grow_and_readers_are_told():
             await anext(stream.subscribe())
         while line.failures:
             await asyncio.sleep(1)
-        await asyncio.sleep(60)
+        await asyncio.sleep(100)
         waits = [b - a for a, b in zip(line.opened_at[1:], line.opened_at[2:], strict=False)]
         assert waits[0] < 0.3
         assert max(waits) <= 30 * 1.25
@@ -131,5 +131,64 @@ def test_a_start_that_fails_raises():
         line.failures = 1
         with pytest.raises(ConnectionError):
             await line.stream().start()
+
+    run_virtual(main)
+
+
+def test_a_line_that_opens_and_is_lost_at_once_is_not_dialled_for_ever():
+    """A venue that cuts each session at once sees few dials, far below what it bans for; the first comes at once."""
+
+    async def main(_clock):
+        line = Line()
+        loop = asyncio.get_running_loop()
+        stream = line.stream()
+        await stream.start()
+        began, cut = loop.time(), None
+        while loop.time() - began < 300:
+            if line.lost is not cut:
+                cut = line.lost
+                cut.set_exception(ConnectionError("cut"))
+            await asyncio.sleep(0.01)
+        assert line.opened_at[1] - began < 0.1
+        assert 8 < len(line.opened_at) < 25
+        await stream.stop()
+
+    run_virtual(main)
+
+
+def test_a_steady_session_makes_the_next_loss_the_first_again():
+    """After some time of health a loss is answered at once, whatever was before."""
+
+    async def main(_clock):
+        line = Line()
+        stream = line.stream()
+        await stream.start()
+        for _ in range(3):
+            line.lost.set_result(None)
+            await asyncio.sleep(31)
+        before = len(line.opened_at)
+        line.lost.set_result(None)
+        await asyncio.sleep(0.01)
+        assert len(line.opened_at) == before + 1
+        await stream.stop()
+
+    run_virtual(main)
+
+
+def test_nothing_is_dialled_under_a_ban():
+    """A loss is often the first sign of a ban: not even the first attempt is made before it has ended."""
+
+    async def main(_clock):
+        line = Line()
+        loop = asyncio.get_running_loop()
+        stream = line.stream(pause=lambda: until - loop.time())
+        until = loop.time()
+        await stream.start()
+        until = loop.time() + 100
+        line.lost.set_result(None)
+        await asyncio.sleep(200)
+        assert len(line.opened_at) == 2
+        assert line.opened_at[1] >= until
+        await stream.stop()
 
     run_virtual(main)
