@@ -195,15 +195,58 @@ WRONG = [
         "no user, password or query",
     ),
     ({"rest_url": "http://127.0.0.1:1"}, "stream_url: give both"),
+    *(
+        (
+            {"rest_url": f"https://{host}", "stream_url": "ws://127.0.0.1", **proxy},
+            f"rest_url: {host.rstrip('.')} is the live venue, but the settings say testnet",
+        )
+        for host in ("api.binance.com.", "api2.binance.com", "api-gcp.binance.com", "binance.com")
+        for proxy in ({}, {"own_proxy": True})
+    ),
+    (
+        {"rest_url": "https://proxy.example", "stream_url": "wss://proxy.example"},
+        "rest_url: proxy.example is no testnet host of the venue; pass own_proxy=True",
+    ),
+    (
+        {"rest_url": "https://testnet.binance.vision.", "stream_url": "ws://[::1]", "live": True},
+        "rest_url: testnet.binance.vision is a sandbox",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("options", "words"), WRONG, ids=[w for _, w in WRONG])
+@pytest.mark.parametrize(("options", "words"), WRONG)
 def test_settings_that_contradict(options, words):
     """They are refused when the adapter is made."""
     with pytest.raises(ConfigurationError) as raised:
         BinanceAdapter(KEY, SECRET, **options)
     assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {
+            "rest_url": "https://proxy.example",
+            "stream_url": "wss://proxy.example",
+            "own_proxy": True,
+        },
+        {"rest_url": "https://proxy.example", "stream_url": "wss://proxy.example", "live": True},
+        {"rest_url": "http://127.0.0.1:1", "stream_url": "ws://localhost:1"},
+        {
+            "rest_url": "https://testnet.binance.vision",
+            "stream_url": "wss://stream.testnet.binance.vision",
+        },
+        {
+            "rest_url": "https://demo-api.binance.com",
+            "stream_url": "wss://demo-stream.binance.com",
+            "sandbox": "demo",
+        },
+    ],
+)
+def test_addresses_that_are_taken(options):
+    """The venue's sandboxes and this machine under sandbox settings, and what is spelled out."""
+    adapter = BinanceAdapter(KEY, SECRET, **options)
+    assert "api.binance.com" not in adapter._client.hosts
 
 
 def test_unknown_exchange():

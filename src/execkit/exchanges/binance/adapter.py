@@ -34,7 +34,9 @@ class BinanceAdapter(BinanceOrders):
             the prices are the live venue's.
         rest_url: Another server, e.g. a proxy or a venue on this machine; scheme and host only.
         stream_url: The same for the WebSockets.
-        symbols: Markets whose executions are fetched although nothing of them is held or open.
+        own_proxy: Both addresses are a proxy of yours that leads to the sandbox; this machine's need no word.
+        symbols: Markets whose executions are fetched although nothing of them is held or open; a held asset is shown
+            in its market among them.
         timeout: Limit of one request.
         absence_window: How long after a send Binance may not show an order that it has.
         max_clock_skew: Difference of the clocks from which `connect` refuses.

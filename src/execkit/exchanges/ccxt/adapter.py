@@ -56,6 +56,7 @@ class CCXTAdapter(CCXTOrders):
             the prices are the live venue's.
         stream_url: The same for the WebSockets.
         timeout: Limit of one request.
+        own_proxy: Both addresses are a proxy of yours that leads to the sandbox; this machine's need no word.
         absence_window: How long after a send the exchange may not show an order that it has.
         max_clock_skew: Difference of the clocks from which `connect` refuses.
         clock, rng: Injected time and chance.
@@ -78,6 +79,7 @@ class CCXTAdapter(CCXTOrders):
         data_only: bool = False,
         stream_url: str | None = None,
         timeout: timedelta = timedelta(seconds=10),
+        own_proxy: bool = False,
         absence_window: timedelta = timedelta(seconds=120),
         max_clock_skew: timedelta = timedelta(seconds=1),
         clock: Clock | None = None,
@@ -99,6 +101,7 @@ class CCXTAdapter(CCXTOrders):
             data_only=data_only,
             stream_url=stream_url,
             timeout=timeout,
+            own_proxy=own_proxy,
             clock=clock,
             rng=rng,
             account=account,

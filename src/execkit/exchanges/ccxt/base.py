@@ -69,6 +69,7 @@ class CCXTBase(ExchangeAdapter):
         data_only: bool,
         rest_url: str | None,
         stream_url: str | None,
+        own_proxy: bool,
         timeout: timedelta,
         clock: Clock | None,
         rng: random.Random | None,
@@ -127,7 +128,13 @@ class CCXTBase(ExchangeAdapter):
         self._client.on_headers = self._note_headers
         self._client.on_raw = self._on_raw
         hosts.choose(self._client, self.environment, elsewhere=bool(rest_url and stream_url))
-        hosts.redirect(self._client, self.environment, rest_url=rest_url, stream_url=stream_url)
+        hosts.redirect(
+            self._client,
+            self.environment,
+            rest_url=rest_url,
+            stream_url=stream_url,
+            own_proxy=own_proxy,
+        )
         self._client.hosts = hosts.allowed(self._client)
         self._sockets: aiohttp.ClientSession | None = None
         self._instruments: dict[str, Instrument] = {}

@@ -1,7 +1,8 @@
 """Which hosts an adapter may speak to: the venue's own, or the one the user named; nothing else.
 
-Live trading has to be spelled out. A live address under sandbox settings, or the other way round, is refused, because
-a key then meets the wrong venue.
+Live trading has to be spelled out. Under sandbox settings only the venue's own sandboxes and this machine are taken,
+and another host when it is called a proxy of one's own; never a host of the live venue's domain, because a key then
+meets the wrong venue. Under live settings its sandboxes are refused.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def choose(client: Any, env: str, *, elsewhere: bool) -> None:
     if not offered:
         raise ConfigurationError(
             f"sandbox: {client.id} has no {env} environment that ccxt knows; "
-            "pass rest_url= and stream_url= of one, or live=True"
+            "pass rest_url= and stream_url= of one, with own_proxy=True, or live=True"
         )
     if env == "testnet":
         client.set_sandbox_mode(True)
@@ -52,9 +53,13 @@ def choose(client: Any, env: str, *, elsewhere: bool) -> None:
         client.enable_demo_trading(True)
 
 
-def redirect(client: Any, env: str, *, rest_url: str | None, stream_url: str | None) -> None:
+def redirect(
+    client: Any, env: str, *, rest_url: str | None, stream_url: str | None, own_proxy: bool
+) -> None:
     """Send REST requests and streams to other hosts; paths stay as they are."""
     known = {name: _hosts(client, client.urls.get(name)) for name in ("test", "demo")}
+    if env != "live" and client.urls.get(_SANDBOXES[env]):
+        known["demo"] |= allowed(client)  # where `choose` has sent its streams, too
     for name in ("apiBackup", "apiBackupDemoTrading", "api"):
         if name in client.urls:
             known["live"] = _hosts(client, client.urls[name])
@@ -64,7 +69,7 @@ def redirect(client: Any, env: str, *, rest_url: str | None, stream_url: str | N
         ("stream_url", stream_url, ("ws", "wss")),
     ):
         if value is not None:
-            _check(field, value, schemes, env, known)
+            _check(field, value, schemes, env, known, own_proxy=own_proxy)
     if (rest_url is None) is not (stream_url is None) and env != "live":
         missing = "stream_url" if stream_url is None else "rest_url"
         raise ConfigurationError(
@@ -95,7 +100,13 @@ def allowed(client: Any) -> frozenset[str]:
 
 
 def _check(
-    field: str, value: str, schemes: tuple[str, str], env: str, known: dict[str, set[str]]
+    field: str,
+    value: str,
+    schemes: tuple[str, str],
+    env: str,
+    known: dict[str, set[str]],
+    *,
+    own_proxy: bool,
 ) -> None:
     parts = urlsplit(value)
     if parts.scheme not in schemes or not parts.hostname:
@@ -112,15 +123,28 @@ def _check(
             f"use {schemes[1]}://"
         )
     of_sandboxes = known["test"] | known["demo"]
-    if env != "live" and parts.hostname in known["live"] - of_sandboxes:
-        raise ConfigurationError(
-            f"{field}: {parts.hostname} is the live venue, but the settings say {env}; "
-            "pass live=True to trade with real money, or leave the address out"
-        )
-    if env == "live" and parts.hostname in of_sandboxes - known["live"]:
-        raise ConfigurationError(
-            f"{field}: {parts.hostname} is a sandbox, but the settings say live; leave live=True out"
-        )
+    host = parts.hostname.rstrip(".")
+    if env == "live":
+        if host in of_sandboxes - known["live"]:
+            raise ConfigurationError(
+                f"{field}: {host} is a sandbox, but the settings say live; leave live=True out"
+            )
+    elif host not in of_sandboxes and not is_loopback(host):
+        if any(host == domain or host.endswith(f".{domain}") for domain in _domains(known["live"])):
+            raise ConfigurationError(
+                f"{field}: {host} is the live venue, but the settings say {env}; "
+                "pass live=True to trade with real money, or leave the address out"
+            )
+        if not own_proxy:
+            raise ConfigurationError(
+                f"{field}: {host} is no {env} host of the venue; pass own_proxy=True if it is a proxy of yours that "
+                "leads to one, live=True to trade with real money, or leave the address out"
+            )
+
+
+def _domains(names: set[str]) -> set[str]:
+    """Return the domains of hosts: `binance.com` of `api.binance.com`."""
+    return {name if name.count(".") < 2 else name.partition(".")[2] for name in names}
 
 
 def is_loopback(host: str) -> bool:
