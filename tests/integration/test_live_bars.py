@@ -307,6 +307,33 @@ def test_one_markets_target_keeps_nobody_waiting():
     assert told == [at(n) for n in range(1, 12)]
 
 
+def test_symbols_of_which_nothing_comes_any_more_are_forgotten():
+    """After a month without a bar; memory stays bounded however long an engine runs."""
+
+    async def main(clock):
+        venue = RecordedVenue(clock, BARS, balances={"USDT": Decimal(10_000)})
+        async with ExecutionEngine(
+            venue,
+            journal=None,
+            plans=[PLAN],
+            pipeline=PLAN.pipeline(),
+            clock=clock,
+            live=LiveOptions(),
+        ) as engine:
+            kept = engine.desk.bars
+            for days, symbol in ((29, "NEW/USDT"), (31, "OLD/USDT")):
+                values = [Decimal(1)] * 5
+                kept.append(BarData(symbol, Timeframe.M1, START - timedelta(days=days), *values))
+            await clock.sleep_until(at(2, 1))
+            return {
+                symbol: len(kept.history(symbol, Timeframe.M1))
+                for symbol in (SYMBOL, "NEW/USDT", "OLD/USDT")
+            }
+
+    known = run_virtual(main, start=START + timedelta(microseconds=1))
+    assert known == {SYMBOL: 2, "NEW/USDT": 1, "OLD/USDT": 0}
+
+
 def test_a_long_bar_is_whole_after_a_long_outage():
     """What the history brings reaches the plans' longer bars, however few bars the feed itself keeps."""
     rule = {"function": "close_above", "timeframe": "1d", "parameters": {"threshold_price": 10**6}}

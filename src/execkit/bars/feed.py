@@ -36,7 +36,7 @@ _ASK_AGAIN: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 _PROMPT: Final = timedelta(seconds=2)
 """News of a moment no farther than this from now show that the clock is right."""
 _LONGEST_WAIT: Final = 30.0
-_FORGOTTEN: Final = timedelta(days=30)
+FORGOTTEN: Final = timedelta(days=30)
 """Silence after which a symbol's bars are dropped; no market is closed for so long."""
 _INSTANT: Final = timedelta(microseconds=1)
 
@@ -362,7 +362,7 @@ class BarFeed:
                 elif now - market.heard_at > self._stale_after and not market.is_stale:
                     market.is_stale = True
                     self._find(market.check.silence(market.heard_at))
-            self.cache.drop_stale(now - _FORGOTTEN)
+            self.cache.drop_stale(now - FORGOTTEN)
             await asyncio.sleep(self._stale_after.total_seconds() / 4)
 
     def _is_open(self, at: datetime) -> bool:

@@ -17,7 +17,7 @@ import structlog
 from execkit.bars.cache import MarketDataCache
 from execkit.bars.closes import BarCloseEvent, LatenessStats
 from execkit.bars.detector import BarCloseDetector
-from execkit.bars.feed import BarFeed, Source
+from execkit.bars.feed import FORGOTTEN, BarFeed, Source
 from execkit.bars.quality import MAX_MOVE_PCT, BarFinding, BarIssue
 from execkit.bars.runner import MAX_AGE, BarRunner
 from execkit.bars.sessions import Hours, ListedHours, agrees, heed
@@ -199,6 +199,7 @@ class LiveBars:
 
     async def _settle(self) -> None:
         self._settling = False
+        self._desk.bars.drop_stale(self._desk.clock.now() - FORGOTTEN)
         await self._after()
 
     def _correct(self, bar: BarData) -> None:
