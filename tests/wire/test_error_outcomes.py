@@ -230,7 +230,16 @@ CASES = [
     ),
     Case(
         "DuplicateClientOrderIdError",
-        "the id is in use, and the order is not there",
+        "the id is in use; the order is there",
+        {
+            "binance": error(400, -2010, "Duplicate order sent.", reached=True),
+            "alpaca": error(422, 40010001, "client_order_id must be unique", reached=True),
+        },
+        quiet=True,
+    ),
+    Case(
+        "DuplicateClientOrderIdError",
+        "the id is in use; the order does not show",
         {
             "binance": error(400, -2010, "Duplicate order sent."),
             "alpaca": error(422, 40010001, "client_order_id must be unique"),
@@ -303,7 +312,7 @@ def chain():
         [
             ValidationHandler(),
             RiskManagementHandler(),
-            OrderExecutorHandler(base_delay=0.02, doubt_timeout=10),
+            OrderExecutorHandler(base_delay=0.02, doubt_timeout=6),
             ReconciliationHandler(max_wait_time=5, poll_interval=0.1),
         ]
     )
