@@ -213,6 +213,20 @@ async def test_fees(options, asset):
         assert all(fill.fee > 0 for fill in report.fills)
 
 
+@pytest.mark.parametrize(
+    ("symbols", "shown"), [((), BTC), (("BTC/USDC",), "BTC/USDC")], ids=["usual", "configured"]
+)
+async def test_a_holding_keeps_its_name(symbols, shown):
+    """The settings decide in which market a held coin is shown, never what was looked up or ordered before."""
+    venue_options = {"prices": {BTC: Decimal(42_000), "BTC/USDC": Decimal(42_000)}}
+    async with on_the_wire(venue_options=venue_options, symbols=symbols) as (_venue, adapter):
+        await adapter.ticker("BTC/USDC")
+        await adapter.place_order(order(type=OrderType.MARKET, limit_price=None))
+        (held,) = await adapter.positions()
+        assert held.symbol == shown
+        assert adapter.capabilities.positions_are_holdings
+
+
 async def test_futures_money_is_counted_as_if_positions_were_paid():
     """Cash and position add up to the equity, as execkit's books count; opening one changes nothing but the fee."""
     async with on_the_wire(**FUTURES) as (venue, adapter):

@@ -180,6 +180,21 @@ async def test_market_data():
         assert all(bar.timeframe is Timeframe.M1 for bar in bars)
 
 
+async def test_a_holding_keeps_its_name():
+    """What was asked for before does not decide in which market a held coin is shown."""
+    async with BybitVenue(prices={BTC: Decimal(42_000), "BTC/USDC": Decimal(42_000)}) as venue:
+        adapter = adapter_of(venue)
+        try:
+            await adapter.connect()
+            await adapter.ticker("BTC/USDC")
+            await adapter.place_order(order(type=OrderType.MARKET, limit_price=None))
+            (held,) = await adapter.positions()
+            assert held.symbol == BTC
+            assert adapter.capabilities.positions_are_holdings
+        finally:
+            await adapter.close()
+
+
 FAULTS = [
     [],
     [("place", Mishap.DROP_REQUEST, {})],

@@ -23,6 +23,8 @@ class Capabilities:
     reduce_only: bool = False
     """The venue itself refuses to let such an order flip or grow a position."""
     amend: bool = False
+    positions_are_holdings: bool = False
+    """`positions` shows what is held of each asset, in whichever of its markets: a spot account. Compared by asset."""
     lists: frozenset[ListKind] = frozenset()
     """Lists of orders that the venue itself keeps together; `place_list` sends them."""
     extended_hours: bool = False

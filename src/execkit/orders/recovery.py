@@ -29,6 +29,7 @@ from execkit.model.records import (
 from execkit.numbers import ZERO, plain
 from execkit.orders.executions import split_symbol
 from execkit.orders.gateway import OrderGateway
+from execkit.orders.holdings import differences, of_one_asset
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.resolver import Resolver, Sight, needs_proof
 from execkit.orders.suspicion import Suspicion
@@ -78,6 +79,7 @@ class Reconciler:
         """No pass has succeeded since the last failure; nothing may be added to what is not known."""
         self.passes = 0
         self._read_timeout = read_timeout.total_seconds()
+        self._by_asset = self.adapter.capabilities.positions_are_holdings
         self._protect = protect
         self._on_foreign = on_foreign
         self._lock = asyncio.Lock()
@@ -258,9 +260,11 @@ class Reconciler:
             venue = await self._venue_positions()  # it was executed while we asked
         left = {}
         for symbol, difference in self._differences(venue).items():
-            if symbol in self._lagging or self._is_unsettled(symbol):
+            known = self._symbols() | self._moved_at.keys()
+            kin = of_one_asset(symbol, known, by_asset=self._by_asset)
+            if not kin.isdisjoint(self._lagging) or any(map(self._is_unsettled, kin)):
                 continue
-            if not first and self._is_fresh(symbol):
+            if not first and any(map(self._is_fresh, kin)):
                 continue
             if not first and self._unexplained.get(symbol) != difference:
                 left[symbol] = difference
@@ -279,13 +283,9 @@ class Reconciler:
 
     def _differences(self, venue: dict[str, VenuePosition]) -> dict[str, Decimal]:
         """Return how much more of each symbol the venue has than we."""
-        found = {}
-        for symbol in sorted(set(venue) | set(self.book.positions.open)):
-            theirs = venue[symbol].quantity if symbol in venue else ZERO
-            difference = theirs - self.book.positions.quantity(symbol)
-            if difference:
-                found[symbol] = difference
-        return found
+        theirs = {symbol: position.quantity for symbol, position in venue.items()}
+        ours = {symbol: position.quantity for symbol, position in self.book.positions.open.items()}
+        return differences(theirs, ours, by_asset=self._by_asset)
 
     async def _price_of(self, symbol: str, venue: dict[str, VenuePosition]) -> Decimal:
         """Return the best price there is for a change from outside; zero when nobody knows one."""

@@ -320,6 +320,48 @@ async def test_a_fill_on_its_way_is_not_taken_for_an_outside_change(make):
     assert bench.alarms == []
 
 
+def shown_as(symbol, quantity):
+    return lambda: [VenuePosition(symbol, D(quantity))]
+
+
+@virtual
+async def test_a_holding_under_another_name_is_ours(make):
+    """A spot account holds coins: whichever of their markets is named, ours are found among them."""
+    bench = await started(make(ScriptedVenue(positions_are_holdings=True)))
+    await bench.gateway.send(entry(limit=None))
+    await bench.quiet(60)
+    assert bench.book.positions.quantity(BTC) == 1
+    bench.venue.always("positions", shown_as("BTC/USDC", "1"))
+    for _ in range(3):
+        await bench.reconciler.run()
+        await bench.quiet(10)
+    assert dict(bench.book.positions.open).keys() == {BTC}
+    assert bench.journal.records(ExternalChange) == []
+    assert bench.alarms == []
+    bench.venue.always("positions", shown_as("BTC/USDC", "1.5"))
+    await bench.reconciler.run()
+    await bench.quiet(10)
+    assert bench.book.positions.quantity(BTC) == D("1.5")
+    assert bench.book.positions.quantity("BTC/USDC") == 0
+
+
+@virtual
+async def test_a_fill_on_its_way_in_another_market_of_the_asset_is_no_outside_change(make):
+    """The venue shows the coins under a market of its choice before it says which order bought them."""
+    venue = ScriptedVenue(positions_are_holdings=True, absence_window=timedelta(hours=1))
+    bench = await started(make(venue))
+    bench.venue.script("place_order", BLIND)
+    bench.venue.always("get_order", BLIND)
+    sent = await bench.gateway.send(entry())
+    assert sent.order.state is OrderState.IN_DOUBT
+    await bench.quiet(60)
+    bench.venue.always("positions", shown_as("BTC/USDC", "1"))
+    for _ in range(3):
+        await bench.reconciler.run()
+        await bench.quiet(10)
+    assert bench.journal.records(ExternalChange) == []
+
+
 async def taken_over(make, quantity="1", **options):
     """Return a bench whose entry has ended, and the fill of it that the venue hid when its position was taken over."""
     bench = await started(make(**options))

@@ -153,6 +153,7 @@ class AlpacaAdapter(ExchangeAdapter):
             ),
             short_selling=self._can_short,
             amend=True,
+            positions_are_holdings=True,
             lists=frozenset(ListKind),
             extended_hours=True,
             quote_stream=True,

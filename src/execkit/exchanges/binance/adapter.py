@@ -64,7 +64,7 @@ class BinanceAdapter(BinanceOrders):
         return found
 
     async def positions(self) -> Sequence[VenuePosition]:
-        """Return net positions; on spot each held asset that is no money, in the market that it is traded in."""
+        """Return net positions; on spot each held asset that is no money, in one of its markets."""
         if not self._spot:
             return await self._ask(self._positions())
         balances = await self.balances()

@@ -20,6 +20,7 @@ from execkit.exchanges.binance.rest import Endpoints
 from execkit.exchanges.binance.user_stream import Conditionals, UnknownMarketError, UserStream
 from execkit.exchanges.ccxt.base import CCXTBase
 from execkit.exchanges.ccxt.stream import Session
+from execkit.exchanges.ccxt.unified import market_of
 from execkit.exchanges.ccxt.values import mapping, moment
 from execkit.model.account import Balance
 from execkit.model.capabilities import Capabilities
@@ -87,6 +88,7 @@ class BinanceCore(CCXTBase):
         self._book: dict[str, Market] = {}
         self._symbols: dict[str, str] = {}
         self._used: dict[str, None] = dict.fromkeys(symbols)
+        self._preferred = tuple(symbols)
         self._held: dict[str, Balance] = {}
         self._quotes: dict[str, Quote] = {}
         self._status: tuple[float, dict[str, bool]] = (0.0, {})
@@ -206,17 +208,12 @@ class BinanceCore(CCXTBase):
         self._held = balances
 
     def _symbols_held(self) -> list[str]:
-        """Return one market for each held asset: the one in use, else the first against a common quote."""
+        """Return one market for each held asset, the same whatever was looked at before."""
         if not self._spot:
             return []
-        found = {}
-        for asset in self._held.keys() - account.CASH:
-            used = (s for s in self._used if s in self._book and s.startswith(f"{asset}/"))
-            usual = (f"{asset}/{quote}" for quote in _QUOTES)
-            symbol = next((s for s in (*used, *usual) if s in self._book), None)
-            if symbol is not None:
-                found[asset] = symbol
-        return sorted(found.values())
+        assets = self._held.keys() - account.CASH
+        found = (market_of(asset, self._book, _QUOTES, self._preferred) for asset in assets)
+        return sorted(symbol for symbol in found if symbol is not None)
 
     # -- the stream --------------------------------------------------------------------------------------
 
@@ -235,6 +232,7 @@ def _capabilities(market: str, absence_window: timedelta) -> Capabilities:
         short_selling=not spot,
         reduce_only=not spot,
         amend=not spot,
+        positions_are_holdings=spot,
         lists=frozenset(ListKind) if spot else frozenset(),
         lookup_lasts=timedelta(days=90 if spot else 3),
         quote_stream=True,

@@ -18,6 +18,7 @@ from execkit.exchanges.ccxt.feeds import PublicFeeds, read_bar
 from execkit.exchanges.ccxt.orders import CCXTOrders
 from execkit.exchanges.ccxt.stream import Session
 from execkit.exchanges.ccxt.unified import (
+    market_of,
     read_balances,
     read_fill,
     read_market,
@@ -231,14 +232,12 @@ class CCXTAdapter(CCXTOrders):
         return await self._ask(load())
 
     async def positions(self) -> Sequence[VenuePosition]:
-        """Return net positions; on spot each held asset that is no money, in the market that it is traded in."""
+        """Return net positions; on spot each held asset that is no money, in one of its markets."""
         if self.market != "spot":
             return await self._ask(self._positions())
         found = []
         for asset, balance in (await self.balances()).items():
-            usual = (f"{asset}/{quote}" for quote in _QUOTES)
-            used = (symbol for symbol in self._used if symbol.startswith(f"{asset}/"))
-            symbol = next((s for s in (*used, *usual) if s in self._sizes), None)
+            symbol = market_of(asset, self._sizes, _QUOTES)
             if symbol is not None and asset not in _CASH:
                 found.append(VenuePosition(symbol, balance.total))
         return found

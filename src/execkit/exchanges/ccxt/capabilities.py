@@ -46,6 +46,7 @@ def read_capabilities(
         short_selling=market != "spot",
         reduce_only=market != "spot",
         amend=has.get("editOrder") is True,
+        positions_are_holdings=market == "spot",
         lookup_by_client_id=dialect.client_id_param is not None,
         order_stream=has.get("watchOrders") is True,
         quote_stream=has.get("watchBidsAsks") is True or has.get("watchTickers") is True,

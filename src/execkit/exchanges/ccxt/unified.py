@@ -5,7 +5,7 @@ Strict as all decoding here: an order without an id, a number that is none, or a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -228,6 +228,19 @@ def read_balances(body: Any) -> dict[str, Balance]:
         if total:
             found[asset] = Balance(asset, total, min(left, total))
     return found
+
+
+def market_of(
+    asset: str, listed: Collection[str], quotes: Iterable[str], preferred: Iterable[str] = ()
+) -> str | None:
+    """Return the market under which a held asset is shown, None where it has none.
+
+    Never by what was looked at or ordered before: the same holding must not change its name.
+    """
+    usual = (f"{asset}/{quote}" for quote in quotes)
+    named = (symbol for symbol in preferred if symbol.startswith(f"{asset}/"))
+    found = next((symbol for symbol in (*named, *usual) if symbol in listed), None)
+    return found or min((each for each in listed if each.startswith(f"{asset}/")), default=None)
 
 
 def read_position(body: Any, size_of: Callable[[str], Decimal]) -> VenuePosition | None:
