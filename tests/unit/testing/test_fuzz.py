@@ -169,8 +169,8 @@ def test_the_gateway_survives_whatever_an_adapter_answers():
 
 def test_a_gateway_that_believes_everything_is_caught(monkeypatch):
     """Without its checks the fuzz fails, so it tests them."""
-    monkeypatch.setattr("execkit.orders.gateway.problem_with", lambda _order, _report: None)
-    monkeypatch.setattr("execkit.orders.gateway.malformed_report", lambda _report: None)
+    monkeypatch.setattr("execkit.orders.answers.problem_with", lambda _order, _report: None)
+    monkeypatch.setattr("execkit.orders.answers.malformed_report", lambda _report: None)
     monkeypatch.setattr("execkit.orders.intake.problem_with", lambda _order, _report: None)
     monkeypatch.setattr("execkit.orders.intake.malformed_report", lambda _report: None)
     monkeypatch.setattr("execkit.orders.intake.malformed_fill", lambda _fill: None)
