@@ -18,7 +18,7 @@ import logging
 import random
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -182,6 +182,8 @@ class Soak:
         self.journal = folder / "soak.db"
         self.rate = rate
         self.rng = rng
+        # A number of intents, so that a machine that was busy for a while leaves no trace in the memory.
+        self._sent_at = deque[datetime](maxlen=int(VENUE_MEMORY.total_seconds() * rate))
         self.exchange = MockExchange(
             balances={"USDT": Decimal(10**9)},
             prices=dict.fromkeys(SYMBOLS, _PRICE),
@@ -215,8 +217,9 @@ class Soak:
             loop = asyncio.get_running_loop()
             began = loop.time()
             for number in range(intents):
+                self._sent_at.append(clock.now())
                 if number % FORGET_EVERY == 0:
-                    self.exchange.forget(clock.now() - VENUE_MEMORY)
+                    self.exchange.forget(self._sent_at[0])
                 group.create_task(_one(engine, self.exchange, number, self.rng, report))
                 await asyncio.sleep(max(0.0, (number + 1) / self.rate - (loop.time() - began)))
                 if every is not None and (number + 1) % every == 0:
