@@ -8,12 +8,13 @@ import pytest
 from tests.support.binance import on_the_wire, order
 
 from execkit.errors import (
+    ExchangeUnavailableError,
     InvalidOrderError,
     OrderNotFoundError,
     OrderStatusUnknownError,
     UnsupportedFeatureError,
 )
-from execkit.model.order import ListKind, OrderList, OrderState, OrderType, Side
+from execkit.model.order import ListKind, OrderList, OrderReport, OrderState, OrderType, Side
 from execkit.testing.venues.faults import Mishap
 
 BTC = "BTC/USDT"
@@ -163,6 +164,81 @@ async def test_a_conditional_order_that_triggers(forgets):
         assert {f.venue_order_id for f in fills} == {report.venue_order_id}
         assert {f.client_order_id for f in fills} == {stop.client_order_id}
         assert await adapter.positions() == []
+
+
+CLOSE_ALL = {
+    "algoType": "CONDITIONAL",
+    "symbol": "BTCUSDT",
+    "side": "SELL",
+    "type": "STOP_MARKET",
+    "triggerPrice": "30000",
+    "closePosition": "true",
+}
+
+
+async def test_an_order_of_somebody_else_that_closes_the_position():
+    """It has no quantity of its own; ours are seen beside it, in lists and on the stream."""
+    async with on_the_wire(**FUTURES) as (_venue, adapter):
+        await bought(adapter)
+        await adapter.place_order(swap_stop())
+        stream = adapter.order_updates()
+        await adapter._client.request("algoOrder", ["fapiPrivate"], "POST", CLOSE_ALL)
+        reports = await adapter.open_orders()
+        assert [report.quantity for report in reports] == [swap_stop().quantity, 0]
+        async with asyncio.timeout(5):
+            while (update := await anext(stream)).quantity:
+                assert isinstance(update, OrderReport)
+
+
+@pytest.mark.parametrize("is_ours", [False, True], ids=["foreign", "ours"])
+async def test_an_order_in_a_list_that_cannot_be_read(is_ours, monkeypatch):
+    """One of somebody else is left out; one of ours makes the answer useless."""
+    async with on_the_wire() as (_venue, adapter):
+        await adapter.place_order(order())
+        ask = adapter._api.private
+
+        async def private(*args, **kwargs):
+            found = await ask(*args, **kwargs)
+            strange = found[0] | {"type": "NEW_KIND", "orderId": 99}
+            return [*found, strange if is_ours else strange | {"clientOrderId": "web_1"}]
+
+        monkeypatch.setattr(adapter._api, "private", private)
+        if is_ours:
+            with pytest.raises(ExchangeUnavailableError):
+                await adapter.open_orders()
+        else:
+            (report,) = await adapter.open_orders()
+            assert report.client_order_id == order().client_order_id
+
+
+async def test_executions_of_a_conditional_order_whose_name_is_not_known():
+    """It is asked for; where the conditional order is not there any more, the order that it became names it."""
+    async with on_the_wire(**FUTURES) as (venue, adapter):
+        await bought(adapter)
+        stop = swap_stop()
+        await adapter.place_order(stop)
+        await venue.move_price(SWAP, Decimal(40_999))
+        await reach(adapter, stop, OrderState.FILLED)
+        since = venue.clock.now() - timedelta(minutes=1)
+        for known in (True, False):
+            adapter._client_ids.clear()
+            if not known:
+                venue.state.algos.clear()
+            fills = [f for f in await adapter.fills_since(since, SWAP) if f.side is Side.SELL]
+            assert {f.client_order_id for f in fills} == {stop.client_order_id}
+
+
+async def test_executions_are_named_over_many_pages(monkeypatch):
+    """However many orders lie between, each execution has the id of its order."""
+    monkeypatch.setattr("execkit.exchanges.binance.orders._PAGE", 3)
+    async with on_the_wire() as (venue, adapter):
+        market = {"type": OrderType.MARKET, "limit_price": None}
+        for number in range(1, 9):
+            await adapter.place_order(order(number, **(market if number in (1, 8) else {})))
+        adapter._client_ids.clear()
+        fills = await adapter.fills_since(venue.clock.now() - timedelta(minutes=1), BTC)
+        wanted = {order(number).client_order_id for number in (1, 8)}
+        assert {fill.client_order_id for fill in fills} == wanted
 
 
 async def test_spot_makes_a_quantity_smaller_in_place():

@@ -108,7 +108,8 @@ def read_order(
     word = text(row, "type")
     if kind == "usdm" and isinstance(row.get("origType"), str):
         word = row["origType"]
-    quantity, filled = amount(row, "origQty"), amount(row, "executedQty")
+    filled = amount(row, "executedQty")
+    quantity = ordered(row, "origQty", "closePosition", filled)
     status = text(row, "status")
     at = _first_moment(row, "updateTime", "transactTime", "workingTime", "time")
     fills = _fills(row, client_id, venue_id, symbol, side, at)
@@ -132,8 +133,6 @@ def read_order(
 def _report(*, raw_status: str, **values: Any) -> OrderReport:
     status = STATUSES.get(raw_status, OrderState.IN_DOUBT)
     filled, quantity = values["filled"], values["quantity"]
-    if quantity <= ZERO:
-        raise BadAnswerError("the quantity is zero")
     if filled > quantity:
         raise BadAnswerError("more is executed than was ordered")
     if status is OrderState.FILLED and filled != quantity:
@@ -142,6 +141,19 @@ def _report(*, raw_status: str, **values: Any) -> OrderReport:
     if executed > filled:
         raise BadAnswerError("the executions add up to more than is executed")
     return OrderReport(status=status, raw_status=clean(raw_status, 40), **values)
+
+
+def ordered(row: Mapping[str, Any], name: str, flag: str, filled: Decimal = ZERO) -> Decimal:
+    """Return an order's quantity: zero only where *flag* says that it closes whatever the position is by then.
+
+    execkit sends no such orders; they are others', placed e.g. with the position's stop and target in Binance's app.
+    """
+    quantity = amount(row, name)
+    if row.get(flag) in (True, "true"):
+        return max(quantity, filled)
+    if quantity <= ZERO:
+        raise BadAnswerError("the quantity is zero")
+    return quantity
 
 
 def average(row: Mapping[str, Any], filled: Decimal) -> Decimal | None:
@@ -249,15 +261,13 @@ def read_algo(body: Any, symbol_of: SymbolOf) -> tuple[OrderReport, str | None]:
         symbol=symbol_of(text(row, "symbol")),
         side=side_of(row, "side"),
         type=order_type(text(row, "orderType"), "usdm", row),
-        quantity=amount(row, "quantity"),
+        quantity=ordered(row, "quantity", "closePosition"),
         status=ALGO_STATUSES.get(word, OrderState.IN_DOUBT),
         limit_price=price(row, "price"),
         stop_price=price(row, "triggerPrice"),
         updated_at=_first_moment(row, "updateTime", "createTime"),
         raw_status=clean(word, 40),
     )
-    if report.quantity <= ZERO:
-        raise BadAnswerError("the quantity is zero")
     return report, actual
 
 

@@ -15,6 +15,7 @@ from execkit.exchanges.binance.decode import (
     SymbolOf,
     average,
     order_type,
+    ordered,
     side_of,
 )
 from execkit.exchanges.ccxt.values import (
@@ -76,7 +77,8 @@ def _order(
     if venue_id is None:
         return None
     status = text(row, "X")
-    quantity, filled = amount(row, "q"), amount(row, "z")
+    filled = amount(row, "z")
+    quantity = ordered(row, "q", "cp", filled)
     fills = _fills(row, client_id, venue_id, symbol_of)
     report = OrderReport(
         client_order_id=client_id,
@@ -147,7 +149,7 @@ def _algo(
         symbol=symbol_of(text(row, "s")),
         side=side_of(row, "S"),
         type=order_type(text(row, "o"), "usdm", row),
-        quantity=amount(row, "q"),
+        quantity=ordered(row, "q", "cp"),
         status=ALGO_STATUSES.get(word, OrderState.IN_DOUBT),
         limit_price=_limit(row),
         stop_price=price(row, "tp"),
@@ -179,7 +181,7 @@ def became(message: Mapping[str, Any]) -> tuple[str, str, str] | None:
 
 
 def _check(report: OrderReport) -> None:
-    if report.quantity <= ZERO or report.filled > report.quantity:
+    if report.filled > report.quantity:
         raise BadAnswerError("the quantities contradict each other")
     if report.status is OrderState.FILLED and report.filled != report.quantity:
         raise BadAnswerError("a filled order is not executed whole")

@@ -14,7 +14,14 @@ from execkit.exchanges.binance import decode, requests
 from execkit.exchanges.binance.core import BinanceCore
 from execkit.exchanges.binance.markets import check
 from execkit.exchanges.ccxt.dialect import RefusedError
-from execkit.exchanges.ccxt.values import BadAnswerError, mapping, milliseconds, rows
+from execkit.exchanges.ccxt.unified import read_each
+from execkit.exchanges.ccxt.values import (
+    BadAnswerError,
+    identifier,
+    mapping,
+    milliseconds,
+    rows,
+)
 from execkit.model.order import Fill, OrderList, OrderReport, OrderRequest, OrderState
 from execkit.numbers import ZERO, plain
 
@@ -229,22 +236,22 @@ class BinanceOrders(BinanceCore):
         params = {} if symbol is None else {"symbol": self._market(symbol).id}
 
         async def load() -> list[OrderReport]:
-            found = [
-                self._read(row)
-                for row in rows(await self._api.private("openOrders", params))
-                if row.get("symbol") in self._symbols
-            ]
+            found = self._each(await self._api.private("openOrders", params))
             if not self._spot:
-                found += [
-                    self._read_algo(row)[0]
-                    for row in rows(await self._api.private("openAlgoOrders", params))
-                    if row.get("symbol") in self._symbols
-                ]
+                listed = self._traded(await self._api.private("openAlgoOrders", params))
+                each = read_each(self.name, listed, self._read_algo, "clientAlgoId")
+                found += [report for report, _ in each]
             return found
 
         reports = await self._ask(load())
         self._used |= dict.fromkeys(report.symbol for report in reports)
         return reports
+
+    def _each(self, body: Any) -> list[OrderReport]:
+        return read_each(self.name, self._traded(body), self._read)
+
+    def _traded(self, body: Any) -> list[Mapping[str, Any]]:
+        return [row for row in rows(body) if row.get("symbol") in self._symbols]
 
     async def fills_since(self, since: datetime, symbol: str | None = None) -> Sequence[Fill]:
         """Return executions. Binance lists them by market, so without a symbol those in use are asked for:
@@ -287,12 +294,23 @@ class BinanceOrders(BinanceCore):
 
     async def _named(self, market_id: str, fills: list[Fill]) -> list[Fill]:
         """Return executions with our ids. Binance lists them by its own: those that we do not know are asked for."""
-        unknown = [int(f.venue_order_id) for f in fills if not f.client_order_id]
-        if not unknown:
-            return fills
-        params = {"symbol": market_id, "orderId": min(unknown), "limit": _PAGE}
-        for row in rows(await self._api.private("allOrders", params)):
-            self._read(row)
+        unnamed = {fill.venue_order_id for fill in fills if not fill.client_order_id}
+        conditional = {each for each in unnamed if each.startswith(decode.ALGO)}
+        for each in sorted(conditional):
+            try:
+                self._read_algo(await self._api.private("algoOrder", _algo_id("", each)))
+            except RefusedError as refused:
+                if self._dialect.meaning(refused) is not OrderNotFoundError:
+                    raise
+        numbers = sorted(map(int, unnamed - conditional))
+        start = numbers[0] if numbers else 0
+        while numbers and start <= numbers[-1]:
+            params = {"symbol": market_id, "orderId": start, "limit": _PAGE}
+            page = rows(await self._api.private("allOrders", params))
+            self._each(page)
+            if len(page) < _PAGE:
+                break
+            start = max([start, *(int(identifier(row, "orderId")) for row in page)]) + 1
         return [
             fill
             if fill.client_order_id

@@ -146,6 +146,8 @@ class UserStream:
         found: list[OrderUpdate] = []
         try:
             link = became(row)
+            if link is not None:
+                self._remember(link[1], link[0])
             if link is not None and self._conditionals.learn(*link):
                 # Its executions may have come before we knew whose they are.
                 found.append(StreamGap("a conditional order became an order"))

@@ -14,7 +14,7 @@ from execkit.errors import InvalidOrderError, OrderNotFoundError, UnsupportedFea
 from execkit.exchanges.ccxt.base import CCXTBase
 from execkit.exchanges.ccxt.capabilities import can_post_only, features_of
 from execkit.exchanges.ccxt.rules import check_rules
-from execkit.exchanges.ccxt.unified import is_whole, read_fill, read_order
+from execkit.exchanges.ccxt.unified import is_whole, read_each, read_fill, read_order
 from execkit.exchanges.ccxt.values import BadAnswerError, identifier, mapping, milliseconds, rows
 from execkit.model.order import (
     Fill,
@@ -247,10 +247,10 @@ class CCXTOrders(CCXTBase):
                 extras = ({}, {"trigger": True})
             found: dict[str, OrderReport] = {}
             for extra in extras:
-                for row in rows(await self._client.fetch_open_orders(symbol, None, None, extra)):
-                    if row.get("symbol") in self._sizes:
-                        report = self._read(row)
-                        found[report.venue_order_id] = report
+                body = rows(await self._client.fetch_open_orders(symbol, None, None, extra))
+                listed = [row for row in body if row.get("symbol") in self._sizes]
+                reports = read_each(self.name, listed, self._read)
+                found |= {report.venue_order_id: report for report in reports}
             return list(found.values())
 
         reports = await self._ask(load())

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import structlog
 
 from execkit.errors import ConfigurationError
 from execkit.exchanges.ccxt.values import (
@@ -17,13 +19,19 @@ from execkit.exchanges.ccxt.values import (
     identifier,
     mapping,
     moment,
+    rows,
     text,
 )
+from execkit.ids import is_ours
 from execkit.model.account import Balance, VenuePosition
 from execkit.model.instrument import Instrument
 from execkit.model.market import Quote
 from execkit.model.order import Fill, OrderReport, OrderState, OrderType, Side
 from execkit.numbers import MONEY, ONE, ZERO
+
+log = structlog.get_logger("execkit")
+
+T = TypeVar("T")
 
 _STATUSES: Final = {
     "open": OrderState.ACCEPTED,
@@ -104,6 +112,26 @@ def _step(value: Any, mode: int) -> Decimal:
     if mode == _TICK_SIZE:
         return found
     return Decimal(1).scaleb(-int(found)) if mode == _DECIMAL_PLACES else _SMALLEST
+
+
+def read_each(
+    venue: str, body: object, read: Callable[[Mapping[str, Any]], T], name: str = "clientOrderId"
+) -> list[T]:
+    """Read a list of orders row by row; *name* is where a row has its client order id.
+
+    One of ours that cannot be read raises `BadAnswerError`. Another one is left out and logged: what somebody else has
+    placed in the account must not hide our own orders from us.
+    """
+    found = []
+    for row in rows(body):
+        try:
+            found.append(read(row))
+        except BadAnswerError as error:
+            client_id = row.get(name)
+            if isinstance(client_id, str) and is_ours(client_id):
+                raise
+            log.warning("order.unreadable", venue=venue, id=clean(client_id), error=str(error))
+    return found
 
 
 def is_whole(row: Mapping[str, Any]) -> bool:
