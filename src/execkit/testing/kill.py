@@ -3,7 +3,9 @@
 `python -m execkit.testing.kill --kills 300` forks children from a parent that has imported everything. A child kills
 itself before, in the middle of or after a write to a file: any one, or one that has to do with orders. Every fourth
 is killed once more while it recovers. Then the replay runs to its end: the same orders, executions, positions and
-result as without kills, no client order id accepted twice, and a journal that verifies.
+result as without kills, no client order id sent twice, and a journal that verifies. The venue of the campaign would
+accept an id again once its order has ended, as Binance spot does, and keeps every request in its file, so a resend is
+seen whatever became of it. `execkit.testing.documents` checks the two files of every run for themselves.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import signal
 import sys
 import tempfile
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -32,12 +35,14 @@ from execkit.model.market import BarData, Timeframe
 from execkit.plans import TradePlan
 from execkit.replay import replay
 from execkit.report.summary import Summary
+from execkit.testing.documents import Ledger, check_files, read_ledger
 from execkit.testing.simulate import quiet
 
 SYMBOL: Final = "BTC/USDT"
 PHASES: Final = ("before", "middle", "after")
 _START: Final = datetime(2024, 1, 1, tzinfo=UTC)
 _NAME: Final = "kills"
+_LEDGER: Final = "orders.db.paper"
 _MOST_IN_RECOVERY: Final = 40
 """The second kill comes at one of so many first writes of the recovery."""
 
@@ -98,9 +103,11 @@ class Setting:
         """Replay to the end, from wherever an earlier process has stopped."""
 
         def venue(clock: Clock) -> PaperExchange:
-            return PaperExchange(
+            exchange = PaperExchange(
                 balances={"USDT": Decimal(10_000)}, spread_bps=Decimal(1), clock=clock, name=_NAME
             )
+            exchange.core.ids_unique_for_ever = False
+            return exchange
 
         history = list(bars(self.count, random.Random(self.seed)))
         replay([plan()], history, exchange=venue, journal=folder / "orders.db")
@@ -168,16 +175,37 @@ def outcome(folder: Path) -> dict[str, Any]:
     return {"executed": executed, "others": others} | {k: told[k] for k in ("positions", "pnl")}
 
 
-def accepted_twice(folder: Path) -> int:
-    """Count the client order ids that the venue's ledger accepted more than once."""
-    exchange = PaperExchange(balances={}, storage=folder / "orders.db.paper", name=_NAME)
+def settled(folder: Path) -> Ledger:
+    """Return the venue's file of a run that has ended, with all of it in its account."""
+    exchange = PaperExchange(balances={}, storage=folder / _LEDGER, name=_NAME)
 
-    async def ids() -> list[str]:
+    async def start() -> None:
         async with exchange:
-            return [order.request.client_order_id for order in exchange.core.orders.values()]
+            pass
 
-    found = asyncio.run(ids())
-    return len(found) - len(set(found))
+    asyncio.run(start())
+    return read_ledger(folder / _LEDGER)
+
+
+@attrs.define
+class Twice:
+    """What came to the venue twice."""
+
+    accepted: int = 0
+    sent: int = 0
+
+    @classmethod
+    def found(cls, lives: Sequence[Ledger], end: Ledger) -> Twice:
+        """Count ids that were accepted twice, and requests with an id that the venue had seen before, in any life."""
+        final = Counter(order.client_order_id for order in end.orders)
+        again = 0
+        for ledger in lives:
+            # Each start folds what came before into the orders at the top of the file.
+            seen = {order.client_order_id for order in ledger.orders}
+            for client_order_id in ledger.placed:
+                again += client_order_id in seen
+                seen.add(client_order_id)
+        return cls(sum(count - 1 for count in final.values()), again)
 
 
 def differences(expected: dict[str, Any], got: dict[str, Any]) -> tuple[list[str], int]:
@@ -209,13 +237,18 @@ class KillReport:
     in_recovery: int = 0
     doubled: int = 0
     """Client order ids that the venue accepted twice."""
+    resent: int = 0
+    """Requests with a client order id that the venue had received before."""
+    inconsistent: int = 0
+    """Faults that the two files of a run show by themselves."""
     extra_stops: int = 0
     failures: list[str] = attrs.field(factory=list)
 
     def __str__(self) -> str:
         return (
             f"{self.kills} kills in {self.replays} replays, {self.in_recovery} in recovery: "
-            f"{len(self.failures)} came to something else, {self.doubled} ids accepted twice, every journal verifies; "
+            f"{len(self.failures)} came to something else, {self.doubled} ids accepted twice, "
+            f"{self.resent} sent twice, {self.inconsistent} faults in the files alone, every journal verifies; "
             f"{self.extra_stops} stops were placed again and cancelled unexecuted"
         )
 
@@ -236,11 +269,14 @@ def kill_many(kills: int, folder: Path, *, count: int = 240, seed: int = 1) -> K
         marks = [_draw(kinds, rng, about_orders=number % 2 == 0)]
         if number % 4 == 3:
             marks.append(Kill(rng.randint(1, _MOST_IN_RECOVERY), rng.choice(PHASES)))
-        died = [setting.fork(place, mark) for mark in marks]
-        report.kills += sum(died)
-        report.in_recovery += sum(died[1:])
-        setting.fork(place)
-        _judge(report, expected, place, marks)
+        lives: list[Ledger] = []
+        for again, mark in enumerate((*marks, None)):
+            died = setting.fork(place, mark)
+            report.kills += died
+            report.in_recovery += died and again > 0
+            if (place / _LEDGER).exists():
+                lives.append(read_ledger(place / _LEDGER))
+        _judge(report, expected, place, marks, lives)
     return report
 
 
@@ -250,14 +286,22 @@ def _draw(kinds: str, rng: random.Random, *, about_orders: bool) -> Kill:
 
 
 def _judge(
-    report: KillReport, expected: dict[str, Any], place: Path, marks: Sequence[Kill]
+    report: KillReport,
+    expected: dict[str, Any],
+    place: Path,
+    marks: Sequence[Kill],
+    lives: Sequence[Ledger],
 ) -> None:
     wrong, extra = differences(expected, outcome(place))
-    twice = accepted_twice(place)
+    end = settled(place)
+    twice = Twice.found(lives, end)
+    shown = check_files(place / "orders.db", end)
     report.extra_stops += extra
-    report.doubled += twice
-    if wrong or twice:
-        report.failures.append(f"{place}, killed at {marks}: {wrong}, {twice} ids twice")
+    report.doubled += twice.accepted
+    report.resent += twice.sent
+    report.inconsistent += len(shown)
+    if wrong or shown or twice.accepted or twice.sent:
+        report.failures.append(f"{place}, killed at {marks}: {wrong}, {twice}, {shown[:3]}")
     else:
         shutil.rmtree(place)
 
