@@ -14,7 +14,6 @@ from typing import Final, ParamSpec, TypeVar
 
 import structlog
 
-from execkit.errors import ExchangeError
 from execkit.model.account import VenuePosition
 from execkit.model.events import ReconcileMismatch
 from execkit.model.order import OrderEvent, OrderState
@@ -32,6 +31,7 @@ from execkit.orders.gateway import OrderGateway
 from execkit.orders.holdings import differences, of_one_asset
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.resolver import Resolver, Sight, needs_proof
+from execkit.orders.shape import require_number
 from execkit.orders.suspicion import Suspicion
 from execkit.orders.zombies import Zombies
 
@@ -49,6 +49,9 @@ _WATCH_FOR: Final = timedelta(hours=24)
 
 _QUIET: Final = timedelta(seconds=2)
 """A symbol whose orders moved within this time is not compared: the venue's books may lag behind its fills."""
+
+_BLIND_AFTER: Final = 3
+"""Passes that have to fail in a row before a person is told, when something is held."""
 
 _UNANSWERED: Final = frozenset({OrderState.NEW, OrderState.SUBMITTED, OrderState.PENDING_AMEND})
 _UNSETTLED: Final = frozenset({OrderState.NEW, OrderState.SUBMITTED, OrderState.IN_DOUBT})
@@ -78,6 +81,7 @@ class Reconciler:
         self.is_blind = True
         """No pass has succeeded since the last failure; nothing may be added to what is not known."""
         self.passes = 0
+        self._failures, self._told_blind = 0, False
         self._read_timeout = read_timeout.total_seconds()
         self._by_asset = self.adapter.capabilities.positions_are_holdings
         self._protect = protect
@@ -277,8 +281,8 @@ class Reconciler:
     async def _venue_positions(self) -> dict[str, VenuePosition]:
         found = await self._ask(self.adapter.positions)
         for each in found:
-            _require_number(f"the position in {each.symbol}", each.quantity)
-            _require_number(f"the average price of {each.symbol}", each.average_price)
+            require_number(f"the position in {each.symbol}", each.quantity)
+            require_number(f"the average price of {each.symbol}", each.average_price)
         return {each.symbol: each for each in found}
 
     def _differences(self, venue: dict[str, VenuePosition]) -> dict[str, Decimal]:
@@ -336,7 +340,7 @@ class Reconciler:
         """Compare holdings, as `_positions` does; the venue's are the truth for what can be spent."""
         balances = await self._ask(self.adapter.balances)
         for asset, balance in balances.items():
-            _require_number(f"the balance of {asset}", balance.total)
+            require_number(f"the balance of {asset}", balance.total)
         totals = {asset: balance.total for asset, balance in balances.items() if balance.total}
         ours = {asset: total for asset, total in self.book.cash.items() if total}
         # A venue that keeps holdings as positions (equities) shows cash only.
@@ -377,7 +381,15 @@ class Reconciler:
             await self.run()
         except Exception as error:  # noqa: BLE001 - blind until the next pass
             log.warning("reconcile.failed", error=repr(error))
+            self._failures += 1
+            held = ", ".join(sorted(self.book.positions.open))
+            if held and self._failures >= _BLIND_AFTER and not self._told_blind:
+                self._told_blind = True
+                text = f"{self._failures} comparisons with the venue failed in a row while {held} is held: {error!r}"
+                self.recorder.alarm("BLIND", text)
+                await self.recorder.try_settle()
             return False
+        self._failures, self._told_blind = 0, False
         return True
 
     async def stop(self) -> None:
@@ -386,9 +398,3 @@ class Reconciler:
 
     async def _ask(self, query: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.gateway.pace.ask(query, self._read_timeout, *args, **kwargs)
-
-
-def _require_number(what: str, value: object) -> None:
-    """Raise `ExchangeError` when a venue's number is none: then its whole answer says nothing."""
-    if not isinstance(value, Decimal) or not value.is_finite():
-        raise ExchangeError(f"the venue says that {what} is {value!r}, not a finite Decimal")

@@ -10,6 +10,7 @@ from decimal import Decimal
 from types import NoneType
 from typing import Final
 
+from execkit.errors import ExchangeError
 from execkit.model.order import Fill, OrderReport, OrderState, OrderType, Side
 from execkit.numbers import MAX_MAGNITUDE
 
@@ -100,6 +101,12 @@ def _problem(value: OrderReport | Fill, kinds: _Kinds) -> str | None:
         elif isinstance(part, datetime) and part.utcoffset() is None:
             return f"has the {name} {part.isoformat()} without a time zone"
     return None
+
+
+def require_number(what: str, value: object) -> None:
+    """Raise `ExchangeError` when a venue's number is none: then its whole answer says nothing."""
+    if not isinstance(value, Decimal) or not value.is_finite():
+        raise ExchangeError(f"the venue says that {what} is {value!r}, not a finite Decimal")
 
 
 def _short(value: object) -> str:

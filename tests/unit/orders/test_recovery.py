@@ -835,6 +835,26 @@ async def test_a_failed_pass_is_blind_until_one_succeeds(make, method):
     assert bench.reconciler.passes == 2
 
 
+@pytest.mark.parametrize("holds", [True, False], ids=["held", "flat"])
+@virtual
+async def test_a_person_is_told_of_lasting_blindness(make, holds):
+    """Once, when three passes in a row have failed while something is held; anew after one that succeeded."""
+    bench = await started(make())
+    if holds:
+        await bench.gateway.send(entry(limit=None))
+        await bench.quiet(60)
+    for _ in range(2):
+        told = []
+        bench.venue.always("open_orders", BLIND)
+        for _ in range(5):
+            assert not await bench.reconciler.try_run()
+            told.append([alarm.code for alarm in bench.journal.records(Alarm)].count("BLIND"))
+        bench.venue.always("open_orders")
+        assert await bench.reconciler.try_run()
+        before = told[0]
+        assert [each - before for each in told] == ([0, 0, 1, 1, 1] if holds else [0] * 5)
+
+
 @virtual
 async def test_a_pass_that_is_given_up_is_blind(make):
     """A cancelled pass has seen nothing."""
