@@ -9,6 +9,8 @@ from decimal import Decimal
 
 from tests.support import alpaca, binance, ibkr
 
+from execkit import clockwatch
+from execkit.bars import detector
 from execkit.clock import Clock
 from execkit.exchanges.paper import PaperExchange
 from execkit.model.market import BarData, Timeframe
@@ -36,6 +38,13 @@ class SetClock(Clock):
 
     def now(self):
         return datetime.now(UTC) + self.offset
+
+
+def let_clock_be_set(monkeypatch):
+    """Let detectors look at the clock all the time, and nobody take it for a jump: that has tests of its own."""
+    monkeypatch.setattr(detector, "_HEARTBEAT", 0.005)
+    for module, name in ((detector, "_STEP"), (clockwatch, "_JUMP")):
+        monkeypatch.setattr(module, name, timedelta(days=1))
 
 
 class Stage:
@@ -159,7 +168,10 @@ async def alpaca_stage(clock, **options):
 @contextlib.asynccontextmanager
 async def ibkr_stage(clock, **options):
     async with WireTws(clock=clock, prices={"AAPL": FIRST}, balances={"USD": CASH}) as venue:
-        settings = {"absence_window": timedelta(seconds=0.2), "read_timeout": timedelta(seconds=1)}
+        # Long enough for a busy machine: here lines are cut, and nothing hangs.
+        settings = dict.fromkeys(
+            ("read_timeout", "order_timeout", "heartbeat"), timedelta(seconds=5)
+        ) | {"absence_window": timedelta(seconds=0.2)}
         exchange = ibkr.adapter_of(venue, **{"clock": clock, **settings, **options})
         yield IbkrStage("ibkr", "AAPL", venue, exchange)
 

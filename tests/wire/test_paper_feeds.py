@@ -13,7 +13,7 @@ import pytest
 import structlog
 from click.testing import CliRunner
 from tests.support.alpaca import adapter_of as alpaca_adapter
-from tests.support.stages import OPEN, VENUES, SetClock, paper_stage
+from tests.support.stages import OPEN, VENUES, SetClock, let_clock_be_set, paper_stage
 
 from execkit.bars.live import LiveOptions
 from execkit.cli import main
@@ -33,6 +33,11 @@ symbol: BTC/USDT
 entry: [{function: close_above, timeframe: 1m, parameters: {threshold_price: 205}}]
 risk: {sizing: {method: fixed_quantity, value: 2}}
 """
+
+
+@pytest.fixture(autouse=True)
+def quick_minutes(monkeypatch):
+    let_clock_be_set(monkeypatch)
 
 
 @pytest.fixture
@@ -61,7 +66,7 @@ async def test_a_plan_trades_on_the_venues_bars_and_prices(feed, plan_file):
         engine.events.subscribe(PositionOpened, lambda _event: opened.set())
         async with engine:
             await stage.end_minute(PRICE, CLOSE)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await opened.wait()
             await engine.desk.keeper.idle()
             position = engine.positions[stage.symbol]
@@ -81,7 +86,7 @@ def command_line(monkeypatch):
         engine.events.subscribe(PositionOpened, lambda _event: opened.set())
         async with engine:
             ready.set()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await opened.wait()
             await engine.desk.keeper.idle()
 

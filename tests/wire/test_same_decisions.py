@@ -9,11 +9,10 @@ import random
 from datetime import timedelta
 from decimal import Decimal
 
-import pytest
 from tests.integration.test_same_decisions import FEEDS, PLAN, START, SYMBOL, decisions, market
 from tests.support.binance import adapter_of
+from tests.support.stages import let_clock_be_set
 
-from execkit.bars import detector
 from execkit.bars.live import LiveOptions
 from execkit.clock import ManualClock
 from execkit.engine import ExecutionEngine
@@ -27,15 +26,9 @@ LOT = Decimal("0.00001")
 SECOND = timedelta(seconds=1)
 
 
-@pytest.fixture
-def quick_minutes(monkeypatch):
-    monkeypatch.setattr(detector, "_HEARTBEAT", 0.002)
-    monkeypatch.setattr(detector, "_STEP", timedelta(hours=1))
-
-
 async def until(condition, what):
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not condition():
                 await asyncio.sleep(0.001)
     except TimeoutError:
@@ -115,8 +108,9 @@ def by_wire(bars, seed):
     return asyncio.run(play(bars, seed))
 
 
-def test_a_venue_on_the_wire_leads_to_the_same_decisions(quick_minutes):
+def test_a_venue_on_the_wire_leads_to_the_same_decisions(monkeypatch):
     """Each function at each close: action, confidence, reason and signal, as in a replay and live on paper."""
+    let_clock_be_set(monkeypatch)
     bars = market(0)[:BARS]
     told = {name: decisions(feed(bars, 0)) for name, feed in {**FEEDS, "wire": by_wire}.items()}
     reference = told.pop("replay")

@@ -35,12 +35,12 @@ def chain():
             ValidationHandler(),
             RiskManagementHandler(sizing=FixedQuantity(D(10))),
             OrderExecutorHandler(base_delay=0.02, max_retries=1, doubt_timeout=0.3),
-            ReconciliationHandler(max_wait_time=1, poll_interval=0.1),
+            ReconciliationHandler(max_wait_time=2, poll_interval=0.1),
         ]
     )
 
 
-async def until(condition, what, seconds=15):
+async def until(condition, what, seconds=30):
     try:
         async with asyncio.timeout(seconds):
             while not condition():
@@ -90,7 +90,7 @@ class Desk:
         return self.results[name]
 
     def is_protected(self):
-        """Tell whether all that the venue has is in our books, and a stop of ours rests there for it."""
+        """Tell whether all that the venue has is in our books, and a stop of ours rests there for it, as we know."""
         held = self.stage.held()
         stop = self.engine.book.working_stop(self.stage.symbol)
         lot = D("0.1")  # what fees in kind leave is no whole lot
@@ -100,6 +100,7 @@ class Desk:
             and stop is not None
             and abs(stop.remaining - held) < lot
             and bool(self.stage.resting())
+            and not self.problems()
         )
 
     def is_flat(self):
@@ -140,17 +141,9 @@ class Desk:
 
 @contextlib.asynccontextmanager
 async def three_desks():
-    limits = {
-        "binance": {"timeout": timedelta(seconds=1)},
-        "alpaca": {"timeout": timedelta(seconds=1)},
-        "ibkr": {"order_timeout": timedelta(seconds=0.5)},
-    }
     async with contextlib.AsyncExitStack() as stack:
         clock = SetClock()
-        stages = [
-            await stack.enter_async_context(make(clock, **limits[name]))
-            for name, make in VENUES.items()
-        ]
+        stages = [await stack.enter_async_context(make(clock)) for make in VENUES.values()]
         engines = [
             ExecutionEngine(
                 stage.exchange,
