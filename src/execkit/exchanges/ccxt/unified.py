@@ -41,6 +41,7 @@ _STATUSES: Final = {
     "expired": OrderState.EXPIRED,
     "rejected": OrderState.REJECTED,
 }
+_ENDED: Final = frozenset({"closed", "canceled", "expired"})
 _SIDES: Final = {"buy": Side.BUY, "sell": Side.SELL}
 _SMALLEST: Final = Decimal("1e-8")
 _DECIMAL_PLACES: Final = 2
@@ -149,6 +150,8 @@ def read_order(body: Any, size_of: Callable[[str], Decimal]) -> OrderReport:
     if quantity <= ZERO or filled > quantity:
         raise BadAnswerError("the quantities contradict each other")
     word = text(row, "status")
+    if row.get("filled") is None and word in _ENDED:
+        raise BadAnswerError("the order has ended, and how much of it was executed is missing")
     stop = _price(row, "triggerPrice") or _price(row, "stopPrice")
     kind = _type(text(row, "type"), stop)
     side = _SIDES.get(text(row, "side"))
@@ -222,13 +225,24 @@ def read_fill(
 
 
 def _fee(row: Mapping[str, Any]) -> tuple[Decimal, str]:
-    stated = row.get("fee")
-    if not isinstance(stated, Mapping) or stated.get("cost") is None:
+    """Return what was paid; of several assets the base, as what is paid in it is not held."""
+    listed = row.get("fees")
+    paid: dict[str, Decimal] = {}
+    for stated in listed if isinstance(listed, list) and listed else [row.get("fee")]:
+        if not isinstance(stated, Mapping) or stated.get("cost") is None:
+            continue
+        fee, asset = exact(stated["cost"], "fee"), stated.get("currency")
+        if fee and (not isinstance(asset, str) or not asset):
+            raise BadAnswerError("a fee is paid in no asset")
+        name = clean(asset or "", 20)
+        paid[name] = paid.get(name, ZERO) + fee
+    if not paid:
         return ZERO, ""
-    fee, asset = exact(stated["cost"], "fee"), stated.get("currency")
-    if fee and (not isinstance(asset, str) or not asset):
-        raise BadAnswerError("a fee is paid in no asset")
-    return fee, clean(asset or "", 20)
+    base = text(row, "symbol").partition("/")[0]
+    asset = base if base in paid else next(iter(paid))
+    if len(paid) > 1:
+        log.warning("fill.fees_in_several_assets", counted=asset, assets=sorted(paid))
+    return paid[asset], asset
 
 
 def read_quote(body: Any, now: Any) -> Quote | None:

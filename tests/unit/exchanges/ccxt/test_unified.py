@@ -159,6 +159,8 @@ def test_statuses(changes, state):
         {"amount": True},
         {"filled": "-1"},
         {"filled": "9"},
+        {"status": "closed", "filled": None},
+        {"status": "canceled", "filled": None},
         {"side": "long"},
         {"type": "iceberg"},
         {"symbol": None},
@@ -169,6 +171,30 @@ def test_orders_that_cannot_be(changes):
     """Missing, impossible and contradictory values are no order."""
     with pytest.raises(BadAnswerError):
         read_order(ORDER | changes, one)
+
+
+ONE_FEE = {"cost": "0.00001", "currency": "BTC"}
+DISCOUNT = {"cost": "-0.000001", "currency": "BTC"}
+OTHER = {"cost": "0.3", "currency": "MNT"}
+
+
+@pytest.mark.parametrize(
+    ("stated", "wanted"),
+    [
+        ({}, ("0", "")),
+        ({"fee": ONE_FEE, "fees": [ONE_FEE]}, ("0.00001", "BTC")),
+        ({"fee": ONE_FEE, "fees": []}, ("0.00001", "BTC")),
+        ({"fee": {"cost": None}, "fees": [ONE_FEE]}, ("0.00001", "BTC")),
+        ({"fees": [ONE_FEE, DISCOUNT]}, ("0.000009", "BTC")),
+        ({"fees": [OTHER, ONE_FEE]}, ("0.00001", "BTC")),
+        ({"fees": [OTHER]}, ("0.3", "MNT")),
+    ],
+)
+def test_fees(stated, wanted):
+    """They are read wherever ccxt has put them; of several assets the base counts."""
+    row = ORDER | {"order": "1", "side": "buy"} | stated
+    fill = read_fill(row, one, lambda _key: "")
+    assert (fill.fee, fill.fee_asset) == (Decimal(wanted[0]), wanted[1])
 
 
 def test_contracts_become_base_units():
