@@ -21,6 +21,7 @@ from execkit.clockwatch import ClockWatch
 from execkit.config import Config
 from execkit.control.commands import obey
 from execkit.control.server import ControlServer
+from execkit.dead_man import DeadMan
 from execkit.errors import ConfigurationError
 from execkit.events import EventBus
 from execkit.exchanges.factory import ExchangeFactory
@@ -34,6 +35,7 @@ from execkit.handlers.validation import ValidationHandler
 from execkit.journal.base import Journal, MemoryJournal
 from execkit.journal.file import FileJournal
 from execkit.journal.fold import fold
+from execkit.kill_switch import KillSwitch
 from execkit.market import Calendar, MarketHours, told_by
 from execkit.model.instrument import Instrument
 from execkit.model.market import Timeframe
@@ -94,6 +96,8 @@ def options_of(config: Config | str | Path, exchanges: ExchangeFactory) -> dict[
         "anchors": config.anchors_path,
         "anchor_every": config.journal.anchor_every,
         "control": config.control,
+        "halt_on_signal": config.halt_on_signal,
+        "dead_man": config.dead_man,
         "protection": config.protection.build(),
     }
 
@@ -238,6 +242,7 @@ def _wire(
     )
     # Live bars tell of a jump themselves.
     watchers.append(ClockWatch(clock, partial(upkeep.on_jump, tell=settings.live is None)))
+    watchers += _switches(settings, desk, journal)
     control = None
     if settings.control and isinstance(journal, FileJournal) and not _is_virtual():
         control = ControlServer(journal.path, lambda request: obey(desk, request), clock)
@@ -280,6 +285,20 @@ def _calendar(settings: Settings) -> Calendar | None:
     if settings.calendar is None and isinstance(hours, ListedHours):
         return told_by(hours)
     return settings.calendar
+
+
+def _switches(settings: Settings, desk: Desk, journal: Journal) -> list[Watcher]:
+    """Return what stops the engine from outside."""
+    if settings.halt_file is not None:
+        desk.gateway.halt_file = Path(settings.halt_file)
+    elif isinstance(journal, FileJournal):
+        desk.gateway.halt_file = Path(f"{journal.path}.halt")
+    found: list[Watcher] = [
+        KillSwitch(desk.gateway, on_signal=settings.halt_on_signal, polls=not _is_virtual())
+    ]
+    if settings.dead_man is not None:
+        found.append(DeadMan(desk, settings.dead_man))
+    return found
 
 
 def _is_virtual() -> bool:

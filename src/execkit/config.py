@@ -110,6 +110,10 @@ class Config(Section):
     """Whether the SQLite projection is kept beside the journal."""
     control: bool = True
     """Whether commands are taken from other processes."""
+    halt_on_signal: bool = False
+    """Whether SIGUSR1 halts."""
+    dead_man: Annotated[Duration, Field(ge=timedelta(seconds=1))] | None = None
+    """How long after the last word of the engine the venue cancels all orders, stops too, where it can."""
 
     _folder: Path = PrivateAttr(default=Path())
     _secrets: dict[str, SecretStr] = PrivateAttr(default_factory=dict)

@@ -35,7 +35,7 @@ from execkit.model.account import AccountView
 from execkit.model.denial import Denial, DenialCode
 from execkit.model.events import SignalDenied, TradingSignalGenerated
 from execkit.model.instrument import Instrument
-from execkit.model.market import BarData, Quote
+from execkit.model.market import BarData
 from execkit.model.order import OrderRole, OrderState
 from execkit.model.position import Position
 from execkit.model.records import SignalQueued, TradingState
@@ -46,7 +46,16 @@ from execkit.parts import Parts, Settings
 from execkit.pipeline import ExecutionPipeline, outcome_of
 from execkit.plans import TradePlan
 from execkit.protection.policy import ProtectionPolicy
-from execkit.signals import denied, from_orders, from_record, make_ticket, role_of, to_record
+from execkit.rules import RuleBook
+from execkit.signals import (
+    assumed_quote,
+    denied,
+    from_orders,
+    from_record,
+    make_ticket,
+    role_of,
+    to_record,
+)
 
 log = structlog.get_logger("execkit")
 
@@ -73,6 +82,9 @@ class ExecutionEngine(ByHand):
         store: Whether to keep the SQLite projection beside the journal.
         anchors: File in which it is noted *anchor_every* so often how far the journal has come; see `verify_audit`.
         calendar: What a market's hours are while the venue does not tell; see `MarketHours`.
+        halt_file: No entry leaves while this file exists; by default the journal's path with `.halt` added.
+        halt_on_signal: Whether SIGUSR1 halts; main thread on Unix only.
+        dead_man: How long after the last word of the engine the venue cancels all orders, stops too; see `DeadMan`.
         control: Whether to take commands from other processes, e.g. `execkit halt`, by a socket beside the journal.
 
     Use it as an async context manager, or call `start` and `stop`.
@@ -98,6 +110,9 @@ class ExecutionEngine(ByHand):
         calendar: Calendar | None = None,
         live: LiveOptions | None = None,
         protection: ProtectionPolicy | None = None,
+        halt_file: str | Path | None = None,
+        halt_on_signal: bool = False,
+        dead_man: timedelta | None = None,
     ) -> None:
         if not isinstance(exchange, ExchangeAdapter):
             raise ConfigurationError(f"exchange: {exchange!r} is not an ExchangeAdapter")
@@ -119,10 +134,13 @@ class ExecutionEngine(ByHand):
             calendar=calendar,
             live=live,
             protection=protection or ProtectionPolicy(),
+            halt_file=halt_file,
+            halt_on_signal=halt_on_signal,
+            dead_man=dead_man,
         )
         self.events = EventBus()
         """Subscribe here: `engine.events.subscribe(OrderFilled, callback)`."""
-        self._instruments: dict[str, Instrument] = {}
+        self._rules = RuleBook(exchange)
         self._in_flight: dict[str, tuple[str, asyncio.Future[ExecutionResult]]] = {}
         self._running = False
         self._stopping = False
@@ -268,7 +286,7 @@ class ExecutionEngine(ByHand):
 
     async def _through_chain(self, signal: TradingSignal, signal_id: str) -> ExecutionResult:
         desk, book = self.desk, self.book
-        instrument = self._instruments.get(signal.symbol)
+        instrument = self._rules.known(signal.symbol)
         if instrument is None:
             try:
                 instrument = await self.instrument(signal.symbol)
@@ -293,7 +311,9 @@ class ExecutionEngine(ByHand):
                 return self._denied(signal, Denial.of(DenialCode.QUOTE_STALE, age=age))
         elif quote is None:
             # A reduction goes on with the best price there is.
-            quote = desk.quotes.last(signal.symbol) or self._assumed_quote(signal, position)
+            quote = desk.quotes.last(signal.symbol) or assumed_quote(
+                signal, position, book.mark(signal.symbol), desk.clock.now()
+            )
         ticket = make_ticket(
             signal,
             signal_id,
@@ -304,15 +324,6 @@ class ExecutionEngine(ByHand):
             now=desk.clock.now(),
         )
         return await self.parts.pipeline(ticket)
-
-    def _assumed_quote(self, signal: TradingSignal, position: Position | None) -> Quote:
-        price = self.book.mark(signal.symbol) or (
-            position.average_price if position is not None and position.average_price else None
-        )
-        price = price or signal.limit_price or signal.stop_price
-        if price is None:
-            raise ExchangeError(f"no price of {signal.symbol} is known at all")
-        return Quote(signal.symbol, price, price, self.desk.clock.now())
 
     async def _tell(self, result: ExecutionResult, digest: str) -> ExecutionResult:
         """Journal the result before the caller hears of it."""
@@ -378,11 +389,10 @@ class ExecutionEngine(ByHand):
         return self.desk.market
 
     async def instrument(self, symbol: str) -> Instrument:
-        """Return a symbol's rules; they are fetched once."""
-        found = self._instruments.get(symbol)
+        """Return a symbol's rules; they are fetched once, and again when they changed or the market was closed."""
+        found = self._rules.known(symbol)
         if found is None:
-            async with asyncio.timeout(10):
-                found = self._instruments[symbol] = await self.settings.exchange.instrument(symbol)
+            found = await self._rules.fetch(symbol)
             self.desk.quotes.want(symbol)
         return found
 

@@ -64,6 +64,9 @@ class Settings:
     calendar: Calendar | None = None
     live: LiveOptions | None = None
     protection: ProtectionPolicy = attrs.field(factory=ProtectionPolicy)
+    halt_file: str | Path | None = None
+    halt_on_signal: bool = False
+    dead_man: timedelta | None = None
 
 
 @attrs.define(kw_only=True, eq=False)

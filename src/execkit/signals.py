@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 
+from execkit.errors import ExchangeError
 from execkit.model.account import AccountView
 from execkit.model.denial import Denial
 from execkit.model.instrument import Instrument
@@ -59,6 +61,20 @@ def make_ticket(
         extended_hours=signal.extended_hours,
         created_at=now,
     )
+
+
+def assumed_quote(
+    signal: TradingSignal, position: Position | None, mark: Decimal | None, now: datetime
+) -> Quote:
+    """Return the best guess at a price for a reduction that must go on without a quote.
+
+    Raises `ExchangeError` when no price of the symbol is known at all.
+    """
+    average = position.average_price if position is not None else None
+    price = mark or average or signal.limit_price or signal.stop_price
+    if not price:
+        raise ExchangeError(f"no price of {signal.symbol} is known at all")
+    return Quote(signal.symbol, price, price, now)
 
 
 def denied(signal: TradingSignal, signal_id: str, denial: Denial, now: datetime) -> ExecutionResult:

@@ -119,3 +119,17 @@ def test_a_venue_without_the_switch_is_named():
             DeadMan(engine.desk, timedelta(milliseconds=10))
 
     lived(life)
+
+
+def test_the_engine_keeps_it_and_ends_it():
+    """The option is all it takes: renewed while the engine runs, ended with it."""
+
+    async def main(clock):
+        venue = Switched(clock)
+        async with ExecutionEngine(venue, journal=None, clock=clock, dead_man=WITHIN) as engine:
+            await engine.submit(rest())
+            await asyncio.sleep(11)
+            assert venue.told[-1][1:] == (BTC, 40.0)
+        assert venue.told[-1][1:] == (BTC, None)
+
+    run_virtual(main)

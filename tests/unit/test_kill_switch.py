@@ -126,3 +126,21 @@ def test_a_signal_that_cannot_be_taken_is_refused_with_the_way_out():
     thread.start()
     thread.join()
     assert heard == [True]
+
+
+async def test_the_engine_looks_for_a_file_beside_its_journal(tmp_path):
+    """`orders.db.halt` by default, or the one that was named; there at the start it halts at once."""
+    path = tmp_path / "orders.db"
+    venue = MockExchange(prices={BTC: D(42_000)})
+    (tmp_path / "orders.db.halt").touch()
+    async with ExecutionEngine(venue, journal=path, store=False) as engine:
+        assert engine.trading_state is TradingState.HALTED
+    named = {"journal": None, "halt_file": tmp_path / "stop", "halt_on_signal": True}
+    async with ExecutionEngine(MockExchange(prices={BTC: D(42_000)}), **named) as engine:
+        (tmp_path / "stop").touch()
+        denied = await engine.submit(buy())
+        assert denied.denial.code is DenialCode.TRADING_HALTED
+        os.kill(os.getpid(), signal.SIGUSR1)
+        async with asyncio.timeout(5):
+            while engine.trading_state is TradingState.ACTIVE:
+                await asyncio.sleep(0)

@@ -187,7 +187,7 @@ def positions(
 def halt(cause: str, journal: Path | None, config: Path | None, as_json: bool, force: bool) -> None:
     """Let nothing leave that adds exposure, because of CAUSE, until `execkit resume`; it survives a restart.
 
-    Where nobody answers, an engine that was told to look for a file (by default JOURNAL.halt) is halted by making it.
+    Where nobody answers: `touch JOURNAL.halt` halts too.
     """
     target = _target(journal, config, as_json, force)
     _show(target, _do(target, "halt", cause=cause))

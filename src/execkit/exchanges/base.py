@@ -97,6 +97,9 @@ class ExchangeAdapter(ABC):
     name: str = "exchange"
     """Short name; part of the account id and of messages."""
 
+    rules_version: int = 0
+    """Counts up when the rules of a symbol were found changed, so that those who keep them ask `instrument` again."""
+
     @property
     @abstractmethod
     def capabilities(self) -> Capabilities:
