@@ -15,12 +15,14 @@ from execkit.errors import (
     AuthenticationError,
     ConfigurationError,
     DuplicateClientOrderIdError,
+    ExchangeUnavailableError,
     InsufficientBalanceError,
     InvalidOrderError,
     OrderStatusUnknownError,
     RateLimitError,
 )
 from execkit.exchanges.ccxt.adapter import CCXTAdapter
+from execkit.exchanges.ccxt.values import milliseconds
 from execkit.handlers.executor import OrderExecutorHandler
 from execkit.handlers.reconciliation import ReconciliationHandler
 from execkit.handlers.risk import RiskManagementHandler
@@ -193,6 +195,50 @@ async def test_a_holding_keeps_its_name():
             assert adapter.capabilities.positions_are_holdings
         finally:
             await adapter.close()
+
+
+async def test_executions_over_many_pages(monkeypatch):
+    """Bybit lists the newest first and a week at most: none is lost, however many and however old."""
+    monkeypatch.setattr("execkit.exchanges.ccxt.orders._PAGE", 3)
+    async with on_the_wire() as (venue, adapter):
+        for number in range(1, 9):
+            await adapter.place_order(order(number, type=OrderType.MARKET, limit_price=None))
+        wanted = {order(number).client_order_id for number in range(1, 9)}
+        for age in (timedelta(minutes=1), timedelta(days=20)):
+            fills = await adapter.fills_since(venue.clock.now() - age)
+            assert {fill.client_order_id for fill in fills} == wanted
+        monkeypatch.setattr("execkit.exchanges.ccxt.orders._MOST_PAGES", 2)
+        with pytest.raises(ExchangeUnavailableError, match="more than 2 pages"):
+            await adapter.fills_since(venue.clock.now() - timedelta(minutes=1))
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+async def test_executions_of_a_venue_without_a_cursor(newest_first, monkeypatch):
+    """Pages are found from both ends, whichever end a full page shows; one instant of more than a page is told."""
+    monkeypatch.setattr("execkit.exchanges.ccxt.orders._PAGE", 3)
+    now = milliseconds(SystemClock().now())
+
+    def row(number, at):
+        trade = {"id": str(number), "order": "1", "symbol": BTC, "side": "buy", "timestamp": at}
+        return trade | {"amount": "1", "price": "2"}
+
+    def listing(trades):
+        async def fetch_my_trades(_symbol, since, limit, params):
+            until = params.get("until", now)
+            found = [each for each in trades if since <= each["timestamp"] <= until]
+            return found[-limit:] if newest_first else found[:limit]
+
+        return fetch_my_trades
+
+    async with on_the_wire() as (venue, adapter):
+        since = venue.clock.now() - timedelta(minutes=1)
+        many = [row(number, now - 100 + number) for number in range(20)]
+        monkeypatch.setattr(adapter._client, "fetch_my_trades", listing(many))
+        assert len(await adapter.fills_since(since)) == 20
+        same = [row(number, now - 100) for number in range(4)]
+        monkeypatch.setattr(adapter._client, "fetch_my_trades", listing(same))
+        with pytest.raises(ExchangeUnavailableError, match="at one time"):
+            await adapter.fills_since(since)
 
 
 FAULTS = [

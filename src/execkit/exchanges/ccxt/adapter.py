@@ -20,7 +20,6 @@ from execkit.exchanges.ccxt.stream import Session
 from execkit.exchanges.ccxt.unified import (
     market_of,
     read_balances,
-    read_fill,
     read_market,
     read_position,
     read_quote,
@@ -209,9 +208,6 @@ class CCXTAdapter(CCXTOrders):
             for row in await watch():
                 if row.get("symbol") in self._sizes:
                     self._orders.publish(read(row))
-
-    def _read_fill(self, row: Any) -> Any:
-        return read_fill(row, self._size_of, lambda key: self._client_ids.get(key, ""))
 
     async def _hang_up(self, before: set[str]) -> None:
         for url in set(self._client.clients) - before:

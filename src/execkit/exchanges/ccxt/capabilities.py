@@ -11,8 +11,8 @@ from execkit.model.capabilities import Capabilities
 from execkit.model.order import OrderType, TimeInForce
 
 
-def features_of(client: Any, market: str) -> Mapping[str, Any]:
-    """Return ccxt's features of placing orders on a kind of market; empty where it states none."""
+def features_of(client: Any, market: str, method: str = "createOrder") -> Mapping[str, Any]:
+    """Return ccxt's features of a method, by default of placing orders; empty where it states none."""
     features = getattr(client, "features", None)
     if not isinstance(features, Mapping):
         return {}
@@ -20,8 +20,8 @@ def features_of(client: Any, market: str) -> Mapping[str, Any]:
     if market != "spot":
         swap = features.get("swap")
         found = swap.get("linear") if isinstance(swap, Mapping) else None
-    create = found.get("createOrder") if isinstance(found, Mapping) else None
-    return create if isinstance(create, Mapping) else {}
+    stated = found.get(method) if isinstance(found, Mapping) else None
+    return stated if isinstance(stated, Mapping) else {}
 
 
 def read_capabilities(

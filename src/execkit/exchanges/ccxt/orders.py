@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -15,7 +15,14 @@ from execkit.exchanges.ccxt.base import CCXTBase
 from execkit.exchanges.ccxt.capabilities import can_post_only, features_of
 from execkit.exchanges.ccxt.rules import check_rules
 from execkit.exchanges.ccxt.unified import is_whole, read_each, read_fill, read_order
-from execkit.exchanges.ccxt.values import BadAnswerError, identifier, mapping, milliseconds, rows
+from execkit.exchanges.ccxt.values import (
+    BadAnswerError,
+    identifier,
+    mapping,
+    milliseconds,
+    moment,
+    rows,
+)
 from execkit.model.order import (
     Fill,
     OrderReport,
@@ -258,28 +265,67 @@ class CCXTOrders(CCXTBase):
         return reports
 
     async def fills_since(self, since: datetime, symbol: str | None = None) -> Sequence[Fill]:
-        """Return executions, fetched a page at a time from the time of the last one."""
+        """Return executions, a page at a time, however the venue orders and pages them.
+
+        A venue with a cursor is followed by it. Elsewhere a full page may miss what is newer than it or what is older,
+        so both are asked for; the latter only where ccxt can bound the time. Too many pages are an error, not the end.
+        """
         if symbol is not None:
             self._use(symbol)
 
         async def load() -> list[Fill]:
+            most = features_of(self._client, self.market, "fetchMyTrades").get("untilDays")
+            spans = [(start, end, "") for start, end in _spans(since, self.clock.now(), most)]
             found: dict[str, Fill] = {}
-            start = since
+            seen: set[str] = set()
             for _ in range(_MOST_PAGES):
-                body = await self._client.fetch_my_trades(symbol, milliseconds(start), _PAGE)
-                page = [
-                    read_fill(row, self._size_of, lambda key: self._client_ids.get(key, ""))
-                    for row in rows(body)
-                    if row.get("symbol") in self._sizes
-                ]
-                before = len(found)
+                if not spans:
+                    return [fill for fill in found.values() if fill.at >= since]
+                start, end, cursor = spans.pop()
+                params: dict[str, Any] = {"cursor": cursor} if cursor else {}
+                if end is not None:
+                    params["until"] = milliseconds(end)
+                body = rows(
+                    await self._client.fetch_my_trades(symbol, milliseconds(start), _PAGE, params)
+                )
+                page = [self._read_fill(row) for row in body if row.get("symbol") in self._sizes]
                 found |= {fill.trade_id: fill for fill in page}
-                if len(page) < _PAGE or len(found) == before:
-                    break
-                start = max(start + timedelta(milliseconds=1), *(fill.at for fill in page))
-            return [fill for fill in found.values() if fill.at >= since]
+                news = {identifier(row, "id") for row in body} - seen
+                seen |= news
+                if following := _cursor(body):
+                    spans.append((start, end, following))
+                elif len(body) >= _PAGE:
+                    if not news:
+                        raise BadAnswerError("more executions at one time than a page has")
+                    times = [moment(row, "timestamp") for row in body]
+                    spans.append((max(start, *times), end, ""))
+                    if most:
+                        spans.append((start, min(times), ""))
+            raise BadAnswerError(f"the executions have more than {_MOST_PAGES} pages")
 
         return sorted(await self._ask(load()), key=lambda fill: (fill.at, fill.trade_id))
+
+    def _read_fill(self, row: Any) -> Fill:
+        return read_fill(row, self._size_of, lambda key: self._client_ids.get(key, ""))
+
+
+def _spans(
+    since: datetime, now: datetime, most_days: Any
+) -> list[tuple[datetime, datetime | None]]:
+    """Return the spans of time to ask for, none longer than the venue takes; the newest, which is open, first."""
+    if not most_days:
+        return [(since, None)]
+    longest, starts = timedelta(days=int(most_days)), [since]
+    while now - starts[-1] > longest:
+        starts.append(starts[-1] + longest)
+    return list(zip(starts, [*starts[1:], None], strict=True))[::-1]
+
+
+def _cursor(body: Sequence[Mapping[str, Any]]) -> str:
+    """Return where the next page begins: ccxt leaves it in the raw form of a row."""
+    raw = (row.get("info") for row in body)
+    found = (each.get("nextPageCursor") for each in raw if isinstance(each, Mapping))
+    return next((each for each in found if isinstance(each, str) and each), "")
 
 
 def _compare(report: OrderReport, request: OrderRequest) -> None:

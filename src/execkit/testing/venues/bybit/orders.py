@@ -33,6 +33,8 @@ _STATUS: Final = {
     OrderState.EXPIRED: "Cancelled",
     OrderState.REJECTED: "Rejected",
 }
+_WEEK: Final = 7 * 24 * 60 * 60 * 1000
+"""Milliseconds of executions that one request can be about."""
 _STOPS: Final = (OrderType.STOP, OrderType.STOP_LIMIT)
 _BY_HAND: Final = (Mishap.UNFILLED, Mishap.PARTIAL, Mishap.EXPIRE, Mishap.EXPIRE_IN_MATCH)
 
@@ -230,20 +232,28 @@ class BybitOrders:
         return self._listed(call, [order for order in orders if not order.is_open])
 
     def executions(self, call: Call) -> Any:
-        """Show executions, newest first."""
+        """Show executions, newest first, a page at a time; at most seven days from the start that is asked for."""
         params = call.params
         only = self._instrument(params).symbol if "symbol" in params else None
-        since = int(params.get("startTime", "0"))
+        now = int(ms(self.venue.clock.now()))
+        until = int(params.get("endTime", now))
+        since = int(params.get("startTime", until - _WEEK))
+        if until - since > _WEEK:
+            if "endTime" in params:
+                refuse(10001)
+            until = since + _WEEK
         found = [
             fill
             for fill in self.venue.core.fills
             if only in (None, fill.symbol)
-            and int(ms(fill.at)) >= since
+            and since <= int(ms(fill.at)) <= until
             and params.get("orderId", fill.venue_order_id) == fill.venue_order_id
         ]
-        found = found[: int(params.get("limit", "50"))][::-1]
-        rows = [self.execution(fill) for fill in found]
-        return self.venue.wrap({"list": rows, "nextPageCursor": "", "category": "spot"})
+        first = int(params.get("cursor") or 0)
+        after = first + int(params.get("limit", "50"))
+        rows = [self.execution(fill) for fill in found[::-1][first:after]]
+        cursor = str(after) if after < len(found) else ""
+        return self.venue.wrap({"list": rows, "nextPageCursor": cursor, "category": "spot"})
 
     # --- how they are shown -----------------------------------------------------------------------
 
