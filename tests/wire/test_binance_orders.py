@@ -348,3 +348,33 @@ async def test_a_trailing_stop_follows_the_price(options):
         assert await state(adapter, trail) is OrderState.ACCEPTED
         await venue.move_price(symbol, Decimal(42_500))
         await reach(adapter, trail, OrderState.FILLED)
+
+
+@pytest.mark.parametrize(
+    ("options", "percent", "bounds"),
+    [
+        (RICH, "1.255", "at least 0.1 and at most 20, in steps of 0.01"),
+        (RICH, "0.09", "at least 0.1"),
+        (RICH, "20.01", "at most 20"),
+        (FUTURES, "0.09", "at least 0.1 and at most 10 for"),
+        (FUTURES, "10.1", "at most 10"),
+    ],
+)
+async def test_a_distance_that_binance_does_not_take_is_told_before_it_is_sent(
+    options, percent, bounds
+):
+    """It names the field, the value and what is allowed."""
+    async with on_the_wire(**options) as (venue, adapter):
+        symbol = SWAP if "market" in options else BTC
+        trail = order(
+            symbol=symbol,
+            side=Side.SELL,
+            type=OrderType.TRAILING_STOP,
+            limit_price=None,
+            trail_percent=Decimal(percent),
+        )
+        with pytest.raises(InvalidOrderError) as raised:
+            await adapter.place_order(trail)
+        assert f"trail_percent: {percent} must be" in str(raised.value)
+        assert bounds in str(raised.value)
+        assert venue.calls("place") == []

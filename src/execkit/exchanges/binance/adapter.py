@@ -13,7 +13,7 @@ from execkit.exchanges.binance import account
 from execkit.exchanges.binance.core import NO_ZEROS
 from execkit.exchanges.binance.data import first_open, read_bar, read_ticker
 from execkit.exchanges.binance.orders import BinanceOrders
-from execkit.exchanges.ccxt.values import BadAnswerError, mapping, milliseconds, rows, text
+from execkit.exchanges.ccxt.values import BadAnswerError, mapping, milliseconds
 from execkit.model.account import Balance, VenuePosition
 from execkit.model.market import BarData, Quote, Timeframe, Trade
 
@@ -112,19 +112,12 @@ class BinanceAdapter(BinanceOrders):
         return quote
 
     async def market_status(self, symbol: str) -> MarketStatus:
-        """Tell whether a symbol is open for trading; asked anew after ten seconds."""
+        """Tell whether a symbol is open for trading; it and its rules are asked for anew after ten seconds."""
         market_id = self._market(symbol).id
         now = asyncio.get_running_loop().time()
-        if market_id not in self._status[1] or now - self._status[0] > _STATUS_LASTS:
-            params = {"symbol": market_id} if self._spot else {}
-
-            async def load() -> dict[str, bool]:
-                body = mapping(await self._api.public("exchangeInfo", params))
-                listed = rows(body.get("symbols"), "symbols")
-                return {text(row, "symbol"): row.get("status") == "TRADING" for row in listed}
-
-            self._status = (now, await self._ask(load()))
-        is_open = self._status[1].get(market_id, False)
+        if market_id not in self._status or now - self._status[market_id][0] > _STATUS_LASTS:
+            await self._renew(market_id)
+        is_open = self._status[market_id][1]
         return MarketStatus(is_open=is_open, reason="" if is_open else f"{symbol} is halted")
 
     def watch_quotes(self, symbols: Sequence[str]) -> AsyncIterator[Quote]:

@@ -141,6 +141,23 @@ _USDM: Final[dict[str, Meaning]] = {
     "-5028": OrderRejectedError,
 }
 
+FILTERS: Final = frozenset(
+    {
+        "-1013",
+        "-1111",
+        "-4001",
+        "-4002",
+        "-4003",
+        "-4004",
+        "-4005",
+        "-4014",
+        "-4023",
+        "-4140",
+        "-4164",
+    }
+)
+"""Refusals by a market's rules, or because it is closed: what we know of it is out of date."""
+
 _CLOCK: Final = frozenset({"-1021"})
 
 SPOT: Final = Dialect(read_code=_code, meanings=_BOTH, clock_codes=_CLOCK, knows_all=True)

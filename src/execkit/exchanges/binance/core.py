@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -21,7 +22,7 @@ from execkit.exchanges.binance.user_stream import Conditionals, UnknownMarketErr
 from execkit.exchanges.ccxt.base import CCXTBase
 from execkit.exchanges.ccxt.stream import Session
 from execkit.exchanges.ccxt.unified import market_of
-from execkit.exchanges.ccxt.values import mapping, moment
+from execkit.exchanges.ccxt.values import mapping, moment, rows
 from execkit.model.account import Balance
 from execkit.model.capabilities import Capabilities
 from execkit.model.instrument import Instrument
@@ -47,11 +48,11 @@ class BinanceCore(CCXTBase):
         market: str = "spot",
         sandbox: bool | str | None = None,
         live: bool = False,
-        rest_url: str | None = None,
         data_only: bool = False,
+        rest_url: str | None = None,
         stream_url: str | None = None,
-        symbols: Sequence[str] = (),
         own_proxy: bool = False,
+        symbols: Sequence[str] = (),
         timeout: timedelta = timedelta(seconds=10),
         absence_window: timedelta = timedelta(seconds=120),
         max_clock_skew: timedelta = timedelta(seconds=1),
@@ -68,11 +69,11 @@ class BinanceCore(CCXTBase):
             market=market,
             sandbox=sandbox,
             live=live,
-            rest_url=rest_url,
             data_only=data_only,
+            rest_url=rest_url,
             stream_url=stream_url,
-            timeout=timeout,
             own_proxy=own_proxy,
+            timeout=timeout,
             clock=clock,
             rng=rng,
             account=account,
@@ -91,7 +92,7 @@ class BinanceCore(CCXTBase):
         self._preferred = tuple(symbols)
         self._held: dict[str, Balance] = {}
         self._quotes: dict[str, Quote] = {}
-        self._status: tuple[float, dict[str, bool]] = (0.0, {})
+        self._status: dict[str, tuple[float, bool]] = {}
         self._conditionals = Conditionals()
         self._feeds = MarketFeeds(self._client, market, clock=self.clock, limit=limit)
         self._user = UserStream(
@@ -117,9 +118,35 @@ class BinanceCore(CCXTBase):
     async def _load_markets(self) -> None:
         async def load() -> None:
             for market in markets_of(await self._api.public("exchangeInfo"), self._kind):
-                self._book[market.instrument.symbol] = market
-                self._symbols[market.id] = market.instrument.symbol
-                self._instruments[market.instrument.symbol] = market.instrument
+                self._keep(market)
+
+        await self._ask(load())
+
+    def _keep(self, market: Market) -> None:
+        symbol = market.instrument.symbol
+        known = self._instruments.get(symbol)
+        if known is not None:
+            market = with_fees(market, known.maker_fee, known.taker_fee)
+        self._book[symbol] = market
+        self._symbols[market.id] = symbol
+        self._list(market.instrument)
+
+    async def _renew(self, market_id: str) -> None:
+        """Ask for the rules and the state of a market anew."""
+
+        async def load() -> None:
+            # Futures are told all at once, and reading hundreds of them would hold up orders.
+            params = {"symbol": market_id} if self._spot else {}
+            body = mapping(await self._api.public("exchangeInfo", params))
+            listed = [
+                row
+                for row in rows(body.get("symbols"), "symbols")
+                if row.get("symbol") == market_id
+            ]
+            is_open = any(row.get("status") == "TRADING" for row in listed)
+            for market in markets_of({"symbols": listed}, self._kind):
+                self._keep(market)
+            self._status[market_id] = (asyncio.get_running_loop().time(), is_open)
 
         await self._ask(load())
 
@@ -202,7 +229,8 @@ class BinanceCore(CCXTBase):
 
     async def instrument(self, symbol: str) -> Instrument:
         """Return the rules of a symbol, with the account's own fees on spot."""
-        return self._market(symbol).instrument
+        self._market(symbol)
+        return await super().instrument(symbol)
 
     def _hold(self, balances: dict[str, Balance]) -> None:
         self._held = balances

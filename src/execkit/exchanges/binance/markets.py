@@ -13,7 +13,7 @@ from execkit.exchanges.ccxt.rules import check_rules
 from execkit.exchanges.ccxt.values import BadAnswerError, amount, mapping, rows, text
 from execkit.model.instrument import Instrument
 from execkit.model.order import OrderRequest, OrderType, Side
-from execkit.numbers import ZERO, plain
+from execkit.numbers import ZERO, is_multiple, plain
 
 _FEES: Final = {
     "spot": (Decimal("0.001"), Decimal("0.001")),
@@ -23,6 +23,9 @@ _FEES: Final = {
 
 _STOPS: Final = (OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP)
 
+
+_CALLBACK_BIPS: Final = (Decimal(10), Decimal(1000))
+"""Futures take a `callbackRate` of 0.1 to 10 per cent."""
 
 Band = tuple[Decimal, Decimal | None]
 
@@ -40,6 +43,9 @@ class Market:
     """A buy's limit lies between these multiples of the reference price."""
     ask_band: Band | None = None
     trailing_bips: tuple[Decimal, Decimal] | None = None
+    """The least and the most distance of a trailing stop, in hundredths of a per cent."""
+    trailing_step: Decimal | None = None
+    """In per cent; None: any."""
 
     @property
     def id(self) -> str:
@@ -95,7 +101,10 @@ def _market(row: Mapping[str, Any], kind: str) -> Market:
         market_min=_of(market_lots, "minQty"),
         bid_band=bid_band,
         ask_band=ask_band,
-        trailing_bips=None
+        trailing_step=Decimal("0.01") if kind == "spot" else None,
+        trailing_bips=_CALLBACK_BIPS
+        if kind != "spot"
+        else None
         if trailing is None
         else (
             max(_of(trailing, "minTrailingAboveDelta"), _of(trailing, "minTrailingBelowDelta")),
@@ -149,6 +158,8 @@ def check(market: Market, request: OrderRequest, reference: Decimal | None) -> N
     )
     band = market.bid_band if request.side is Side.BUY else market.ask_band
     limit = request.limit_price
+    if request.trail_percent is not None and market.trailing_bips is not None:
+        _check_trail(market, request.trail_percent)
     if None in (band, reference, limit) or request.reduce_only or request.type in _STOPS:
         return
     assert band is not None
@@ -161,6 +172,19 @@ def check(market: Market, request: OrderRequest, reference: Decimal | None) -> N
         raise InvalidOrderError(
             f"limit_price: {plain(limit)} is outside {_short(low)}{most}, what {rules.symbol} allows "
             f"a {request.side} around {_short(reference)} (PERCENT_PRICE)"
+        )
+
+
+def _check_trail(market: Market, percent: Decimal) -> None:
+    """Raise `InvalidOrderError` for a distance that Binance has no way to write, or does not take."""
+    assert market.trailing_bips is not None
+    least, most = (bips / 100 for bips in market.trailing_bips)
+    step = market.trailing_step
+    if not least <= percent <= most or (step is not None and not is_multiple(percent, step)):
+        steps = "" if step is None else f", in steps of {plain(step)}"
+        raise InvalidOrderError(
+            f"trail_percent: {plain(percent)} must be at least {plain(least)} and at most {plain(most)}{steps} "
+            f"for {market.instrument.symbol}"
         )
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
-from execkit.errors import InvalidOrderError, OrderNotFoundError, UnsupportedFeatureError
+from execkit.errors import (
+    ExchangeError,
+    InvalidOrderError,
+    OrderNotFoundError,
+    UnsupportedFeatureError,
+)
 from execkit.exchanges.binance import decode, requests
+from execkit.exchanges.binance.codes import FILTERS
 from execkit.exchanges.binance.core import BinanceCore
-from execkit.exchanges.binance.markets import check
+from execkit.exchanges.binance.markets import Market, check
 from execkit.exchanges.ccxt.dialect import RefusedError
+from execkit.exchanges.ccxt.rules import reduces
 from execkit.exchanges.ccxt.unified import read_each
 from execkit.exchanges.ccxt.values import (
     BadAnswerError,
@@ -24,6 +31,8 @@ from execkit.exchanges.ccxt.values import (
 )
 from execkit.model.order import Fill, OrderList, OrderReport, OrderRequest, OrderState
 from execkit.numbers import ZERO, plain
+
+T = TypeVar("T")
 
 _PAGE: Final = 1000
 _FUTURES_WINDOW: Final = timedelta(days=6)
@@ -40,8 +49,28 @@ class BinanceOrders(BinanceCore):
         lacking = self._capabilities.unsupported(request)
         if lacking is not None:
             raise InvalidOrderError(f"{self.name}: no {lacking}", venue=self.name)
-        check(market, request, self._reference(request.symbol))
-        return await self._tell(self._place(request, market.id))
+        market = await self._checked(market, request)
+        return await self._by_rules(market, self._place(request, market.id))
+
+    async def _checked(self, market: Market, request: OrderRequest) -> Market:
+        """Return the market after its filters' check; one that was closed is asked for anew before an entry fails."""
+        symbol = request.symbol
+        if not market.instrument.tradeable and not reduces(request):
+            self._status.pop(market.id, None)  # it may have opened a moment ago
+            await self._renewed(symbol)
+            market = self._book[symbol]
+        check(market, request, self._reference(symbol))
+        return market
+
+    async def _by_rules(self, market: Market, work: Awaitable[T]) -> T:
+        """Send; when Binance refuses by a filter, ask for the rules anew, so that the next try is made by them."""
+        try:
+            return await self._tell(work)
+        except ExchangeError as error:
+            if error.code in FILTERS:
+                self._status.pop(market.id, None)
+                await self._renewed(market.instrument.symbol)
+            raise
 
     async def _place(self, request: OrderRequest, market_id: str) -> OrderReport:
         params = requests.order(request, market_id, self._kind)
@@ -85,9 +114,9 @@ class BinanceOrders(BinanceCore):
             )
         market = self._market(orders.orders[0].symbol)
         for request in orders.orders:
-            check(market, request, self._reference(request.symbol))
+            market = await self._checked(market, request)
         path, params = requests.order_list(orders, market.id)
-        return await self._tell(self._place_list(orders, path, params))
+        return await self._by_rules(market, self._place_list(orders, path, params))
 
     async def _place_list(
         self, orders: OrderList, path: str, params: Mapping[str, str]

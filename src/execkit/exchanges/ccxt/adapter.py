@@ -135,7 +135,8 @@ class CCXTAdapter(CCXTOrders):
             for row in mapping(markets, "the markets").values():
                 found = read_market(row, self.market, self._client.precisionMode)
                 if found is not None:
-                    self._instruments[found[0].symbol], self._sizes[found[0].symbol] = found
+                    self._list(found[0])
+                    self._sizes[found[0].symbol] = found[1]
 
         await self._ask(load())
         self._loaded_at = asyncio.get_running_loop().time()

@@ -31,6 +31,7 @@ from execkit.errors import (
 from execkit.exchanges.base import ExchangeAdapter
 from execkit.exchanges.ccxt import hosts
 from execkit.exchanges.ccxt.dialect import Dialect, RefusedError, UnansweredError, UnsentError
+from execkit.exchanges.ccxt.skew import measure
 from execkit.exchanges.ccxt.stream import OrderStream, Session
 from execkit.exchanges.ccxt.values import BadAnswerError, clean
 from execkit.exchanges.ccxt.wire import Wire, ccxt_class, make_client, open_session, sending
@@ -218,18 +219,12 @@ class CCXTBase(ExchangeAdapter):
         """Ask for the venue's time; None where it does not tell."""
         return None
 
-    async def _measure(self) -> timedelta | None:
-        """Return how far our clock is ahead of the venue's."""
-        before = self.clock.now()
-        server = await self._server_time()
-        after = self.clock.now()
-        return None if server is None else before + (after - before) / 2 - server
-
     async def _compare_clocks(self) -> None:
         """Stamp requests by the venue's time; raise `ConfigurationError` when ours differs too much from it."""
-        ahead = await self._ask(self._measure())
-        if ahead is None:
+        skew = await self._ask(measure(self._server_time, self.clock))
+        if skew is None:
             return
+        ahead = skew.ahead
         if abs(ahead) > self._max_skew:
             direction = "ahead of" if ahead > timedelta(0) else "behind"
             raise ConfigurationError(
@@ -243,15 +238,16 @@ class CCXTBase(ExchangeAdapter):
         self._client.options["timeDifference"] = ahead // _MILLISECOND
 
     async def _resync(self) -> None:
-        """Compare the clocks anew; a failure shows with the next request."""
+        """Compare the clocks anew; a failure, or an answer too slow to go by, shows with the next request."""
         try:
-            ahead = await self._measure()
+            async with asyncio.timeout(self._client.limit):
+                skew = await measure(self._server_time, self.clock)
         except Exception as error:  # noqa: BLE001 - the next request will tell again
             log.warning("clock.sync_failed", venue=self.name, error=type(error).__name__)
             return
-        if ahead is not None:
-            self._stamp_by(ahead)
-            log.warning("clock.resynced", venue=self.name, ahead_ms=ahead // _MILLISECOND)
+        if skew is not None and skew.is_sure:
+            self._stamp_by(skew.ahead)
+            log.warning("clock.resynced", venue=self.name, ahead_ms=skew.ahead // _MILLISECOND)
 
     # -- calls and their errors --------------------------------------------------------------------------
 
@@ -343,13 +339,29 @@ class CCXTBase(ExchangeAdapter):
 
     async def instrument(self, symbol: str) -> Instrument:
         """Return the rules of a symbol; one that is not listed is refused with those that look like it."""
-        return self._rules(symbol)
+        rules = self._rules(symbol)
+        return rules if rules.tradeable else await self._renewed(symbol)
 
     def _rules(self, symbol: str) -> Instrument:
         found = self._instruments.get(symbol)
         if found is None:
             raise InvalidOrderError(f"{self.name}: {self._unlisted(symbol)}", venue=self.name)
         return found
+
+    def _list(self, instrument: Instrument) -> None:
+        known = self._instruments.get(instrument.symbol)
+        if known is not None and known != instrument:
+            self.rules_version += 1
+            log.info("rules.changed", venue=self.name, symbol=instrument.symbol)
+        self._instruments[instrument.symbol] = instrument
+
+    async def _renewed(self, symbol: str) -> Instrument:
+        """Return a symbol's rules as the venue has them now; where it cannot be asked, as they were."""
+        try:
+            await self.market_status(symbol)
+        except ExchangeError as error:
+            log.warning("rules.unreadable", venue=self.name, symbol=symbol, error=str(error))
+        return self._rules(symbol)
 
     def _unlisted(self, symbol: str) -> str:
         """Return why a symbol cannot be used, and which one may be meant."""

@@ -10,10 +10,15 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from execkit.errors import InvalidOrderError, OrderNotFoundError, UnsupportedFeatureError
+from execkit.errors import (
+    InvalidOrderError,
+    MarketClosedError,
+    OrderNotFoundError,
+    UnsupportedFeatureError,
+)
 from execkit.exchanges.ccxt.base import CCXTBase
 from execkit.exchanges.ccxt.capabilities import can_post_only, features_of
-from execkit.exchanges.ccxt.rules import check_rules
+from execkit.exchanges.ccxt.rules import check_rules, reduces
 from execkit.exchanges.ccxt.unified import is_whole, read_each, read_fill, read_order
 from execkit.exchanges.ccxt.values import (
     BadAnswerError,
@@ -68,8 +73,17 @@ class CCXTOrders(CCXTBase):
             lacking = "post-only orders"
         if lacking is not None:
             raise InvalidOrderError(f"{self.name}: no {lacking}", venue=self.name)
-        check_rules(self._instruments[request.symbol], request)
-        return await self._tell(self._place(request))
+        rules = self._rules(request.symbol)
+        if not rules.tradeable and not reduces(request):
+            rules = await self._renewed(request.symbol)
+        check_rules(rules, request)
+        try:
+            return await self._tell(self._place(request))
+        except (InvalidOrderError, MarketClosedError) as error:
+            if error.code is not None:
+                # Said by the venue: the next try is to be made by its rules of now.
+                await self._renewed(request.symbol)
+            raise
 
     async def _place(self, request: OrderRequest) -> OrderReport:
         size = self._size_of(request.symbol)

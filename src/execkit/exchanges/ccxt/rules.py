@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from execkit.errors import InvalidOrderError, MarketClosedError, QuantityTooLargeError
 from execkit.model.instrument import Instrument
-from execkit.model.order import OrderRequest, OrderType
+from execkit.model.order import OrderRequest, OrderType, Side
 from execkit.numbers import ZERO, is_multiple, plain
 
 
@@ -19,8 +19,11 @@ def check_rules(
     market_lot: Decimal | None = None,
     market_min: Decimal = ZERO,
 ) -> None:
-    """Raise `InvalidOrderError` for an order that the venue would refuse by the rules it states."""
-    if not rules.tradeable:
+    """Raise `InvalidOrderError` for an order that the venue would refuse by the rules it states.
+
+    A closed market is an entry's reason only: whether a reduction can be had is for the venue to say.
+    """
+    if not rules.tradeable and not reduces(request):
         raise MarketClosedError(f"symbol: {rules.symbol} is not open for trading now")
     for field, price in (("limit_price", request.limit_price), ("stop_price", request.stop_price)):
         if price is not None:
@@ -29,6 +32,11 @@ def check_rules(
     lot = max(rules.lot_size, market_lot or ZERO) if is_market else rules.lot_size
     _check_quantity(rules, request, lot, market_min if is_market else ZERO)
     _check_notional(rules, request)
+
+
+def reduces(request: OrderRequest) -> bool:
+    """Tell whether an order can only make a position smaller; on a spot market each sale does."""
+    return request.reduce_only or (":" not in request.symbol and request.side is Side.SELL)
 
 
 def _check_price(
