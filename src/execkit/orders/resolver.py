@@ -142,7 +142,7 @@ class Resolver:
         window = self.adapter.capabilities.absence_window
         if sight is Sight.NOTHING and order.state in _UNPROVEN:
             proves = window is not None and doubted_for >= window.total_seconds()
-            if proves and not _is_duplicate(order):
+            if proves and not _has_arrived(order):
                 text = "not among open or closed orders nor fills"
                 self.recorder.record(order.record_of(OrderEvent.ABSENT, Source.LOOKUP, text))
         elif order.cancel_asked and (
@@ -240,9 +240,13 @@ class Resolver:
         return found
 
 
-def _is_duplicate(order: ManagedOrder) -> bool:
-    """Tell whether the venue has said of an order that was sent again that it has one of this id."""
-    return any(error.startswith(DuplicateClientOrderIdError.__name__) for error in order.errors)
+def _has_arrived(order: ManagedOrder) -> bool:
+    """Tell whether the venue has said of an order that was sent again that it has one of this id.
+
+    Of a first send that is no proof: nothing of ours can have come before it.
+    """
+    duplicate = DuplicateClientOrderIdError.__name__
+    return order.attempts > 1 and any(error.startswith(duplicate) for error in order.errors)
 
 
 def needs_proof(order: ManagedOrder) -> bool:
