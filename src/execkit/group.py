@@ -6,23 +6,24 @@ Nothing is shared between the engines but the process: one whose venue is down, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Final, Self, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
+from typing import Final, Self
 
 import structlog
 
+from execkit import emergency
+from execkit.emergency import Remains
 from execkit.engine import ExecutionEngine
 from execkit.errors import ConfigurationError, ExchangeError
 from execkit.model.position import Position
 from execkit.model.result import ExecutionResult
 from execkit.model.signal import TradingSignal
-from execkit.orders.manager import ManagedOrder
-
-T = TypeVar("T")
 
 log = structlog.get_logger("execkit")
 
 _LONGEST_WAIT: Final = 60.0
+_WITHIN: Final = timedelta(seconds=30)
 _DOWN: Final = (ExchangeError, OSError, TimeoutError)
 
 
@@ -128,40 +129,28 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
         return [(name, each) for name, each in self._engines.items() if name not in self._starting]
 
     async def cancel_all(
-        self, *, include_protection: bool = False, within: float = 30.0
-    ) -> dict[str, list[ManagedOrder] | BaseException]:
-        """Cancel every open order of ours on every venue at once; *within* seconds bound each of them.
-
-        Returns what was asked to end by exchange, or the error that kept it from being asked.
-        """
-        return await self._on_all(
-            lambda engine: engine.cancel_all(include_protection=include_protection), within
+        self, *, include_protection: bool = False, within: timedelta = _WITHIN
+    ) -> dict[str, Remains]:
+        """Halt every engine, cancel its open orders, and return what is left, by exchange; see `execkit.emergency`."""
+        running = dict(self._running())
+        left = await emergency.cancel_all(
+            running.values(), include_protection=include_protection, within=within
         )
+        return dict(zip(running, left, strict=True))
 
-    async def flatten(self, *, within: float = 30.0) -> dict[str, bool | BaseException]:
-        """Close every position on every venue at once; by exchange whether all orders are out, or the error."""
-        return await self._on_all(lambda engine: engine.flatten(), within)
+    async def flatten(self, *, within: timedelta = _WITHIN) -> dict[str, Remains]:
+        """Halt every engine, close all its positions, and return what is left, by exchange; see `execkit.emergency`."""
+        running = dict(self._running())
+        left = await emergency.flatten(running.values(), within=within)
+        return dict(zip(running, left, strict=True))
 
     async def halt(self, cause: str, *, actor: str = "operator") -> None:
         """Let nothing leave that adds exposure, anywhere."""
-        await self._on_all(lambda engine: engine.halt(cause, actor=actor), None)
+        await asyncio.gather(*(each.halt(cause, actor=actor) for _, each in self._running()))
 
     async def resume(self, *, actor: str = "operator") -> None:
         """Release every halt."""
-        await self._on_all(lambda engine: engine.resume(actor=actor), None)
-
-    async def _on_all(
-        self, what: Callable[[ExecutionEngine], Awaitable[T]], within: float | None
-    ) -> dict[str, T | BaseException]:
-        async def one(engine: ExecutionEngine) -> T:
-            async with asyncio.timeout(within):
-                return await what(engine)
-
-        running = self._running()
-        answers = await asyncio.gather(
-            *(one(engine) for _, engine in running), return_exceptions=True
-        )
-        return {name: answer for (name, _), answer in zip(running, answers, strict=True)}
+        await asyncio.gather(*(each.resume(actor=actor) for _, each in self._running()))
 
     def __repr__(self) -> str:
         return f"EngineGroup({', '.join(self._engines)})"
