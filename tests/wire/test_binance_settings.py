@@ -55,6 +55,19 @@ async def test_wrong_key(wrong):
     assert not any(value in text for value in wrong.values() if len(value) > 10)
 
 
+async def test_no_secret(monkeypatch):
+    """A key without its secret is told before anything is asked for."""
+    monkeypatch.delenv("BINANCE_API_SECRET", raising=False)
+    async with BinanceVenue() as venue:
+        adapter = adapter_of(venue, secret=None)
+        with pytest.raises(ConfigurationError) as raised:
+            await adapter.connect()
+        await adapter.close()
+        assert "pass secret=, or set BINANCE_API_SECRET" in str(raised.value)
+        assert KEY not in str(raised.value)
+        assert venue.requests == []
+
+
 async def test_key_of_the_testnet_at_the_live_venue():
     """The same the other way round."""
     text = await refused(AuthenticationError, api_key="t" * 64, **LIVE)

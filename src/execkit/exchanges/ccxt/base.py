@@ -169,6 +169,11 @@ class CCXTBase(ExchangeAdapter):
                 f"api_key: no key for {self.name}; pass api_key= and secret=, "
                 f"or set {self._env_prefix}_API_KEY and {self._env_prefix}_API_SECRET"
             )
+        if self._client.requiredCredentials.get("secret") and not self._client.secret:
+            raise ConfigurationError(
+                f"secret: there is a key for {self.name} but no secret; pass secret=, "
+                f"or set {self._env_prefix}_API_SECRET"
+            )
         await self.connect_data()
         await self._check_account()
         if self.capabilities.order_stream:
