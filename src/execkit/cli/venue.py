@@ -110,6 +110,10 @@ async def _run(
         ):
             if value is not None:
                 click.echo(f"{label:8} {value}")
+        for name in ("key", "secret"):
+            if getattr(made, name, None):
+                # Only what lets one in here; whoever has real ones in these variables keeps them in another shell.
+                click.echo(f"export {made.name.upper()}_API_{name.upper()}={getattr(made, name)}")
         click.echo("Ctrl-C stops it.")
         core: MatchingCore = made.core
         tick = core.instrument(symbol).tick_size

@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -19,6 +21,14 @@ def test_help_lists_every_command(project):
 def test_version(project):
     """The version is the package's."""
     assert project.run("--version").stdout.startswith("execkit, version 0.")
+
+
+def test_the_package_is_the_command():
+    """`python -m execkit` does what `execkit` does, and calls itself by that name."""
+    done = subprocess.run(
+        [sys.executable, "-m", "execkit", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("execkit, version 0.")
 
 
 def test_unknown_commands_are_refused(project):

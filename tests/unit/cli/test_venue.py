@@ -21,6 +21,8 @@ def test_it_serves_and_says_where(arguments):
     assert done.exit_code == 0, done.output
     for label in ("REST     http://127.0.0.1:", "streams  ws://127.0.0.1:", "key ", "symbol "):
         assert label in done.output
+    for variable in ("API_KEY=", "API_SECRET="):
+        assert f"export {arguments[0].upper()}_{variable}" in done.output
 
 
 def test_a_venue_without_http_names_its_port():
