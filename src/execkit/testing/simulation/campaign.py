@@ -44,7 +44,7 @@ RARE: Final[dict[S, frozenset[E]]] = {
     S.NEW: frozenset({E.FILL_PART, E.CANCEL, E.EXPIRE, E.HOLD, E.REJECT}),
     S.SUBMITTED: frozenset({E.CANCEL}),
     # A venue that hides an order for half an hour, and ends it within that time.
-    S.PRESUMED_ABSENT: frozenset({E.CANCEL, E.EXPIRE, E.HOLD, E.REJECT, E.SUBMIT}),
+    S.PRESUMED_ABSENT: frozenset({E.CANCEL, E.EXPIRE, E.HOLD, E.REJECT}),
     S.HELD: frozenset({E.REJECT}),
     # Two faults within the tenth of a second in which a change is answered.
     S.ACCEPTED: frozenset({E.REFUSE_AMEND}),

@@ -60,8 +60,13 @@ POLICIES: Final = (
 
 
 def rules_of(seed: int) -> Rules:
-    """Return the venue of a seed; every third keeps stops and targets together, every fifth has stop-limits only."""
+    """Return the venue of a seed; every third keeps stops and targets together, every fifth has stop-limits only.
+
+    Where an absence is proven at once, an order that was lost on its way is sent again while its signal waits.
+    """
     rules = RULES[random.Random(f"rules {seed}").randrange(len(RULES))]
+    if not rules.hidden_for and random.Random(f"proof {seed}").random() < 1 / 8:
+        rules = attrs.evolve(rules, absence_window=timedelta(0))
     rng = random.Random(f"stops {seed}")
     return attrs.evolve(rules, native_oco=rng.random() < 1 / 3, stop_market=rng.random() > 1 / 5)
 

@@ -158,7 +158,10 @@ class SendingLink(ExchangeAdapter):
         self._check_ban()
         self._refuse(fault)
         if fault is Kind.PLACE_LATE:
-            self._later(self._rng.uniform(16, 50), self.deliver, wanted)
+            if self.venue.rules.absence_window:
+                self._later(self._rng.uniform(16, 50), self.deliver, wanted)
+            else:  # what it says is final at once: nothing arrives after its next answer
+                self.deliver(wanted)
             await self._broken()
         if fault is Kind.PLACE_LIE:
             for request in requests:
