@@ -64,7 +64,10 @@ _LASTS: Final = TypeAdapter[timedelta](Duration)
     metavar="NAME=VALUE",
     help="An option of the venue's adapter, e.g. rest_url=http://127.0.0.1:8900.",
 )
-@click.option("--calendar", help="Exchange whose sessions count, e.g. XNYS, or 24/7; by default what the venue is.")
+@click.option(
+    "--calendar",
+    help="Exchange whose sessions count, e.g. XNYS, or 24/7; by default what the venue is.",
+)
 @click.option("--for", "lasts", metavar="DURATION", help="Stop after this time, e.g. 1h.")
 def paper(
     venue: str,
