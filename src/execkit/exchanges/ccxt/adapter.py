@@ -51,12 +51,12 @@ class CCXTAdapter(CCXTOrders):
         market: `spot`, or `linear` for perpetual futures.
         sandbox: `testnet`, `demo`, or True for the testnet; the default unless *live* is set.
         live: Real money; has to be spelled out.
-        rest_url: Another server; scheme and host only. Plain http is taken for this machine only.
         data_only: For prices only: no key is read or kept, nothing can be ordered, and where no sandbox is named
             the prices are the live venue's.
+        rest_url: Another server; scheme and host only. Plain http is taken for this machine only.
         stream_url: The same for the WebSockets.
-        timeout: Limit of one request.
         own_proxy: Both addresses are a proxy of yours that leads to the sandbox; this machine's need no word.
+        timeout: Limit of one request.
         absence_window: How long after a send the exchange may not show an order that it has.
         max_clock_skew: Difference of the clocks from which `connect` refuses.
         clock, rng: Injected time and chance.
@@ -75,11 +75,11 @@ class CCXTAdapter(CCXTOrders):
         market: str = "spot",
         sandbox: bool | str | None = None,
         live: bool = False,
-        rest_url: str | None = None,
         data_only: bool = False,
+        rest_url: str | None = None,
         stream_url: str | None = None,
-        timeout: timedelta = timedelta(seconds=10),
         own_proxy: bool = False,
+        timeout: timedelta = timedelta(seconds=10),
         absence_window: timedelta = timedelta(seconds=120),
         max_clock_skew: timedelta = timedelta(seconds=1),
         clock: Clock | None = None,
@@ -97,11 +97,11 @@ class CCXTAdapter(CCXTOrders):
             market=market,
             sandbox=sandbox,
             live=live,
-            rest_url=rest_url,
             data_only=data_only,
+            rest_url=rest_url,
             stream_url=stream_url,
-            timeout=timeout,
             own_proxy=own_proxy,
+            timeout=timeout,
             clock=clock,
             rng=rng,
             account=account,
