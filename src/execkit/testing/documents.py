@@ -101,8 +101,8 @@ def check_files(journal: Path, ledger: Ledger) -> list[str]:
     """Return what is wrong between the two files of a run that has ended, in plain words; *ledger* has it all.
 
     I1: no two orders of one intent live at one time. I2: together they execute no more than was meant. I3: every
-    order was journalled with its content, no later than it came. I5: every execution is in the journal, once. I13: an
-    exit or a stop never turns a position.
+    order was journalled with its content; `unjournalled` tells whether that was before it came. I5: every execution
+    is in the journal, once. I13: an exit or a stop never turns a position.
     """
     intents: dict[str, dict[str, Any]] = {}
     fills: list[str] = []
@@ -121,6 +121,16 @@ def check_files(journal: Path, ledger: Ledger) -> list[str]:
     ]
 
 
+def unjournalled(journal: Path, ledger: Ledger) -> list[str]:
+    """Return requests that the venue has received and that are not in the journal, at the moment of a death (I3)."""
+    known = {
+        row["record"]["request"]["client_order_id"]
+        for row in records(journal)
+        if row["record"]["kind"] == "intent"
+    }
+    return [f"I3: {key} came before its intent" for key in ledger.placed if key not in known]
+
+
 def _unjournalled(ours: Sequence[Placed], intents: dict[str, dict[str, Any]]) -> Iterator[str]:
     for order in ours:
         row = intents.get(order.client_order_id)
@@ -130,8 +140,6 @@ def _unjournalled(ours: Sequence[Placed], intents: dict[str, dict[str, Any]]) ->
         request = row["record"]["request"]
         if tuple(str(request[term]) for term in _TERMS) != order.terms:
             yield f"I3: {order.client_order_id} arrived with another content than was journalled"
-        if datetime.fromisoformat(row["at"]) > order.began:
-            yield f"I3: {order.client_order_id} came before its intent"
 
 
 def _together(ours: Sequence[Placed], intents: dict[str, dict[str, Any]]) -> Iterator[str]:

@@ -35,7 +35,7 @@ from execkit.model.market import BarData, Timeframe
 from execkit.plans import TradePlan
 from execkit.replay import replay
 from execkit.report.summary import Summary
-from execkit.testing.documents import Ledger, check_files, read_ledger
+from execkit.testing.documents import Ledger, check_files, read_ledger, unjournalled
 from execkit.testing.simulate import quiet
 
 SYMBOL: Final = "BTC/USDT"
@@ -270,13 +270,15 @@ def kill_many(kills: int, folder: Path, *, count: int = 240, seed: int = 1) -> K
         if number % 4 == 3:
             marks.append(Kill(rng.randint(1, _MOST_IN_RECOVERY), rng.choice(PHASES)))
         lives: list[Ledger] = []
+        early: list[str] = []
         for again, mark in enumerate((*marks, None)):
             died = setting.fork(place, mark)
             report.kills += died
             report.in_recovery += died and again > 0
             if (place / _LEDGER).exists():
                 lives.append(read_ledger(place / _LEDGER))
-        _judge(report, expected, place, marks, lives)
+                early += unjournalled(place / "orders.db", lives[-1])
+        _judge(report, expected, place, marks, lives, early)
     return report
 
 
@@ -291,11 +293,12 @@ def _judge(
     place: Path,
     marks: Sequence[Kill],
     lives: Sequence[Ledger],
+    early: Sequence[str],
 ) -> None:
     wrong, extra = differences(expected, outcome(place))
     end = settled(place)
     twice = Twice.found(lives, end)
-    shown = check_files(place / "orders.db", end)
+    shown = [*early, *check_files(place / "orders.db", end)]
     report.extra_stops += extra
     report.doubled += twice.accepted
     report.resent += twice.sent

@@ -11,7 +11,14 @@ from execkit.clock import ManualClock
 from execkit.exchanges.paper import PaperExchange
 from execkit.model.market import Quote
 from execkit.model.order import OrderRequest, OrderType, Side
-from execkit.testing.documents import Execution, Ledger, Placed, check_files, read_ledger
+from execkit.testing.documents import (
+    Execution,
+    Ledger,
+    Placed,
+    check_files,
+    read_ledger,
+    unjournalled,
+)
 from execkit.testing.kill import Twice, settled
 
 AT = datetime(2024, 1, 1, tzinfo=UTC)
@@ -25,11 +32,10 @@ def placed(key, *, terms=BUY, quantity=1, filled=0, began=0, ended=None):
     return Placed(key, terms, Decimal(quantity), Decimal(filled), start, end)
 
 
-def intent(key, *, terms=BUY, role="entry", parent="s1", at=0):
+def intent(key, *, terms=BUY, role="entry", parent="s1"):
     request = dict(zip(("symbol", "side", "type"), terms, strict=True))
     record = {"kind": "intent", "request": request | {"client_order_id": key}}
-    moment = (AT + timedelta(seconds=at)).isoformat()
-    return {"seq": 1, "at": moment, "record": record | {"role": role, "parent": parent}}
+    return {"seq": 1, "record": record | {"role": role, "parent": parent}}
 
 
 def fill(trade_id):
@@ -61,7 +67,6 @@ def test_files_that_agree_show_nothing(tmp_path):
     ("rows", "orders", "executions", "wrong"),
     [
         ([], [placed("xk1")], [], ["I3"]),
-        ([intent("xk1", at=5)], [placed("xk1")], [], ["I3"]),
         ([intent("xk1", terms=SELL)], [placed("xk1")], [], ["I3"]),
         ([intent("xk1"), intent("xk2")], [placed("xk1"), placed("xk2", began=1)], [], ["I1"]),
         (
@@ -79,12 +84,20 @@ def test_files_that_agree_show_nothing(tmp_path):
             ["I13"],
         ),
     ],
-    ids=["no intent", "late", "other", "both live", "too much", "double", "missing", "turned"],
+    ids=["no intent", "other", "both live", "too much", "double", "missing", "turned"],
 )
 def test_each_fault_is_shown(tmp_path, rows, orders, executions, wrong):
     """Every check can fail, and names its invariant."""
     made = [Execution(a, b, "A/B", Decimal(c)) for a, b, c in executions]
     assert found(tmp_path, rows, orders, made) == wrong
+
+
+def test_a_request_without_a_record_is_shown(tmp_path):
+    """At a death, everything that the venue has received is in the journal."""
+    journal = tmp_path / "orders.db"
+    journal.write_text(json.dumps(intent("xk1")) + "\n" + json.dumps(intent("xk2")))  # torn
+    found_early = unjournalled(journal, Ledger((), (), ("xk1", "xk2")))
+    assert found_early == ["I3: xk2 came before its intent"]
 
 
 def test_an_id_that_is_accepted_twice_is_counted(tmp_path):
