@@ -23,6 +23,10 @@ class SimulationReport:
     enabled: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     skip: tuple[int, ...] = ()
+    build: str = ""
+    """`module:function` of the options, when they are not the default; `?` when they have no such name."""
+    scenario: str = ""
+    """Name of the venue's rules, when the seed has not chosen them; `?` when they have none."""
     story: tuple[str, ...] = attrs.field(default=(), repr=False)
 
     @property

@@ -85,6 +85,7 @@ class SimVenue:
         """Every execution, corrections and busts included, as it was announced."""
         self.on_updates: Callable[[list[OrderUpdate]], None] = lambda _updates: None
         self.on_accept: Callable[[OrderRequest], None] = lambda _request: None
+        self.on_positions: Callable[[], None] = lambda: None
         self.hidden_until: dict[str, float] = {}
         self.snapshot: Snapshot | None = None
         """What queries show while it is set."""
@@ -282,7 +283,10 @@ class SimVenue:
 
     def positions(self) -> list[VenuePosition]:
         """Return all net positions."""
-        return self.core.positions() if self.snapshot is None else self.snapshot.positions
+        if self.snapshot is not None:
+            return self.snapshot.positions
+        self.on_positions()
+        return self.core.positions()
 
     # -- what the venue does by itself -----------------------------------------------------------------
 

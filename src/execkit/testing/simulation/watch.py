@@ -27,6 +27,7 @@ from execkit.model.records import (
 )
 from execkit.numbers import ZERO
 from execkit.orders.states import TRANSITIONS
+from execkit.testing.simulation.protected import ProtectionWatch, Shaken
 
 if TYPE_CHECKING:
     from execkit.exchanges.venue_orders import VenueOrder
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from execkit.testing.simulation.venue import SimVenue
 
 _SINGLE: Final = (OrderRole.ENTRY, OrderRole.EXIT)
-_NAKED_AT_MOST: Final = 90.0
-"""Seconds a position may be without protection while nothing explains it: one period of comparison and a half."""
 _SURELY_SEEN: Final = 30.0
 """Seconds after which an order that the venue shows is in every answer to a query."""
 _NEVER: Final = frozenset({"KEEPER_FAILED", "KEEPER_LOOP", "TASK_FAILED"})
@@ -70,15 +69,22 @@ class Watch:
     """How often each branch of recovery and each kind of alarm was taken."""
     lied: set[str] = attrs.field(factory=set)
     """Client order ids about which the venue broke its own promises; what follows from that is not our fault."""
-    shaken: set[str] = attrs.field(factory=set)
+    shaken: Shaken = attrs.field(init=False)
     """Symbols whose position somebody else has changed, or where the venue executed too much."""
+    protection: ProtectionWatch = attrs.field(init=False)
     forged: set[tuple[str, Decimal]] = attrs.field(factory=set)
     """Signals whose ticket a handler changed after its approval, with the quantity it made of it."""
     left_behind: int = 0
     """Stop-limits that the price has passed."""
-    naked_since: dict[str, float] = attrs.field(factory=dict)
+    exposure_looks: int = 0
+    """Entries that left, and how many of them were judged by what they may come to."""
+    exposure_judged: int = 0
     process: Process | None = None
     problem: Violated | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.shaken = Shaken(self.venue)
+        self.protection = ProtectionWatch(self.venue, self.shaken, self.need)
 
     def fail(self, invariant: str, text: str) -> None:
         """Note a violation; the first one ends the run."""
@@ -119,6 +125,8 @@ class Watch:
         elif isinstance(record, CommandSent):
             self.commands.setdefault(record.client_order_id, []).append(seq)
         elif isinstance(record, Alarm):
+            if record.code == "UNPROTECTED":
+                self.protection.alarmed_at[record.symbol] = self.venue.time()
             self.left_behind += "has passed the limit" in record.text
             self.sources[f"alarm:{record.code}"] += 1
             self.need("I29", record.code not in _NEVER, f"{record.code}: {record.text}")
@@ -264,6 +272,8 @@ class Watch:
         if found is None:
             return
         _, intent = found
+        if intent.role.is_reduction:
+            self.protection.accepted(request.symbol)
         if intent.role in _SINGLE:
             self._one_at_most(intent, request)
         if intent.role.is_reduction and not self._never_flips():
@@ -348,49 +358,23 @@ class Watch:
             worst += abs(self.venue.quantity(symbol)) * price
             for order in core.open.get(symbol, {}).values():
                 found = self.intents.get(order.request.client_order_id)
-                if found is not None and found[1].role is OrderRole.ENTRY:
+                key = order.request.client_order_id
+                if found is not None and found[1].role is OrderRole.ENTRY and key not in self.lied:
                     worst += order.remaining * price
             if symbol == intent.request.symbol:
                 worst += intent.request.quantity * price
         equity = process.book.equity("USDT")
         # Prices move between the check and the send, and equity with them.
         limit = equity * risk.limits.max_exposure_pct / 100 * Decimal("1.2") + 500
+        self.exposure_looks += 1
+        if self.shaken:
+            return
+        self.exposure_judged += 1
         self.need(
             "I9",
-            worst <= limit or bool(self.shaken) or bool(self.lied),
+            worst <= limit,
             f"{intent.request.client_order_id}: exposure could come to {worst:.0f}, allowed are {limit:.0f}",
         )
-
-    def check_protection(self, process: Process, *, excused: bool) -> None:
-        """Check that a position is protected, is being closed, or somebody was told."""
-        book = process.book
-        for symbol, instrument in self.venue.core.instruments.items():
-            position = book.position(symbol)
-            known = ZERO if position is None else abs(position.quantity)
-            needed = instrument.round_quantity(min(known, abs(self.venue.quantity(symbol))))
-            settled = excused or position is None or position.stop_loss is None
-            if settled or needed < max(instrument.min_quantity, instrument.lot_size):
-                self.naked_since.pop(symbol, None)
-                continue
-            covered = self.venue.covered(symbol)
-            moving = any(
-                order.state not in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED)
-                for order in book.orders.open_reductions(symbol)
-            )
-            told = symbol in book.blocked or any(
-                alarm.symbol == symbol and alarm.code in ("UNPROTECTED", "MISMATCH")
-                for alarm in list(book.alarms)[-20:]
-            )
-            least = max(instrument.min_quantity, instrument.lot_size)
-            if needed - covered < least or moving or told or symbol in self.shaken:
-                self.naked_since.pop(symbol, None)
-                continue
-            since = self.naked_since.setdefault(symbol, self.time)
-            self.need(
-                "I12",
-                self.time - since <= _NAKED_AT_MOST,
-                f"{symbol}: {needed} open, {covered} protected, for {self.time - since:.0f} s",
-            )
 
 
 def _handlers(process: Process) -> tuple[object, ...]:

@@ -30,6 +30,8 @@ from execkit.testing.simulation.watch import Violated, Watch
 from execkit.virtual_time import VirtualClock
 
 SYMBOLS: Final = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
+_LOOKS_EVERY: Final = 5.0
+"""Most seconds between two looks at what must always hold."""
 _KEPT: Final = 4000
 """Lines of the story that are kept."""
 
@@ -139,17 +141,21 @@ class World:
         return self._digest.hexdigest()
 
     async def pass_time(self, seconds: float) -> None:
-        """Wait, or until the process dies; then bury it."""
-        self._wake = self.loop.create_future()
-        timer = self.loop.call_later(seconds, self._rouse)
-        try:
-            await self._wake
-        finally:
-            timer.cancel()
-            self._wake = None
-        self.watch.time = self.loop.time()
-        if self.process is not None and self.process.is_dead:
-            await self.bury()
+        """Wait, or until the process dies, and look around meanwhile; then bury it."""
+        end = self.loop.time() + seconds
+        while (left := end - self.loop.time()) > 0:
+            self._wake = self.loop.create_future()
+            timer = self.loop.call_later(min(left, _LOOKS_EVERY), self._rouse)
+            try:
+                await self._wake
+            finally:
+                timer.cancel()
+                self._wake = None
+            self.watch.time = self.loop.time()
+            if self.process is not None and self.process.is_dead:
+                return await self.bury()
+            self._look()
+        return None
 
     def _rouse(self) -> None:
         if self._wake is not None and not self._wake.done():
@@ -157,15 +163,19 @@ class World:
 
     def check(self) -> None:
         """Look at what must hold after every step, and raise the first violation that was noted."""
+        self._look()
+        if self.watch.problem is not None:
+            raise self.watch.problem
+
+    def _look(self) -> None:
         process = self.process
         if process is not None and process.is_running:
             sustained = self.sustained_until is not None and (
                 self.loop.time() < self.sustained_until + 60
             )
             excused = sustained or not process.journal.is_healthy or self.old is not None
-            self.watch.check_protection(process, excused=excused)
-        if self.watch.problem is not None:
-            raise self.watch.problem
+            self.watch.protection.note(process, self.chaos)
+            self.watch.protection.look(process, excused=excused)
 
     # -- prices ----------------------------------------------------------------------------------------
 
