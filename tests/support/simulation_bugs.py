@@ -470,7 +470,7 @@ CAUGHT_BY = {
     "outside_changes_are_not_taken_over": 39,
     "fees_in_base_are_forgotten": 0,
     "limits_ignore_what_is_in_flight": 7,
-    "stops_have_the_size_of_what_was_bought": 58,
+    "stops_have_the_size_of_what_was_bought": 65,
     "a_target_alone_protects": 144,
     "a_failed_query_shows_absence": 93,
     "not_found_is_absence": 0,

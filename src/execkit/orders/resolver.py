@@ -241,12 +241,12 @@ class Resolver:
 
 
 def _has_arrived(order: ManagedOrder) -> bool:
-    """Tell whether the venue has said of an order that was sent again that it has one of this id.
+    """Tell whether the venue has said that it has an order of this id.
 
-    Of a first send that is no proof: nothing of ours can have come before it.
+    Also of a first send: the network may have brought it twice, and only the second was answered.
     """
     duplicate = DuplicateClientOrderIdError.__name__
-    return order.attempts > 1 and any(error.startswith(duplicate) for error in order.errors)
+    return any(error.startswith(duplicate) for error in order.errors)
 
 
 def needs_proof(order: ManagedOrder) -> bool:
