@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections import Counter, deque
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
@@ -37,7 +37,7 @@ from execkit.orders.book import KEEP_SIGNALS
 from execkit.store.feed import StoreFeed
 from execkit.testing.faults import Fault, FaultKind, FaultScript, Operation
 from execkit.testing.mock import MockExchange
-from execkit.virtual_time import run_virtual
+from execkit.virtual_time import DEFAULT_START, run_virtual
 
 SYMBOLS: Final = tuple(f"S{number}/USDT" for number in range(5))
 _PRICE: Final = Decimal(100)
@@ -290,11 +290,10 @@ def soak(
     Virtual time runs as fast as the processor does. In *real* time the store is kept too, from the start of the fill.
     """
     work = Soak(folder, rate=rate, faults=faults, rng=rng)
-    start = datetime.now(UTC) - timedelta(seconds=fill / rate)
-    run_virtual(lambda clock: work.run(clock, fill), start=start)
+    run_virtual(lambda clock: work.run(clock, fill))
     intents = max(1, int(seconds * rate))
     every = max(1, intents // SAMPLES)
-    begin = start + timedelta(seconds=fill / rate + 1)
+    begin = DEFAULT_START + timedelta(seconds=fill / rate + 1)
     if not real:
         return run_virtual(lambda clock: work.run(clock, intents, every=every), start=begin)
     store = StoreFeed(work.journal)
