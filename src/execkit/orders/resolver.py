@@ -241,12 +241,13 @@ class Resolver:
 
 
 def _has_arrived(order: ManagedOrder) -> bool:
-    """Tell whether the venue has said that it has an order of this id.
+    """Tell whether the venue has said of an order that was sent again that it has one of this id.
 
-    Also of a first send: the network may have brought it twice, and only the second was answered.
+    Of a first send that is no proof: the id may be somebody else's (TWS counts its own), and one that the network
+    brought twice shows within the venue's window like any other.
     """
     duplicate = DuplicateClientOrderIdError.__name__
-    return any(error.startswith(duplicate) for error in order.errors)
+    return order.attempts > 1 and any(error.startswith(duplicate) for error in order.errors)
 
 
 def needs_proof(order: ManagedOrder) -> bool:
