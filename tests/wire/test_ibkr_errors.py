@@ -190,13 +190,14 @@ async def test_refused_change_leaves_the_original_live():
 
 
 async def test_late_rejection_after_the_answer():
-    """An order that was shown as pending and is refused later is told as rejected by the stream (A20)."""
+    """An order that was shown working and is refused later is told as rejected by the stream (A20)."""
     async with on_the_wire() as (venue, adapter):
         request = order()
         await adapter.place_order(request)
         updates = Updates(adapter)
         live = venue.orders.find(request.client_order_id)
         venue._warn(live, 201, "Order rejected - reason:late")
+        venue.orders.end(live, "Inactive")
         ended = await updates.until(lambda u: getattr(u, "status", None) is OrderState.REJECTED)
         assert "late" in ended.reason
 

@@ -54,6 +54,9 @@ class Lookup:
         rows = await self._open_rows(link)
         await self._contracts.learn(link, [row.contract for row in rows])
         knowns = {id(known): known for known in map(self._table.of, rows)}.values()
+        for known in knowns:
+            if known.undead:
+                known.revive()
         return [known for known in knowns if not known.has_ended]
 
     async def _open_rows(self, link: Link) -> list[OrderSeen]:
@@ -78,7 +81,8 @@ class Lookup:
     async def find(self, client_order_id: str, venue_order_id: str | None) -> Known:
         """Return an order as the venue shows it now; of one that has ended what it has shown already."""
         known = self._table.find(client_order_id, venue_order_id)
-        if known is not None and known.has_ended and known.executed >= known.filled_now:
+        is_over = known is not None and known.has_ended and not known.undead
+        if known is not None and is_over and known.executed >= known.filled_now:
             return known
         link = self._line.link
         was_executed = False

@@ -45,6 +45,7 @@ _LIVE: Final = {
     # Refused, or waiting for something: an error tells which, and without one it may still come to life.
     "Inactive": OrderState.HELD,
 }
+_TAKEN: Final = frozenset({"Submitted", "PreSubmitted", "PendingCancel"})
 
 
 @attrs.define
@@ -89,6 +90,12 @@ class Known:
     executions: dict[str, Execution] = attrs.field(factory=dict)
     refusal: str = ""
     """Text of the error that ended it."""
+    refused: ExchangeError | None = None
+    """That error, where there was one."""
+    objection: ExchangeError | None = None
+    """An error that would have refused it, had it not been live: of it, or of a change or a cancel of it."""
+    undead: str = ""
+    """The status in which TWS has shown it open after it had ended."""
     code: str | None = None
     note: str = ""
     is_crossed: bool = False
@@ -122,12 +129,26 @@ class Known:
         self.see_status(seen.status, reason=seen.reason)
 
     def see_status(self, status: str, *, reason: str = "") -> None:
-        """Take in a status word; one that comes after the end is late."""
-        if self.has_ended and self.status:
+        """Take in a status word; one that comes after the end is late, or shows that it was none."""
+        if self.has_ended and (self.status or self.refusal):
+            self.undead = status if status in _TAKEN and not self._is_whole else ""
             return
+        if status in _TAKEN:
+            self.objection = None
+        elif status == "Inactive" and self.objection is not None:
+            self.refuse(self.objection)
         self.status = status
         self.note = reason or self.note
         self.changed.set()
+
+    def refuse(self, error: ExchangeError) -> None:
+        """End it with the error that refuses it."""
+        self.refusal, self.refused, self.code = str(error), error, error.code
+
+    def revive(self) -> None:
+        """Take the end back: the venue lists it as open after all."""
+        self.status, self.undead, self.refusal, self.refused = self.undead, "", "", None
+        self.code = None
 
     def see_order_status(self, seen: StatusSeen) -> None:
         """Take in an orderStatus."""
@@ -183,6 +204,11 @@ class Known:
     @property
     def _is_whole(self) -> bool:
         return ZERO < self.quantity <= self.filled_now
+
+    @property
+    def is_taken(self) -> bool:
+        """Tell whether TWS has shown it working: an error alone does not end it any more."""
+        return self.status in _TAKEN and not self.has_ended
 
     @property
     def is_acknowledged(self) -> bool:

@@ -14,11 +14,11 @@ from msgspec.structs import replace
 
 from execkit.clock import Clock
 from execkit.errors import OrderStatusUnknownError
-from execkit.exchanges.ibkr.codes import Meaning, cancel_error_of, error_of, meaning_of
 from execkit.exchanges.ibkr.contracts import Contracts, Listed
 from execkit.exchanges.ibkr.order_ids import OrderIds
 from execkit.exchanges.ibkr.orders import Execution, Known, type_of
 from execkit.exchanges.ibkr.raw import CommissionSeen, ExecutionSeen, OrderSeen, StatusSeen
+from execkit.exchanges.ibkr.verdicts import Verdict, judge
 from execkit.model.order import (
     Fill,
     OrderReport,
@@ -32,7 +32,6 @@ from execkit.numbers import MONEY, ZERO
 
 log = structlog.get_logger("execkit")
 
-_OF_CANCELS: Final = frozenset({161, 10147, 10148, 10149})
 _FORGET_BEYOND: Final = 5_000
 
 
@@ -204,8 +203,12 @@ class OrderTable:
         known = self._by_perm.get(seen.perm_id)
         if known is None and seen.client_id == self._client_id:
             known = self._by_id.get(seen.order_id)
-        if known is None or known.is_crossed:
-            return  # it names no orderRef; openOrder says more
+        if (
+            known is None
+            or known.is_crossed
+            or seen.perm_id not in (0, known.perm_id or seen.perm_id)
+        ):
+            return  # it names no orderRef, or is about a second order under our id; openOrder says more
         if seen.perm_id:
             self._by_perm.setdefault(seen.perm_id, known)
         known.see_order_status(seen)
@@ -257,44 +260,12 @@ class OrderTable:
             log.warning("ibkr.error", order_id=order_id, code=code, text=text)
             return
         log.info("ibkr.order_message", client_order_id=known.ref, code=code, text=text)
-        meaning = meaning_of(code)
-        if code in _OF_CANCELS and "cancel" in known.asking:
-            known.answers["cancel"] = cancel_error_of(code, text)
-        elif meaning is Meaning.REFUSED and "amend" in known.asking:
-            known.answers["amend"] = error_of(code, text)
-        elif meaning is Meaning.REFUSED:
-            self._refused(known, code, text)
-        elif meaning is Meaning.CANCELLED:
-            known.code = str(code)
-            known.see_status("Cancelled", reason=text)
-        elif meaning is Meaning.AMBIGUOUS:
-            if code == 103:
-                self.ids.spend(known.ref)
-            asked = next((what for what in ("amend", "place") if what in known.asking), None)
-            if asked is None:
-                self.on_gap(f"TWS {code} on order {known.ref}: {text}")
-            else:
-                known.answers[asked] = error_of(code, text)
-        else:
-            known.note = text
+        if code == 103:
+            self.ids.spend(known.ref)
+        if judge(known, code, text) is Verdict.ASK:
+            self.on_gap(f"TWS {code} on order {known.ref}: {text}")
         known.changed.set()
         self._tell(known)
-
-    def _refused(self, known: Known, code: int, text: str) -> None:
-        """A new order is dead. To a repetition the first may be live, so there it proves nothing."""
-        error = error_of(code, text)
-        if known.sends > 1:
-            error = OrderStatusUnknownError(
-                f"{error}; it was a repetition, and says nothing of the first",
-                venue="ibkr",
-                code=str(code),
-            )
-        elif not known.has_ended:
-            known.refusal, known.code = str(error), str(code)
-        if "place" in known.asking:
-            known.answers["place"] = error
-        elif known.sends > 1:
-            self.on_gap(f"TWS {code} on order {known.ref}: {text}")
 
     def on_gap(self, reason: str) -> None:
         """News may have been missed: tell it, so that everything is asked anew."""
@@ -306,7 +277,7 @@ class OrderTable:
 
     def lose(self, reason: str) -> None:
         """The connection is gone: whoever waits for news of an order will get none."""
-        for known in self._by_ref.values():
+        for known in self.every():
             for what in known.asking:
                 known.answers[what] = OrderStatusUnknownError(reason, venue="ibkr")
                 known.changed.set()

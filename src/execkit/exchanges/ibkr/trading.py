@@ -193,8 +193,8 @@ class Trading:
         finally:
             known.asking.discard("place")
         if known.refusal and not known.executions:
-            # The error went to whoever asked first; this is the same once more.
-            raise OrderRejectedError(known.refusal, venue="ibkr", code=known.code)
+            # The error went to whoever asked first, or a status has confirmed it only now.
+            raise known.refused or OrderRejectedError(known.refusal, venue="ibkr", code=known.code)
         return await self._told(known)
 
     async def _told(self, known: Known) -> OrderReport:
