@@ -29,6 +29,9 @@ _PRICES: Final = {
     "STP LMT": ("lmtPrice", "auxPrice"),
     "TRAIL": ("auxPrice", "trailStopPrice", "trailingPercent"),
 }
+_LIMIT_FIELDS: Final = {"LMT": "lmtPrice", "STP LMT": "lmtPrice"}
+_STOP_FIELDS: Final = {"STP": "auxPrice", "STP LMT": "auxPrice", "TRAIL": "trailStopPrice"}
+"""Where a stop price is; the auxPrice of a trailing stop is the amount by which it trails."""
 
 _TIMES: Final = {
     TimeInForce.GTC: "GTC",
@@ -100,19 +103,35 @@ def changed(
     """Return a copy of a live order with other values; sending it under the same id changes the order.
 
     Copied are the terms that `order_of` states. What else TWS shows of an order, it does not take back. The parent is
-    left out: one that is gone answers 135, and one that is not needs no repetition.
+    left out: one that is gone answers 135, and one that is not needs no repetition. Raises `InvalidOrderError` for a
+    price that orders of its type do not have, and for a type that execkit does not place.
     """
+    kind = order.orderType
+    if kind not in _PRICES:
+        raise InvalidOrderError(
+            f"order {order.orderRef} is of type {kind}, which is changed where it was placed",
+            venue="ibkr",
+        )
     new = Order(**{name: getattr(order, name) for name in _COPIED})
     new.totalQuantity = plain(exact(order.totalQuantity))
-    for name in _PRICES[order.orderType]:
+    for name in _PRICES[kind]:
         value = maybe(getattr(order, name))
         setattr(new, name, "" if value is None else plain(value))
+    if kind == "TRAIL" and new.trailingPercent:
+        new.auxPrice = ""  # it trails by the one or the other
     if quantity is not None:
         new.totalQuantity = _quantity(quantity, listed)
-    if limit_price is not None:
-        new.lmtPrice = _price("limit_price", limit_price, listed)
-    if stop_price is not None:
-        new.auxPrice = _price("stop_price", stop_price, listed)
+    for name, price, fields in (
+        ("limit_price", limit_price, _LIMIT_FIELDS),
+        ("stop_price", stop_price, _STOP_FIELDS),
+    ):
+        if price is None:
+            continue
+        if kind not in fields:
+            raise InvalidOrderError(
+                f"{name}: an order of type {kind} has none; leave it out", venue="ibkr"
+            )
+        setattr(new, fields[kind], _price(name, price, listed))
     return new
 
 

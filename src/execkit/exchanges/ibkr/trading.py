@@ -243,6 +243,9 @@ class Trading:
     ) -> OrderReport:
         """Change a live order by sending a copy of it with other values; a refusal leaves the original live."""
         known = await self._found(client_order_id, venue_order_id)
+        if known.type is OrderType.TRAILING_STOP and not known.has_ended:
+            # Where it stands now: the copy states its stop, and an old one would take back what it has gained.
+            known = await self._lookup.find(client_order_id, venue_order_id)
         if known.has_ended or known.shown is None:
             raise OrderNotFoundError(f"order {client_order_id} is not live", venue="ibkr")
         listed = await self._contracts.find(symbol)

@@ -18,7 +18,8 @@ from execkit.testing.venues.klines import Klines
 from execkit.testing.venues.tws import messages
 from execkit.testing.venues.tws.listing import ALWAYS, Listing
 from execkit.testing.venues.tws.messages import TwsOrder
-from execkit.testing.venues.tws.orders import Refused, TwsOrders
+from execkit.testing.venues.tws.orders import TwsOrders
+from execkit.testing.venues.tws.refusals import Refused
 from execkit.testing.venues.tws.session import TwsSession
 from execkit.testing.venues.tws.wire import Fields, SentContract, frame, read_contract
 

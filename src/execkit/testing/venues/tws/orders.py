@@ -22,34 +22,18 @@ from execkit.model.order import (
     Side,
     TimeInForce,
 )
-from execkit.numbers import ZERO, is_multiple, plain, round_down, round_up
+from execkit.numbers import ZERO, plain, round_down, round_up
 from execkit.testing.venues.tws.listing import Listing
 from execkit.testing.venues.tws.messages import Executed, TwsOrder
+from execkit.testing.venues.tws.refusals import TIMES, TYPES, Refused, check
 from execkit.testing.venues.tws.wire import SentOrder
 
-_TYPES: Final = {
-    "MKT": OrderType.MARKET,
-    "LMT": OrderType.LIMIT,
-    "STP": OrderType.STOP,
-    "STP LMT": OrderType.STOP_LIMIT,
-    "TRAIL": OrderType.STOP,
-}
-_TIMES: Final = {"GTC": "gtc", "DAY": "day", "IOC": "ioc", "FOK": "fok", "GTD": "gtd"}
 _ENDED: Final = {
     OrderState.FILLED: "Filled",
     OrderState.CANCELLED: "Cancelled",
     OrderState.EXPIRED: "Cancelled",
     OrderState.REJECTED: "Inactive",
 }
-
-
-class Refused(Exception):  # noqa: N818 - an answer, not a failure of this program
-    """TWS answers with an error code."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
 
 
 class TwsOrders:
@@ -91,7 +75,7 @@ class TwsOrders:
             return self._modify(known, sent)
         if any(c == client_id and i > sent.order_id for c, i in self.by_id):
             raise Refused(103, "Duplicate order id")
-        self._check(sent, listing)
+        check(sent, listing)
         if sent.parent_id and (client_id, sent.parent_id) not in self.by_id:
             raise Refused(135, f"Can't find order with id = {sent.parent_id}")
         order = TwsOrder(
@@ -146,55 +130,32 @@ class TwsOrders:
             old.account,
         ):
             raise Refused(105, "Order being modified does not match original order")
-        self._check(sent, order.listing)
-        changed = (sent.quantity, sent.limit, sent.aux) != (old.quantity, old.limit, old.aux)
-        if order.in_core and changed:
-            units = order.listing.multiplier
+        check(sent, order.listing)
+        changed = _terms(sent) != _terms(old)
+        order.sent = attrs.evolve(sent, ref=old.ref)
+        if not (order.in_core and changed):
+            self._on_change(order)
+            return order
+        stop = sent.aux if old.order_type in ("STP", "STP LMT") else None
+        if old.order_type == "TRAIL":
+            stop = order.stop = sent.trail_stop or self._trailed(order, None)
+        try:
             out = self._asking(
                 lambda: self.core.amend(
                     order.listing.symbol,
                     order.key,
                     self.clock.now(),
-                    quantity=sent.quantity * units,
+                    quantity=sent.quantity * order.listing.multiplier,
                     limit_price=sent.limit if old.order_type in ("LMT", "STP LMT") else None,
-                    stop_price=sent.aux if old.order_type in ("STP", "STP LMT") else None,
+                    stop_price=stop,
                 )
             )
-            order.sent = attrs.evolve(sent, ref=old.ref)
-            self._on_change(order)
-            self.apply(out)
-            return order
-        order.sent = attrs.evolve(sent, ref=old.ref)
+        except Refused:
+            order.sent = old
+            raise
         self._on_change(order)
+        self.apply(out)
         return order
-
-    def _check(self, sent: SentOrder, listing: Listing) -> None:
-        if not sent.quantity:
-            raise Refused(434, "The order size cannot be zero.")
-        if not is_multiple(sent.quantity, listing.size_increment):
-            raise Refused(
-                10243,
-                "Fractional-sized order cannot be placed via API. Please use desktop version.",
-            )
-        if sent.order_type not in _TYPES:
-            raise Refused(
-                387,
-                f"Unsupported order type for this exchange and security type: {sent.order_type}",
-            )
-        if sent.tif and sent.tif not in _TIMES:
-            raise Refused(111, "The TIF (time-in-force) is invalid for this order type.")
-        if listing.sec_type == "CRYPTO" and sent.order_type == "MKT" and sent.action == "BUY":
-            raise Refused(10289, "You must set Cash Quantity for this order.")
-        if not sent.account:
-            raise Refused(435, "You must specify an account.")
-        aux = sent.aux if sent.order_type in ("STP", "STP LMT") else None
-        limit = sent.limit if sent.order_type in ("LMT", "STP LMT") else None
-        for price in filter(None, (limit, aux)):
-            if not is_multiple(price, listing.increment_at(price)):
-                raise Refused(
-                    110,
-                    "The price does not conform to the minimum price variation for this contract.",
-                )
 
     def _family(self, order: TwsOrder) -> list[TwsOrder]:
         head = order.sent.parent_id or order.sent.order_id
@@ -230,11 +191,11 @@ class TwsOrders:
 
     def _enter(self, order: TwsOrder) -> None:
         sent, units = order.sent, order.listing.multiplier
-        kind = _TYPES[sent.order_type]
+        kind = TYPES[sent.order_type]
         if sent.order_type == "TRAIL":
             order.stop = sent.trail_stop or self._trailed(order, None)
         stop = order.stop if sent.order_type == "TRAIL" else sent.aux
-        tif = TimeInForce(_TIMES[order.tif])
+        tif = TimeInForce(TIMES[order.tif])
         request = OrderRequest(
             client_order_id=order.key,
             symbol=order.listing.symbol,
@@ -392,6 +353,10 @@ def _is_in_one_group(order: TwsOrder, other: TwsOrder) -> bool:
     if mine.oca_group or its.oca_group:
         return mine.oca_group == its.oca_group
     return mine.parent_id == its.parent_id != 0
+
+
+def _terms(sent: SentOrder) -> tuple[Decimal | None, ...]:
+    return (sent.quantity, sent.limit, sent.aux, sent.trail_stop, sent.trail_percent)
 
 
 def _moment(text: str) -> datetime:

@@ -20,7 +20,8 @@ from execkit.testing.venues.tws import messages
 from execkit.testing.venues.tws.answers import Answers
 from execkit.testing.venues.tws.listing import Listing, defaults
 from execkit.testing.venues.tws.messages import Executed, TwsOrder
-from execkit.testing.venues.tws.orders import Refused, TwsOrders
+from execkit.testing.venues.tws.orders import TwsOrders
+from execkit.testing.venues.tws.refusals import Refused
 from execkit.testing.venues.tws.session import TwsSession
 from execkit.testing.venues.tws.wire import NEWEST, Fields, SentOrder, frame, read_order
 
