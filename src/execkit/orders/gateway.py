@@ -220,6 +220,8 @@ class OrderGateway:
             if denial is not None:
                 return denial
         use = Use.REDUCTION if isinstance(legs[0][1], Reduction) else Use.ENTRY
+        if len(legs) == 1 and self.pace.left() <= 0 and self.throttle.take_now(use):
+            return None  # nothing else has run since it was admitted
         try:
             async with asyncio.timeout(None if use is Use.REDUCTION else self._longest_pause):
                 for order, _ in legs:

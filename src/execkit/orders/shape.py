@@ -65,6 +65,8 @@ _FILL: Final[_Kinds] = (
     ("maker", (bool, NoneType)),
     ("replaces", (str, NoneType)),
 )
+_PLAIN: Final = frozenset({str, Side, OrderType, OrderState, tuple})
+"""Types of which every value is well-formed."""
 
 
 def malformed_report(value: object) -> str | None:
@@ -89,6 +91,8 @@ def malformed_fill(value: object) -> str | None:
 def _problem(value: OrderReport | Fill, kinds: _Kinds) -> str | None:
     for name, kind in kinds:
         part = getattr(value, name)
+        if type(part) is kind and kind in _PLAIN:
+            continue
         if not isinstance(part, kind):
             return f"has the {name} {_short(part)} of type {type(part).__name__}"
         if isinstance(part, Decimal):

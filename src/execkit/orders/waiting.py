@@ -87,6 +87,7 @@ class Throttle:
         self._sent: deque[float] = deque()
         """When the commands left that the present window counts."""
         self._lines = {use: asyncio.Lock() for use in Use}
+        self._waiting = dict.fromkeys(Use, 0)
 
     def limit(self, use: Use) -> int:
         """Return how many commands of all kinds may have left in a window for one more of this use to leave."""
@@ -103,14 +104,27 @@ class Throttle:
         over = len(self._sent) - self.limit(use)
         return 0.0 if over < 0 else self._sent[over] + window - now
 
+    def take_now(self, use: Use) -> bool:
+        """Take a turn if that needs no wait and nobody is in line before; return whether it was taken."""
+        if self.rate is None:
+            return True
+        if self._waiting[use] or self.wait(use) > 0:
+            return False
+        self._sent.append(asyncio.get_running_loop().time())
+        return True
+
     async def turn(self, use: Use) -> None:
         """Wait for a turn and take it. The caller sends at once, or gives it back."""
-        if self.rate is None:
+        if self.take_now(use):
             return
-        async with self._lines[use]:
-            while (wait := self.wait(use)) > 0:  # noqa: ASYNC110 - others take turns
-                await asyncio.sleep(wait)
-            self._sent.append(asyncio.get_running_loop().time())
+        self._waiting[use] += 1
+        try:
+            async with self._lines[use]:
+                while (wait := self.wait(use)) > 0:  # noqa: ASYNC110 - others take turns
+                    await asyncio.sleep(wait)
+                self._sent.append(asyncio.get_running_loop().time())
+        finally:
+            self._waiting[use] -= 1
 
     def give_back(self) -> None:
         """Take back the turn that was just taken: nothing has left."""

@@ -220,6 +220,21 @@ async def test_a_turn_that_was_given_back_is_free():
 
 
 @virtual
+async def test_nobody_takes_a_turn_past_the_line():
+    """When the window opens, whoever came first leaves first, although a turn is free at once."""
+    throttle, times = Throttle((1, timedelta(seconds=10))), []
+    assert throttle.take_now(Use.ENTRY)
+    assert not throttle.take_now(Use.ENTRY)
+    waiting = asyncio.ensure_future(leave(throttle, "first", Use.ENTRY, times))
+    await asyncio.sleep(1)
+    throttle.give_back()
+    assert throttle.wait(Use.ENTRY) == 0
+    assert not throttle.take_now(Use.ENTRY)
+    await waiting
+    assert times == [("first", 10.0)]
+
+
+@virtual
 async def test_one_that_gives_up_waiting_takes_no_turn():
     """A cancelled wait leaves its place in line to the next."""
     throttle, times = Throttle((1, timedelta(seconds=10))), []
