@@ -208,14 +208,15 @@ def _wire(
         on_foreign=lambda: ledger.set_foreign(book.foreign.values(), book.marks),
     )
     pipeline = settings.pipeline or chain_of(settings.plans) or standard_pipeline()
-    quotes = QuoteBook(adapter, book, clock, ask=gateway.pace.ask)
+    rng = settings.rng or random.Random()  # noqa: S311 - ids and jitter, no secrets
+    quotes = QuoteBook(adapter, book, clock, ask=gateway.pace.ask, rng=rng)
     quotes.on_quote = keeper.on_quote
     for symbol in {*book.positions.open, *(plan.symbol for plan in settings.plans)}:
         quotes.want(symbol)
     desk = Desk(
         adapter=adapter,
         clock=clock,
-        rng=settings.rng or random.Random(),  # noqa: S311 - ids and jitter, no secrets
+        rng=rng,
         recorder=recorder,
         book=book,
         ledger=ledger,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -16,6 +17,7 @@ from execkit.exchanges.base import ExchangeAdapter
 from execkit.model.market import Quote
 from execkit.numbers import HUNDRED, ZERO
 from execkit.orders.book import Book
+from execkit.pauses import Pauses
 
 log = structlog.get_logger("execkit")
 
@@ -34,7 +36,11 @@ async def _ask_at_once(
 
 
 class QuoteBook:
-    """Quotes by symbol. A quote older than *max_age* is fetched anew, once for all who ask meanwhile."""
+    """Quotes by symbol.
+
+    A quote older than *max_age*, or of a stream that has ended since, is fetched anew, once for all who ask meanwhile.
+    *rng* spreads the pauses before a broken stream is opened again.
+    """
 
     def __init__(
         self,
@@ -45,6 +51,7 @@ class QuoteBook:
         max_age: timedelta = timedelta(seconds=5),
         timeout: timedelta = timedelta(seconds=5),
         ask: Ask | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         self._adapter = adapter
         self._book = book
@@ -52,7 +59,10 @@ class QuoteBook:
         self._max_age = max_age
         self._timeout = timeout.total_seconds()
         self._ask = ask or _ask_at_once
+        self._pauses = Pauses(rng or random.Random())  # noqa: S311 - jitter, no secrets
         self._quotes: dict[str, Quote] = {}
+        self._unheard: set[str] = set()
+        """Symbols whose stream has ended since their last quote, so that they may have moved unseen."""
         self._fetches: dict[str, asyncio.Task[Quote | None]] = {}
         self._wanted: set[str] = set()
         self._changed = asyncio.Event()
@@ -70,6 +80,7 @@ class QuoteBook:
         if known is not None and quote.at < known.at:
             return False
         self._quotes[quote.symbol] = quote
+        self._unheard.discard(quote.symbol)
         self._remember(quote)
         self._book.see_quote(quote)
         self.on_quote(quote)
@@ -102,11 +113,11 @@ class QuoteBook:
         return self._quotes.get(symbol)
 
     def fresh(self, symbol: str) -> Quote | None:
-        """Return the last quote if it is young enough."""
+        """Return the last quote if it is young enough, and its stream has not ended since."""
         quote = self._quotes.get(symbol)
-        if quote is not None and self._clock.now() - quote.at <= self._max_age:
-            return quote
-        return None
+        if quote is None or symbol in self._unheard:
+            return None
+        return quote if self._clock.now() - quote.at <= self._max_age else None
 
     async def get(self, symbol: str) -> Quote | None:
         """Return a fresh quote, fetching it if need be; None when there is none to be had."""
@@ -151,13 +162,14 @@ class QuoteBook:
                 await asyncio.gather(stream, change, return_exceptions=True)
 
     async def _consume(self, symbols: list[str]) -> None:
-        wait = 0.5
+        loop, pauses = asyncio.get_running_loop(), self._pauses
         while True:
+            pauses.opened(loop.time())
             try:
                 async for quote in self._adapter.watch_quotes(symbols):
                     self.see(quote)
-                    wait = 0.5
             except Exception as error:  # noqa: BLE001 - the fetch is the fallback
                 log.warning("quotes.stream_broken", error=repr(error))
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, 30.0)
+            finally:
+                self._unheard.update(symbols)
+            await asyncio.sleep(pauses.after_break(loop.time()))

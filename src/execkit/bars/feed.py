@@ -8,6 +8,7 @@ else.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -26,6 +27,7 @@ from execkit.clock import Clock, SystemClock
 from execkit.errors import ConfigurationError, UnsupportedFeatureError
 from execkit.exchanges.base import ExchangeAdapter
 from execkit.model.market import BarData, Timeframe, Trade
+from execkit.pauses import Pauses
 
 log = structlog.get_logger("execkit")
 
@@ -35,7 +37,6 @@ _ASK_AGAIN: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 """Pauses before each question for a bar that was not seen whole: a venue needs a moment to have it."""
 _PROMPT: Final = timedelta(seconds=2)
 """News of a moment no farther than this from now show that the clock is right."""
-_LONGEST_WAIT: Final = 30.0
 FORGOTTEN: Final = timedelta(days=30)
 """Silence after which a symbol's bars are dropped; no market is closed for so long."""
 _INSTANT: Final = timedelta(microseconds=1)
@@ -57,6 +58,7 @@ class BarFeed:
         backfill: Bars of each timeframe to ask the history for at the start.
         max_move_pct: Prices farther from the last close are held until the next confirm them.
         stale_after: Silence on an open market after which a symbol is stale.
+        rng: Spreads the pauses before a broken stream is opened again.
         on_data: Called with a symbol when a bar of it has come, e.g. `BarCloseDetector.deliver`.
         on_history: Called with bars of the past, oldest first: of all timeframes at the start, later of *base*, all
             that a break of the stream has missed, however few the cache keeps.
@@ -78,6 +80,7 @@ class BarFeed:
         backfill: int = 100,
         max_move_pct: Decimal = MAX_MOVE_PCT,
         stale_after: timedelta = timedelta(minutes=5),
+        rng: random.Random | None = None,
         on_data: Callable[[str], object] | None = None,
         on_history: Callable[[Sequence[BarData]], object] | None = None,
         on_correction: Callable[[BarData], object] | None = None,
@@ -96,6 +99,7 @@ class BarFeed:
         self.uses_trades = _uses_trades(adapter, source)
         self._backfill = backfill
         self._stale_after = stale_after
+        self._pauses = Pauses(rng or random.Random())  # noqa: S311 - jitter, no secrets
         self._on_history = on_history
         self._on_correction = on_correction
         self._on_finding = on_finding
@@ -153,16 +157,17 @@ class BarFeed:
         return self._adapter.watch_trades(symbols)
 
     async def _follow(self, stream: AsyncIterator[Any] | None) -> None:
-        wait = 0.5
+        loop, pauses = asyncio.get_running_loop(), self._pauses
+        pauses.opened(loop.time())
         while True:
             try:
                 if stream is None:
+                    pauses.opened(loop.time())
                     # First the stream, then the history: nothing can fall between the two.
                     stream = self._open()
                     await self._each(self._fetch_missing)
                 self.is_connected = True
                 async for item in stream:
-                    wait = 0.5
                     self._take_in(item)
                 log.warning("bars.stream_ended", venue=self._adapter.name)
             except Exception as error:  # noqa: BLE001 - open it again
@@ -171,8 +176,7 @@ class BarFeed:
                 self.is_connected = False
                 await _close(stream)
             stream = None
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, _LONGEST_WAIT)
+            await asyncio.sleep(pauses.after_break(loop.time()))
 
     def _take_in(self, item: BarData | Trade) -> None:
         """Take in one piece of news; one that cannot be used must not silence the rest."""

@@ -116,6 +116,7 @@ class LiveBars:
             cache=MarketDataCache(_KEPT),
             backfill=options.backfill,
             max_move_pct=options.max_move_pct,
+            rng=desk.rng,
             on_history=self._warm_up,
             on_correction=self._correct,
             on_finding=self._find,

@@ -89,6 +89,7 @@ class PaperExchange(SimulatedExchange):
         self._durability: Durability = durability
         self._ledger: PaperLedger | None = None
         self._feed: PaperFeed | None = None
+        self._changed_rules = 0
         if isinstance(feed, str):
             feed = ExchangeFactory().create_feed(feed, **(feed_options or {}))
         elif feed_options:
@@ -209,21 +210,28 @@ class PaperExchange(SimulatedExchange):
 
     # --- live prices ------------------------------------------------------------------------------
 
+    @property
+    def rules_version(self) -> int:  # type: ignore[override] # only read from outside
+        """Counts up when rules of the feed's venue were found changed, here or there."""
+        return self._changed_rules + (0 if self._feed is None else self._feed.source.rules_version)
+
     async def instrument(self, symbol: str) -> Instrument:
-        """Return the rules of a symbol; those of the feed's venue where there is one."""
+        """Return the rules of a symbol; those of the feed's venue, as they are now, where there is one."""
         if self._feed is not None:
             await self._list(self._feed, symbol)
         return await super().instrument(symbol)
 
     async def _list(self, feed: PaperFeed, symbol: str) -> None:
-        if symbol not in feed.symbols:
-            rules = await feed.source.instrument(symbol)
+        if feed.rules(symbol) is None:
+            rules = await feed.fetch_rules(symbol)
             if not rules.maker_fee and not rules.taker_fee:
                 # A venue that does not tell its fees is not one without fees.
                 rules = attrs.evolve(rules, maker_fee=self._maker_fee, taker_fee=self._taker_fee)
-            if self.core.instruments.get(symbol) != rules:
+            known = self.core.instruments.get(symbol)
+            if known != rules:
                 self._do(ListSymbol(rules))
-            await feed.follow(symbol)
+                self._changed_rules += known is not None
+        await feed.follow(symbol)
 
     async def place_order(self, request: OrderRequest) -> OrderReport:
         """Take one order; what a live price allows is executed before the answer."""
@@ -252,10 +260,13 @@ class PaperExchange(SimulatedExchange):
 
     async def market_status(self, symbol: str) -> MarketStatus:
         """Tell whether the market takes orders, here and at the feed's venue."""
-        status = await super().market_status(symbol)
-        if self._feed is None or not status.is_open:
-            return status
-        return await self._feed.source.market_status(symbol)
+        here = await super().market_status(symbol)
+        if self._feed is None or symbol in self.core.halted:
+            return here
+        there = await self._feed.source.market_status(symbol)
+        if there.is_open and not here.is_open:
+            await self._list(self._feed, symbol)  # it did not trade when its rules were asked for
+        return there
 
     def watch_trades(self, symbols: Sequence[str]) -> AsyncIterator[Trade]:
         """Yield public trades of the feed's venue."""

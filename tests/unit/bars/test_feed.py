@@ -1,8 +1,10 @@
 """Market data as finished bars: from streams and history, through breaks, corrections, silence and nonsense."""
 
 import asyncio
+import random
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -363,3 +365,30 @@ def test_an_empty_cache_that_is_given_is_used():
     """It is as good as a full one."""
     cache = MarketDataCache(7)
     assert BarFeed(RecordedVenue(ManualClock()), [SYMBOL], cache=cache).cache is cache
+
+
+def test_a_stream_that_breaks_again_and_again_is_opened_with_growing_pauses():
+    """B18: news between two breaks is no success; a stream that held for 30 s is, and the next break is the first."""
+    opened = []
+
+    def prepare(venue):
+        async def broken(_symbols, _timeframe):
+            opened.append(asyncio.get_running_loop().time())
+            if len(opened) == 9:
+                await asyncio.sleep(40)
+            yield bar(0)
+            raise ConnectionError("the stream broke")
+
+        venue.watch_bars = broken
+
+    Run(prepare=prepare, end=4, rng=random.Random(3))
+    lasted = [0.0] * 8 + [40.0]
+    pauses = [
+        later - earlier - seconds
+        for (earlier, later), seconds in zip(pairwise(opened), lasted, strict=False)
+    ]
+    expected = [0.5, 1, 2, 4, 8, 16, 30, 30, 0.5]
+    assert len(pauses) >= len(expected)
+    for pause, middle in zip(pauses, expected, strict=False):
+        assert middle * 0.75 <= pause <= min(middle * 1.25, 30)
+    assert pauses[:3] != [0.5, 1, 2]

@@ -8,7 +8,12 @@ import attrs
 import pytest
 
 from execkit.engine import ExecutionEngine
-from execkit.errors import ConfigurationError, NotSentError, UnsupportedFeatureError
+from execkit.errors import (
+    ConfigurationError,
+    InvalidOrderError,
+    NotSentError,
+    UnsupportedFeatureError,
+)
 from execkit.exchanges.base import MarketStatus
 from execkit.exchanges.paper import PaperExchange
 from execkit.model.instrument import Instrument
@@ -203,6 +208,112 @@ def test_an_old_price_executes_nothing():
             await clock.sleep_until(clock.now() + timedelta(seconds=6))
             with pytest.raises(NotSentError, match="no live price"):
                 await venue.place_order(market("xk3"))
+
+    run_virtual(main)
+
+
+def test_a_price_of_a_broken_stream_executes_nothing():
+    """However young: it is asked for anew, and an older one than is known does not count."""
+
+    async def main(clock):
+        live = Live(clock)
+        broken = asyncio.Event()
+        watch = live.watch_quotes
+
+        async def breaking(symbols):
+            stream = aiter(watch(symbols))
+            while not broken.is_set():
+                news = asyncio.ensure_future(anext(stream))
+                over = asyncio.ensure_future(broken.wait())
+                await asyncio.wait((news, over), return_when=asyncio.FIRST_COMPLETED)
+                over.cancel()
+                if not news.done():
+                    news.cancel()
+                    break
+                yield news.result()
+            raise ConnectionError("the stream broke")
+
+        live.watch_quotes = breaking
+        async with paper(clock, live) as venue:
+            await venue.instrument(BTC)
+            await asyncio.sleep(0.01)
+            live.move(41_000)
+            await asyncio.sleep(0.01)
+            asked = live.asked
+            assert (await venue.ticker(BTC)).last == 41_000
+            assert live.asked == asked
+            broken.set()
+            await asyncio.sleep(0.01)
+            live.core.set_price(BTC, D(35_000))
+            live.move(35_000)
+            report = await venue.place_order(market())
+            assert report.average_price == 35_001
+            assert live.asked == asked + 1
+
+    run_virtual(main)
+
+
+def test_rules_that_change_at_the_venue_change_here():
+    """At once when its adapter has found that out; else after an hour at the latest; those who keep them are told."""
+
+    async def main(clock):
+        live = Live(clock)
+        rules = live.core.instruments[BTC]
+        async with paper(clock, live) as venue:
+            assert (await venue.instrument(BTC)).lot_size == D("0.00001")
+            seen = venue.rules_version
+            live.core.add_instrument(attrs.evolve(rules, lot_size=D("0.1")))
+            live.rules_version += 1
+            assert venue.rules_version != seen
+            with pytest.raises(InvalidOrderError, match="LOT_SIZE"):
+                await venue.place_order(market(quantity="0.15"))
+            assert (await venue.instrument(BTC)).lot_size == D("0.1")
+            live.core.add_instrument(attrs.evolve(rules, lot_size=D("0.01")))
+            assert (await venue.instrument(BTC)).lot_size == D("0.1")
+            await clock.sleep_until(clock.now() + timedelta(hours=1))
+            seen = venue.rules_version
+            assert (await venue.place_order(market("xk2", "0.15"))).filled == D("0.15")
+            assert venue.rules_version != seen
+
+    run_virtual(main)
+
+
+def test_known_rules_stand_while_the_venue_cannot_be_asked():
+    """An hour later its adapter fails: orders are judged by what is known."""
+
+    async def main(clock):
+        live = Live(clock)
+        async with paper(clock, live) as venue:
+            await venue.instrument(BTC)
+            await clock.sleep_until(clock.now() + timedelta(hours=1))
+
+            async def fails(_symbol):
+                raise ConnectionError("no answer")
+
+            live.market_status = live.instrument = fails
+            assert (await venue.place_order(market())).filled == D("0.1")
+
+    run_virtual(main)
+
+
+def test_a_market_that_was_closed_at_the_start_opens():
+    """Its rules said that it does not trade; they are asked for again until they do not."""
+
+    async def main(clock):
+        live = Live(clock)
+        rules = live.core.instruments[BTC]
+
+        async def status(_symbol):
+            return MarketStatus(is_open=live.core.instruments[BTC].tradeable)
+
+        live.market_status = status
+        live.core.add_instrument(attrs.evolve(rules, tradeable=False))
+        async with paper(clock, live) as venue:
+            assert not (await venue.instrument(BTC)).tradeable
+            assert not (await venue.market_status(BTC)).is_open
+            live.core.add_instrument(rules)
+            assert (await venue.market_status(BTC)).is_open
+            assert (await venue.place_order(market())).filled == D("0.1")
 
     run_virtual(main)
 
