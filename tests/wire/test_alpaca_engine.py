@@ -180,10 +180,13 @@ async def all_of(worlds):
     return [each for result in results for each in result]
 
 
-@pytest.mark.parametrize(("symbol", "quantity"), [("AAPL", "10"), ("BTC/USD", "0.05")])
-async def test_without_a_fault(symbol, quantity):
-    """A signal becomes one order, a position and its stop, for a stock and for crypto."""
-    assert await live_through([], symbol, quantity, held=Decimal(quantity)) == []
+@pytest.mark.parametrize(
+    ("symbol", "quantity", "held"),
+    [("AAPL", "10", "10"), ("BTC/USD", "0.05", "0.049874999")],
+)
+async def test_without_a_fault(symbol, quantity, held):
+    """A signal becomes one order, a position and its stop, for a stock and for crypto, less the fee."""
+    assert await live_through([], symbol, quantity, held=Decimal(held)) == []
 
 
 async def test_each_fault_alone():

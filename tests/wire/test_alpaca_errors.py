@@ -66,6 +66,7 @@ PLACE = [
     (403, 40310100, "trade denied due to pattern day trading protection", OrderRejectedError),
     (403, 40310000, "account is not authorized to trade", AuthenticationError),
     (403, 40310000, "trading is blocked for this account", AuthenticationError),
+    (403, 40310000, "cost basis must be >= minimal amount of order 1", InvalidOrderError),
     (403, 40310000, "something new", OrderRejectedError),
     (422, 40010001, "qty is required", InvalidOrderError),
     (422, 40010001, "client_order_id must be unique", DuplicateClientOrderIdError),
@@ -87,6 +88,8 @@ PLACE = [
 UNPROVEN = [
     (500, 50010000, "internal server error occurred"),
     (500, 40310000, "insufficient buying power"),
+    (500, 40310100, "trade denied due to pattern day trading protection"),
+    (403, None, "trade denied due to pattern day trading protection"),
     (502, None, "bad gateway"),
     (503, None, "service unavailable"),
     (504, None, "gateway timeout"),

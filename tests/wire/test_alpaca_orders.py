@@ -13,7 +13,6 @@ from execkit.errors import (
     OrderStatusUnknownError,
     UnsupportedFeatureError,
 )
-from execkit.exchanges.alpaca.decode import stop_limit_of
 from execkit.ids import client_order_id
 from execkit.model.order import (
     Fill,
@@ -243,33 +242,6 @@ async def test_a_trailing_stop_follows_the_price(trail):
         assert venue.state.position("AAPL") == 10
         await venue.move_price("AAPL", expected)
         await venue.until(lambda: venue.state.position("AAPL") == 0)
-
-
-async def test_a_stop_for_crypto_is_a_stop_limit_far_away():
-    """Alpaca has no plain stop for crypto; it is sent as a stop-limit, and told as a stop, also to a later process."""
-    async with on_the_wire() as (venue, adapter):
-        await adapter.place_order(market(symbol="BTC/USD", quantity=D("0.1")))
-        await venue.until(lambda: venue.state.position("BTC/USD") == D("0.1"))
-        request = stop("58000.5", symbol="BTC/USD", quantity=D("0.1"))
-        placed = await adapter.place_order(request)
-        body = venue.posts()[-1].body
-        assert (body["type"], body["stop_price"], body["limit_price"]) == (
-            "stop_limit",
-            "58000.5",
-            "55100.4",
-        )
-        assert (placed.type, placed.limit_price, placed.stop_price) == (
-            OrderType.STOP,
-            None,
-            D("58000.5"),
-        )
-        changed = await adapter.amend_order(
-            "BTC/USD", **names(request, placed), stop_price=D(59000)
-        )
-        assert (changed.type, changed.stop_price) == (OrderType.STOP, D(59000))
-        await venue.move_price("BTC/USD", D(58990))
-        await venue.until(lambda: venue.state.position("BTC/USD") == 0)
-        assert stop_limit_of(D("0.5"), is_buy=True) == D("0.6")
 
 
 async def test_extended_hours():

@@ -48,6 +48,8 @@ class Instrument:
     """Fraction of the notional, 0.001 = 0.1 %."""
     fee_in_base: bool = False
     """True: a buyer pays the fee in *base*, so receives less than the filled quantity."""
+    stop_limit_only: bool = False
+    """True: of stops, this market takes stop-limit orders only, whatever the venue takes elsewhere."""
     tradeable: bool = True
     venue_symbol: str = ""
     """The venue's own spelling; empty means the same as *symbol*."""

@@ -189,7 +189,7 @@ class ProtectionKeeper:
                 instrument,
                 mark=self.book.mark(symbol),
                 target=self._target(position, instrument),
-                can_rest=bool(self.placer.types),
+                can_rest=bool(self.placer.types_for(instrument)),
                 turned=is_turned(position, self.book),
             )
             if plan.step in (Step.NOTHING, Step.HOLD):

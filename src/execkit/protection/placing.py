@@ -52,12 +52,14 @@ class StopPlacer:
         self._gateway = gateway
         self._recorder = gateway.recorder
         self._limit_pct = policy.stop_limit_pct
-        self.types = stop_types(gateway.adapter.capabilities)
-        """The types of stop that the venue has, the preferred one first; none: it takes no stops."""
         self._failures: dict[str, int] = {}
         self._refusals: dict[str, int] = {}
         self._without_lists: set[str] = set()
         """Symbols of which the venue has refused a list."""
+
+    def types_for(self, instrument: Instrument) -> tuple[OrderType, ...]:
+        """Return the types of stop that a market takes, the preferred one first; none: it takes no stops."""
+        return stop_types(self._gateway.adapter.capabilities, instrument)
 
     def failures(self, symbol: str) -> int:
         """Return how often in a row no stop could be placed."""
@@ -112,7 +114,8 @@ class StopPlacer:
     ) -> Reduction:
         # The second type only after the first was refused twice: a stop-limit may be left behind by the price.
         refusals = self._refusals.get(instrument.symbol, 0)
-        type_ = self.types[max(refusals - 1, 0) % len(self.types)]
+        types = self.types_for(instrument)
+        type_ = types[max(refusals - 1, 0) % len(types)]
         return Reduction(
             instrument=instrument,
             side=protective_side(position),

@@ -69,9 +69,13 @@ def stop_trigger(position: Position, instrument: Instrument) -> Decimal | None:
     return instrument.round_price_down(position.stop_loss)
 
 
-def stop_types(capabilities: Capabilities) -> tuple[OrderType, ...]:
-    """Return the types of stop that a venue has, the one that surely executes first."""
-    known = (OrderType.STOP, OrderType.STOP_LIMIT)
+def stop_types(
+    capabilities: Capabilities, instrument: Instrument | None = None
+) -> tuple[OrderType, ...]:
+    """Return the types of stop that a venue has, or that it takes in a market; the one that surely executes first."""
+    known = [OrderType.STOP, OrderType.STOP_LIMIT]
+    if instrument is not None and instrument.stop_limit_only:
+        known.remove(OrderType.STOP)
     return tuple(each for each in known if each in capabilities.order_types)
 
 

@@ -48,7 +48,7 @@ class PriceWatcher:
         self._lock_of = lock_of
         self._check = check
         self._stop_out = stop_out
-        self._holds_stops = not stop_types(closer.gateway.adapter.capabilities)
+        self._capabilities = closer.gateway.adapter.capabilities
         self._report = report
         self._rules: dict[str, Instrument] = {}
         self._stopped = False
@@ -99,7 +99,9 @@ class PriceWatcher:
 
     def _is_stopped_out(self, position: Position, price: Decimal) -> bool:
         stop = position.stop_loss
-        return self._holds_stops and stop is not None and is_through(position, stop, price)
+        if stop is None or not is_through(position, stop, price):
+            return False
+        return not stop_types(self._capabilities, self._rules.get(position.symbol))
 
     def _done(self, symbol: str, task: asyncio.Task[None]) -> None:
         self.tasks.pop(symbol, None)

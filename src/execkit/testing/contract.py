@@ -16,6 +16,7 @@ import attrs
 from execkit.clock import Clock, SystemClock
 from execkit.exchanges.base import ExchangeAdapter
 from execkit.exchanges.simulated import SimulatedExchange
+from execkit.model.order import OrderType
 from execkit.testing import contract_money, contract_orders, contract_outcomes
 from execkit.testing.bench import Bench
 from execkit.testing.control import MockControl, SimulatedControl, VenueControl
@@ -93,6 +94,8 @@ class AdapterContract:
         try:
             await bench.open()
             obstacle = case.obstacle(adapter.capabilities, control)
+            if OrderType.STOP in case.types and bench.instrument.stop_limit_only:
+                obstacle = f"of stops, {self.symbol} takes stop-limit orders only"
             if obstacle is not None:
                 raise CaseSkipped(obstacle)
             await case.body(bench)

@@ -57,6 +57,7 @@ _FORBIDDEN: Final[tuple[tuple[str, Kind], ...]] = (
     ("insufficient day trading buying power", InsufficientBalanceError),
     ("insufficient balance", InsufficientBalanceError),
     ("insufficient qty", InsufficientBalanceError),
+    ("minimal amount of order", InvalidOrderError),
     ("wash trade", OrderRejectedError),
     (PATTERN_DAY_TRADING, OrderRejectedError),
     ("account is not authorized to trade", AuthenticationError),
@@ -136,6 +137,7 @@ _FIXES: Final = (
     ("sub-penny", "round the price: two decimals from 1 USD on, four below"),
     ("not fractionable", "order whole shares of this symbol"),
     ("sold short", "this asset or account takes no short sales; sell at most what is held"),
+    ("minimal amount of order", "order more: the least is 1 USD of a stock and 10 USD of crypto"),
     ("wash trade", "cancel the opposite order first, or send both as one bracket or OCO"),
     (PATTERN_DAY_TRADING, "hold the position overnight, or keep 25,000 USD of equity"),
     ("request is not authorized", "check api_key and secret; keys of paper and live differ"),
@@ -149,6 +151,12 @@ def _fix(refusal: Refusal) -> str:
     return "" if fix is None else f"; {fix}"
 
 
+_SHORT_OF: Final = re.compile(
+    r"insufficient balance for \S+ \(requested: (?P<asked>\d{1,15}(\.\d{1,18})?), "
+    r"available: (?P<free>\d{1,15}(\.\d{1,18})?)\)",
+    re.ASCII | re.IGNORECASE,
+)
+"""Crypto: the asset is the one that the order would be paid with."""
 _NUMBERS: Final = (
     "buying_power",
     "daytrading_buying_power",
@@ -167,19 +175,26 @@ def _numbers(body: Mapping[str, Any]) -> str:
 
 def available(refusal: Refusal, quantity: Decimal | None) -> Decimal | None:
     """Return the quantity that would pass, from the refusal's own numbers; None where they do not tell."""
-    body = refusal.body
+    body, stated = refusal.body, _SHORT_OF.search(refusal.text)
     try:
+        if stated is not None and quantity:
+            # Of whichever asset the account has too little: the same share of the order can be paid for.
+            asked, free = Decimal(stated["asked"]), Decimal(stated["free"])
+            return min(quantity, _share(quantity, free, asked)) if asked else None
         if body.get("available") is not None:
             return figure(body, "available")
         for name in ("daytrading_buying_power", "buying_power"):
             if body.get(name) is not None and body.get("cost_basis") is not None and quantity:
                 power, cost = figure(body, name), figure(body, "cost_basis")
                 if cost > ZERO:
-                    share = MONEY.divide(MONEY.multiply(quantity, power), cost)
-                    return min(quantity, share)
+                    return min(quantity, _share(quantity, power, cost))
     except BadAnswerError:
         pass
     return None
+
+
+def _share(quantity: Decimal, free: Decimal, cost: Decimal) -> Decimal:
+    return MONEY.divide(MONEY.multiply(quantity, free), cost)
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from execkit.errors import ConfigurationError
-from execkit.exchanges.alpaca.decode import CRYPTO, EQUITY
+from execkit.exchanges.alpaca.decode import CRYPTO, EQUITY, MAKER_FEE, TAKER_FEE
 from execkit.exchanges.alpaca.requests import NINE_PLACES, SHARE, tick_of
 from execkit.exchanges.alpaca.values import BadAnswerError, figure, flag, moment
 from execkit.exchanges.ccxt.values import mapping, text
@@ -25,8 +25,9 @@ WORDS: Final = {
     Timeframe.H4: "4Hour",
     Timeframe.D1: "1Day",
 }
-_MAKER, _TAKER = Decimal("0.0015"), Decimal("0.0025")
-"""Crypto fees of the lowest tier; stocks are free of commission."""
+_LEAST_COST: Final = Decimal(10)
+"""USD that a crypto order must be worth; a stock order one."""
+_DOLLARS: Final = ("USD", "USDC", "USDT")
 _DOLLAR: Final = ONE
 
 
@@ -47,8 +48,11 @@ def read_asset(body: Any, *, fractional: bool, price: Decimal | None) -> Instrum
                 tick_size=figure(row, "price_increment"),
                 lot_size=figure(row, "min_trade_increment"),
                 min_quantity=figure(row, "min_order_size"),
-                maker_fee=_MAKER,
-                taker_fee=_TAKER,
+                min_notional=_LEAST_COST if quote in _DOLLARS else ZERO,
+                maker_fee=MAKER_FEE,
+                taker_fee=TAKER_FEE,
+                fee_in_base=True,
+                stop_limit_only=True,
                 tradeable=tradeable,
             )
         if kind != EQUITY:
@@ -61,7 +65,7 @@ def read_asset(body: Any, *, fractional: bool, price: Decimal | None) -> Instrum
             tick_size=tick_of(_DOLLAR if price is None else price),
             lot_size=NINE_PLACES if in_parts else SHARE,
             min_quantity=ZERO if in_parts else SHARE,
-            min_notional=_DOLLAR if in_parts else ZERO,
+            min_notional=_DOLLAR,
             tradeable=tradeable,
         )
     except ConfigurationError as error:

@@ -11,14 +11,12 @@ from typing import Any, Final, NoReturn
 from execkit.errors import InvalidOrderError
 from execkit.exchanges.alpaca.chains import ListRecord
 from execkit.exchanges.alpaca.codes import VENUE
-from execkit.exchanges.alpaca.decode import stop_limit_of
 from execkit.model.instrument import Instrument
 from execkit.model.order import (
     ListKind,
     OrderList,
     OrderRequest,
     OrderType,
-    Side,
     TimeInForce,
 )
 from execkit.numbers import ONE, ZERO, is_multiple, plain
@@ -64,10 +62,6 @@ def order_body(request: OrderRequest, instrument: Instrument) -> dict[str, Any]:
         body["limit_price"] = plain(request.limit_price)
     if request.stop_price is not None:
         body["stop_price"] = plain(request.stop_price)
-    if request.type is OrderType.STOP and is_crypto(request.symbol):
-        assert request.stop_price is not None, "checked above"
-        limit = stop_limit_of(request.stop_price, is_buy=request.side is Side.BUY)
-        body |= {"type": OrderType.STOP_LIMIT.value, "limit_price": plain(limit)}
     if request.trail_amount is not None:
         body["trail_price"] = plain(request.trail_amount)
     if request.trail_percent is not None:
@@ -111,7 +105,9 @@ def _check_prices(request: OrderRequest) -> None:
 
 def _check_crypto(request: OrderRequest, instrument: Instrument) -> None:
     if request.type is OrderType.TRAILING_STOP:
-        refuse("type: crypto takes market, limit, stop and stop-limit orders, no trailing stops")
+        refuse("type: crypto takes market, limit and stop-limit orders, no trailing stops")
+    if request.type is OrderType.STOP:
+        refuse("type: crypto takes no plain stops; send a stop-limit order with a limit_price")
     if request.time_in_force not in _CRYPTO_TIMES:
         refuse(f"time_in_force: {request.time_in_force} is not for crypto; use gtc or ioc")
     if request.extended_hours:

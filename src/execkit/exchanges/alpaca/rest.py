@@ -74,7 +74,7 @@ class Rest:
         if isinstance(failure, InsufficientBalanceError) and failure.available is not None:
             allowed = failure.available
             failure.available = allowed if rules is None else rules.round_quantity(allowed)
-        if PATTERN_DAY_TRADING in refusal.text.lower():
+        if type(failure) is OrderRejectedError and PATTERN_DAY_TRADING in refusal.text.lower():
             failure = await self._with_numbers(failure)
         raise failure
 

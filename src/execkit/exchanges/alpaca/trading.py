@@ -19,7 +19,7 @@ from execkit.errors import (
     UnsupportedFeatureError,
 )
 from execkit.exchanges.alpaca.codes import VENUE
-from execkit.exchanges.alpaca.decode import OrderRow, read_order, stop_limit_of
+from execkit.exchanges.alpaca.decode import OrderRow, read_order
 from execkit.exchanges.alpaca.markets import Markets
 from execkit.exchanges.alpaca.orders import OrderReads
 from execkit.exchanges.alpaca.requests import SHARE, is_crypto, list_body, order_body
@@ -32,7 +32,6 @@ from execkit.model.order import (
     OrderRequest,
     OrderState,
     OrderType,
-    Side,
 )
 from execkit.numbers import is_multiple, plain
 
@@ -137,8 +136,6 @@ class Trading:
         target = self._reads.chains.newest(now.venue_order_id)
         stop = now.stop_price if stop_price is None else stop_price
         limit = now.limit_price if limit_price is None else limit_price
-        if now.type is OrderType.STOP and is_crypto(symbol) and stop is not None:
-            limit = stop_limit_of(stop, is_buy=now.side is Side.BUY)
         terms = {
             "qty": now.quantity if quantity is None else quantity,
             "limit_price": limit,

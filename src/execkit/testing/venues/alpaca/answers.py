@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
 from execkit.errors import ExchangeUnavailableError
 from execkit.exchanges.base import MarketPhase
 from execkit.model.order import OrderRequest, OrderType, Side, TimeInForce
-from execkit.numbers import ONE, ZERO, is_multiple, plain
+from execkit.numbers import ONE, ZERO
 from execkit.testing.venues.alpaca.base import AlpacaBase
+from execkit.testing.venues.alpaca.checks import check_account, check_order, check_position
 from execkit.testing.venues.alpaca.desk import Desk
-from execkit.testing.venues.alpaca.errors import (
-    forbidden,
-    invalid,
-    order_missing,
-    refuse,
-    unprocessable,
-)
+from execkit.testing.venues.alpaca.errors import invalid, order_missing, refuse
 from execkit.testing.venues.alpaca.legs import names_in
 from execkit.testing.venues.alpaca.reading import Wanted, asset_of, check_penny, number, read_body
 from execkit.testing.venues.alpaca.rows import (
@@ -34,10 +29,6 @@ from execkit.testing.venues.alpaca.rows import (
 )
 from execkit.testing.venues.alpaca.state import AlpacaState, WireOrder
 from execkit.testing.venues.calls import Answer, Call, Handler
-
-_PDT_EQUITY: Final = Decimal(25_000)
-_PDT_TRADES: Final = 3
-_STOPS: Final = (OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP)
 
 
 class Answers:
@@ -79,7 +70,7 @@ class Answers:
 
     def place(self, call: Call) -> Any:
         """Take an order with its legs."""
-        self._check_account()
+        check_account(self.state)
         own_id = call.body.get("client_order_id") if isinstance(call.body, dict) else None
         if own_id is not None and not (isinstance(own_id, str) and 0 < len(own_id) <= 128):
             invalid("client_order_id must be no more than 128 characters")
@@ -87,86 +78,10 @@ class Answers:
             invalid("client_order_id must be unique")
         wire_id = own_id or self.venue.new_id()
         wanted = read_body(call.body, self.state, names_in(wire_id)[0])
-        self._check_asset(wanted.request.symbol)
-        self._check_position(wanted)
-        self._check_wash(wanted)
-        self._check_day_trading(wanted.request)
+        check_order(self.state, wanted, today=self.venue.clock.now().date())
         order = self.desk.enter(wanted, call.fault, wire_id=wire_id)
         self.venue.accepts += names_in(wire_id)
         return order_row(self.state, order)
-
-    def _check_account(self) -> None:
-        if self.state.account_blocked or self.state.status != "ACTIVE":
-            forbidden("account is not authorized to trade")
-        if self.state.trading_blocked:
-            forbidden("trading is blocked for this account")
-        if self.state.suspended_by_user:
-            forbidden("trade suspended by user")
-
-    def _check_asset(self, symbol: str) -> None:
-        if not self.state.assets[symbol].tradable or symbol in self.state.core.halted:
-            unprocessable(f"asset {symbol} is not tradable")
-
-    def _check_position(self, wanted: Wanted) -> None:
-        """Refuse to sell more than is held and free, or short what may not be."""
-        request = wanted.request
-        held = self.state.position(request.symbol) * -request.side.sign
-        if held > ZERO:
-            blocked = self.state.held_for(request.symbol, request.side)
-            if request.quantity > held - blocked:
-                orders = self.state.core.open.get(request.symbol, {})
-                forbidden(
-                    f"insufficient qty available for order (requested: {plain(request.quantity)}, "
-                    f"available: {plain(held - blocked)})",
-                    available=plain(held - blocked),
-                    existing_qty=plain(held),
-                    held_for_orders=plain(blocked),
-                    related_orders=[self.state.live[each].id for each in orders],
-                    symbol=request.symbol,
-                )
-            return
-        if request.side is Side.BUY:
-            return
-        asset = self.state.assets[request.symbol]
-        if asset.is_crypto or wanted.order_class == "oco":
-            forbidden(
-                f"insufficient balance for {request.symbol} (requested: {plain(request.quantity)}, available: 0)",
-                available="0",
-                symbol=request.symbol,
-            )
-        if not self.state.shorting or not asset.shortable:
-            unprocessable(f'asset "{request.symbol}" cannot be sold short')
-        if not is_multiple(request.quantity, ONE):
-            unprocessable("fractional orders cannot be sold short")
-
-    def _check_wash(self, wanted: Wanted) -> None:
-        """Refuse an order that could meet one of the same account."""
-        request = wanted.request
-        for entered in self.state.core.open.get(request.symbol, {}).values():
-            other = self.state.live[entered.venue_order_id]
-            if entered.request.side is request.side or wanted.order_class == "oco":
-                continue
-            limit, rests = request.limit_price, entered.limit
-            is_buy = request.side is Side.BUY
-            meets = limit is None or rests is None or (limit >= rests if is_buy else limit <= rests)
-            stops = request.type in _STOPS or other.request.type in _STOPS
-            if meets or stops:
-                refuse(
-                    403,
-                    40310000,
-                    "potential wash trade detected. use complex orders",
-                    existing_order_id=other.id,
-                    reject_reason="opposite side market/stop order exists",
-                )
-
-    def _check_day_trading(self, request: OrderRequest) -> None:
-        """Refuse the fourth day trade in five days of an account below 25,000 USD."""
-        if len(self.state.day_trades) < _PDT_TRADES or self.state.equity() >= _PDT_EQUITY:
-            return
-        opened = self.state.opened_on.get(request.symbol)
-        today = self.venue.clock.now().date()
-        if opened == today and self.state.position(request.symbol) * request.side.sign < ZERO:
-            refuse(403, 40310100, "trade denied due to pattern day trading protection")
 
     # --- looking up, changing -----------------------------------------------------------------------
 
@@ -298,7 +213,7 @@ class Answers:
             time_in_force=TimeInForce.GTC if is_coin else TimeInForce.DAY,
         )
         wanted = Wanted(request, "simple", None, None, None, None)
-        self._check_position(wanted)
+        check_position(self.state, wanted)
         return order_row(self.state, self.desk.enter(wanted))
 
     # --- market -------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from execkit.model.order import (
 )
 from execkit.numbers import MONEY, plain
 from execkit.testing.venues.alpaca.base import AlpacaBase
-from execkit.testing.venues.alpaca.errors import forbidden, unprocessable
+from execkit.testing.venues.alpaca.errors import forbidden, short_of, unprocessable
 from execkit.testing.venues.alpaca.legs import join, leg_requests
 from execkit.testing.venues.alpaca.reading import Wanted
 from execkit.testing.venues.alpaca.rows import order_row, status_word
@@ -112,9 +112,15 @@ class Desk:
         match error:
             case InsufficientBalanceError():
                 price = request.limit_price or request.stop_price or self._touch(request)
-                free = self.state.core.balances()["USD"].free
-                cost = plain(request.quantity * price)
-                forbidden("insufficient buying power", buying_power=plain(free), cost_basis=cost)
+                cash = self.state.core.balances()["USD"]
+                cost = request.quantity * price
+                if self.state.assets[request.symbol].is_crypto:
+                    short_of("USD", cost, cash.free, cash.total)
+                forbidden(
+                    "insufficient buying power",
+                    buying_power=plain(cash.free),
+                    cost_basis=plain(cost),
+                )
             case MarketClosedError():
                 unprocessable(f"asset {request.symbol} is not tradable")
             case MarketOrderRefusedError():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, NoReturn
 
+from execkit.numbers import plain
 from execkit.testing.venues.calls import Refusal
 
 
@@ -25,6 +27,16 @@ def unprocessable(message: str) -> NoReturn:
 def forbidden(message: str, **details: Any) -> NoReturn:
     """Refuse an order that this account may not make now."""
     refuse(403, 40310000, message, **details)
+
+
+def short_of(asset: str, asked: Decimal, free: Decimal, total: Decimal) -> NoReturn:
+    """Refuse a crypto order for which too little of an asset is there; the symbol that it names is always USD."""
+    forbidden(
+        f"insufficient balance for {asset} (requested: {plain(asked)}, available: {plain(free)})",
+        available=plain(free),
+        balance=plain(total),
+        symbol="USD",
+    )
 
 
 def order_missing(order_id: str) -> NoReturn:

@@ -11,12 +11,14 @@ import attrs
 
 from execkit.exchanges.matching import MatchingCore
 from execkit.exchanges.venue_orders import VenueOrder
+from execkit.model.instrument import Instrument
 from execkit.model.order import OrderRequest, OrderType, Side
-from execkit.numbers import ZERO
+from execkit.numbers import ZERO, round_up
 from execkit.testing.venues.ledger import VenueState
 
 _CENT: Final = Decimal("0.01")
 _HUNDRED: Final = Decimal(100)
+_COIN_STEP: Final = Decimal("1e-9")
 
 
 @attrs.define(kw_only=True)
@@ -116,6 +118,24 @@ class Execution:
     executed: Decimal
     """Of the order altogether, by then."""
     execution_id: str
+
+
+class Core(MatchingCore):
+    """The matching core, with the fees of crypto: taken from what is bought, rounded up, and one step more."""
+
+    def fee_of(
+        self,
+        order: VenueOrder,
+        instrument: Instrument,
+        quantity: Decimal,
+        notional: Decimal,
+        rate: Decimal,
+    ) -> tuple[Decimal, str]:
+        """Return the fee of an execution and the asset it is paid in."""
+        fee, asset = super().fee_of(order, instrument, quantity, notional, rate)
+        if asset != instrument.base or not fee:
+            return fee, asset
+        return min(round_up(fee, _COIN_STEP) + _COIN_STEP, quantity), asset
 
 
 class AlpacaState(VenueState):

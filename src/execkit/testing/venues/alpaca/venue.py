@@ -11,18 +11,17 @@ from typing import Any, Final
 
 from execkit.clock import Clock
 from execkit.exchanges.base import MarketPhase
-from execkit.exchanges.matching import MatchingCore
 from execkit.model.instrument import Instrument
 from execkit.model.market import BarData, Quote, Trade
 from execkit.model.order import OrderRequest, OrderUpdate
-from execkit.numbers import ONE
+from execkit.numbers import ONE, ZERO
 from execkit.testing.venues.alpaca.answers import Answers
 from execkit.testing.venues.alpaca.base import AlpacaBase
 from execkit.testing.venues.alpaca.desk import Desk
 from execkit.testing.venues.alpaca.hours import TradingHours
 from execkit.testing.venues.alpaca.reading import Wanted
 from execkit.testing.venues.alpaca.rows import bar_row, quote_row, trade_row
-from execkit.testing.venues.alpaca.state import AlpacaState, Asset
+from execkit.testing.venues.alpaca.state import AlpacaState, Asset, Core
 from execkit.testing.venues.calls import Handler
 from execkit.testing.venues.control import WireControl
 from execkit.testing.venues.sockets import Socket
@@ -66,7 +65,7 @@ class AlpacaVenue(AlpacaBase):
     ) -> None:
         prices = _PRICES if prices is None else prices
         listed = _listed(prices) if assets is None else tuple(assets)
-        core = MatchingCore({"USD": cash}, instruments=map(_rules, listed), allow_short=True)
+        core = Core({"USD": cash}, instruments=map(_rules, listed), allow_short=True)
         super().__init__(
             AlpacaState(core, {each.symbol: each for each in listed}),
             hours=hours or TradingHours(),
@@ -224,4 +223,7 @@ def _rules(asset: Asset) -> Instrument:
         quote=quote or "USD",
         tick_size=asset.price_increment or Decimal("0.0001"),
         lot_size=Decimal("1e-9"),
+        maker_fee=Decimal("0.0015") if asset.is_crypto else ZERO,
+        taker_fee=Decimal("0.0025") if asset.is_crypto else ZERO,
+        fee_in_base=asset.is_crypto,
     )
