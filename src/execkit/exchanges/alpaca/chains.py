@@ -15,7 +15,7 @@ import msgspec
 
 from execkit.exchanges.alpaca.decode import REPLACED, OrderRow
 from execkit.ids import is_ours
-from execkit.model.order import Fill, OrderReport
+from execkit.model.order import Fill, OrderReport, OrderState
 
 REMEMBERED: Final = 20_000
 _MARK: Final = "-r"
@@ -82,6 +82,11 @@ def next_client_id(client_id: str) -> str:
     return f"{client_id}{_MARK}1"
 
 
+def _number_of(client_id: str) -> int:
+    _, mark, number = client_id.rpartition(_MARK)
+    return int(number) if mark and number.isascii() and number.isdigit() else 0
+
+
 def named(fill: Fill, name: Name) -> Fill:
     """Return an execution under the ids by which its order is known."""
     return msgspec.structs.replace(
@@ -100,7 +105,7 @@ class Chains:
         self._last: dict[str, OrderReport] = {}
         """The last report of an order, by the venue id of the first version."""
         self._client_ids: dict[str, str] = {}
-        """Client order id of the newest version that was seen, by the venue id of the first."""
+        """Client order id of the version with the highest number, by the venue id of the first."""
 
     def name_of(self, row: OrderRow) -> Name | None:
         """Return how a version's order is known; None when it replaces one that was never seen."""
@@ -120,8 +125,12 @@ class Chains:
         return self._newest.get(venue_order_id, venue_order_id)
 
     def next_client_id(self, venue_order_id: str) -> str:
-        """Return the client order id for the next version of an order whose newest was just read."""
-        return next_client_id(self._client_ids[venue_order_id])
+        """Return the client order id for the next version of an order whose newest was just read.
+
+        None is given twice: that of a change which the venue refused, or may have taken, is used up as well.
+        """
+        made = self._client_ids[venue_order_id] = next_client_id(self._client_ids[venue_order_id])
+        return made
 
     def last(self, venue_order_id: str) -> OrderReport | None:
         """Return the last report of an order."""
@@ -143,11 +152,17 @@ class Chains:
         """Remember a version; return its report, or None for one that has been replaced, or did not come to be."""
         root = name.venue_order_id
         self._keep(row.order_id, name)
+        self._use_up(root, row.client_id)
         if row.is_refused_change:
             if self._newest.get(root) == row.order_id and row.replaces is not None:
                 self._newest[root] = row.replaces
             return None
         if row.raw_status == REPLACED:
+            if self._gave_way(row, root):
+                ended = row.as_order(name.client_order_id, root)
+                ended = msgspec.structs.replace(ended, status=OrderState.CANCELLED)
+                self._last[root] = ended
+                return ended
             if row.replaced_by is not None:
                 self._keep(row.replaced_by, name)
                 self._newest[root] = row.replaced_by
@@ -163,8 +178,23 @@ class Chains:
             report = msgspec.structs.replace(report, filled=filled)
         if row.order_id == self._newest[root]:
             self._last[root] = report
-            self._client_ids[root] = row.client_id
         return report
+
+    def _use_up(self, root: str, client_id: str) -> None:
+        """Remember a client order id that nothing else may have any more, if it has the highest number."""
+        known = self._client_ids.get(root)
+        if known is None or _number_of(client_id) > _number_of(known):
+            self._client_ids[root] = client_id
+
+    def _gave_way(self, row: OrderRow, root: str) -> bool:
+        """Tell whether a replaced order has no successor: in a list the one leg takes the other's place.
+
+        Seen where a stop is triggered: its target is called replaced, by the stop or by nothing.
+        """
+        if row.replaced_by is None:
+            return row.is_listed
+        successor = self._names.get(row.replaced_by)
+        return successor is not None and successor.venue_order_id != root
 
     def _keep(self, venue_order_id: str, name: Name) -> None:
         self._names[venue_order_id] = name

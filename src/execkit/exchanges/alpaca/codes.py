@@ -77,7 +77,9 @@ _UNPROCESSABLE: Final[tuple[tuple[str, Kind], ...]] = (
     ("trading is halted", MarketClosedError),
 )
 _ENDED: Final = re.compile(
-    r"already in .{0,40} state|not cancelable|pending_(cancel|replace)", re.IGNORECASE
+    r"already in .{0,40} state|not cancelable|pending_(cancel|replace)|order already replaced"
+    r"|chain not fully replaced|replace order in (filled|canceled|expired|rejected|replaced) status",
+    re.IGNORECASE,
 )
 
 

@@ -55,6 +55,7 @@ STATUSES: Final = {
     "rejected": OrderState.REJECTED,
 }
 _TYPES: Final = {kind.value: kind for kind in OrderType}
+_LISTS: Final = ("bracket", "oco", "oto")
 _SIDES: Final = {"buy": Side.BUY, "sell": Side.SELL, "sell_short": Side.SELL}
 _QUOTES: Final = ("USDT", "USDC", "USD", "BTC")
 _FILLS: Final = ("fill", "partial_fill")
@@ -89,6 +90,8 @@ class OrderRow:
     report: OrderReport
     """With the ids of this row."""
     submitted_at: datetime | None
+    is_listed: bool = False
+    """It is part of a bracket, an OCO or an OTO."""
     legs: tuple[OrderRow, ...] = ()
 
     @property
@@ -147,6 +150,7 @@ def read_order(body: Any) -> OrderRow:
         raw_status=word,
         report=report,
         submitted_at=maybe_moment(row, "submitted_at"),
+        is_listed=row.get("order_class") in _LISTS,
         legs=tuple(read_order(leg) for leg in rows(legs, "legs")) if legs else (),
     )
 

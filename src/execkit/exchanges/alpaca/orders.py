@@ -178,10 +178,36 @@ class OrderReads:
     # -- many orders, and executions -----------------------------------------------------------------------
 
     async def open_orders(self, symbol: str | None) -> list[OrderReport]:
-        """Return every open order of the account."""
-        params = {"status": "open", "limit": str(_PAGE), "direction": "asc", "nested": "true"}
+        """Return every open order of the account.
+
+        Alpaca lists the legs of a list whose first order has ended only when it is not asked for lists, and those of
+        them that are held not at all; so it is asked in both ways, and for the lists that such legs are part of.
+        """
+        params = {"status": "open", "limit": str(_PAGE), "direction": "asc"}
         if symbol is not None:
             params["symbols"] = symbol
+        found = await self._pages(params | {"nested": "true"})
+        legs = {leg.order_id for row in found.values() for leg in row.legs}
+        alone = await self._pages(params)
+        apart = {key: row for key, row in alone.items() if key not in found.keys() | legs}
+        for each in sorted({row.report.symbol for row in apart.values() if row.is_listed}):
+            for parent in await self._lists_of(each):
+                if not apart.keys().isdisjoint(leg.order_id for leg in parent.legs):
+                    found[parent.order_id] = parent
+                    for leg in parent.legs:
+                        apart.pop(leg.order_id, None)
+        found |= apart
+        return [report for row in found.values() for report in await self._reports_of(row)]
+
+    async def _lists_of(self, symbol: str) -> list[OrderRow]:
+        """Return the lists among the latest orders of a symbol, whether they have ended or not."""
+        params = {"status": "all", "limit": str(_PAGE), "direction": "desc", "nested": "true"}
+        listed = rows(await self._ask("/v2/orders", params | {"symbols": symbol}), "the orders")
+        return [read_order(body) for body in listed if body.get("legs")]
+
+    async def _pages(self, params: dict[str, str]) -> dict[str, OrderRow]:
+        """Return all rows of a list of orders by their ids."""
+        params = dict(params)
         found: dict[str, OrderRow] = {}
         for _ in range(_MOST_PAGES):
             listed = rows(await self._ask("/v2/orders", params), "the orders")
@@ -189,7 +215,7 @@ class OrderReads:
             page = [read_order(row) for row in listed if is_tradeable_here(row)]
             found |= {row.order_id: row for row in page}
             if len(listed) < _PAGE:
-                return [report for row in found.values() for report in await self._reports_of(row)]
+                return found
             last = page[-1].submitted_at if page else None
             if last is None or len(found) == before:
                 raise BadAnswerError("the list of open orders does not go on")

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from execkit.errors import (
     AuthenticationError,
     ExchangeUnavailableError,
-    InvalidOrderError,
     NotSentError,
     OrderNotFoundError,
     OrderRejectedError,
@@ -22,7 +21,7 @@ from execkit.exchanges.alpaca.codes import VENUE
 from execkit.exchanges.alpaca.decode import OrderRow, read_order
 from execkit.exchanges.alpaca.markets import Markets
 from execkit.exchanges.alpaca.orders import OrderReads
-from execkit.exchanges.alpaca.requests import SHARE, is_crypto, list_body, order_body
+from execkit.exchanges.alpaca.requests import SHARE, check, is_crypto, list_body, order_body
 from execkit.exchanges.alpaca.rest import Rest, understood, unknown
 from execkit.exchanges.alpaca.values import BadAnswerError, in_path
 from execkit.model.instrument import Instrument
@@ -32,6 +31,7 @@ from execkit.model.order import (
     OrderRequest,
     OrderState,
     OrderType,
+    TimeInForce,
 )
 from execkit.numbers import is_multiple, plain
 
@@ -132,16 +132,23 @@ class Trading:
         """
         now = await self._look(symbol, client_order_id, venue_order_id)
         rules = await self._markets.rules_for(symbol)
-        _check_amendable(now, quantity, rules)
+        wanted = OrderRequest(
+            client_order_id=client_order_id,
+            symbol=symbol,
+            side=now.side,
+            type=now.type,
+            quantity=now.quantity if quantity is None else quantity,
+            limit_price=now.limit_price if limit_price is None else limit_price,
+            stop_price=now.stop_price if stop_price is None else stop_price,
+            time_in_force=TimeInForce.GTC,
+        )
+        _check_amendable(now, wanted, rules)
+        terms = (wanted.quantity, wanted.limit_price, wanted.stop_price)
+        if terms == (now.quantity, now.limit_price, now.stop_price):
+            return now  # Alpaca refuses a change that changes nothing
         target = self._reads.chains.newest(now.venue_order_id)
-        stop = now.stop_price if stop_price is None else stop_price
-        limit = now.limit_price if limit_price is None else limit_price
-        terms = {
-            "qty": now.quantity if quantity is None else quantity,
-            "limit_price": limit,
-            "stop_price": stop,
-        }
-        body = {name: plain(value) for name, value in terms.items() if value is not None}
+        named = zip(("qty", "limit_price", "stop_price"), terms, strict=True)
+        body = {name: plain(value) for name, value in named if value is not None}
         body["client_order_id"] = self._reads.chains.next_client_id(now.venue_order_id)
         answer = await self._rest.send("PATCH", f"/v2/orders/{in_path(target)}", body)
         try:
@@ -185,7 +192,7 @@ def _in_doubt(request: OrderRequest) -> OrderReport:
     )
 
 
-def _check_amendable(now: OrderReport, quantity: Decimal | None, rules: Instrument) -> None:
+def _check_amendable(now: OrderReport, wanted: OrderRequest, rules: Instrument) -> None:
     if now.status.is_closed:
         raise OrderNotFoundError(
             f"{VENUE}: {now.client_order_id} is {now.status} and cannot be changed", venue=VENUE
@@ -199,11 +206,9 @@ def _check_amendable(now: OrderReport, quantity: Decimal | None, rules: Instrume
         raise UnsupportedFeatureError(
             f"{VENUE}: a trailing stop is not changed; cancel it and place a new one", venue=VENUE
         )
-    new = now.quantity if quantity is None else quantity
-    if not is_crypto(now.symbol) and not is_multiple(new, SHARE):
+    if not is_crypto(now.symbol) and not is_multiple(now.quantity, SHARE):
         raise UnsupportedFeatureError(
             f"{VENUE}: an order for a fraction of a share is not changed; cancel it and place a new one",
             venue=VENUE,
         )
-    if not rules.on_lot(new):
-        raise InvalidOrderError(f"{VENUE}: quantity: {plain(new)} is off the lot size", venue=VENUE)
+    check(wanted, rules)

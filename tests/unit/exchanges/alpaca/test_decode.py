@@ -354,6 +354,46 @@ def test_a_change_that_is_refused_later_does_not_end_the_order():
     assert chains.newest("v0") == "v0"
 
 
+def test_no_id_of_a_version_is_given_twice():
+    """That of a change which the venue refused, or may have taken, is used up: Alpaca takes each id once, for ever."""
+    chains = Chains()
+    first, name = version(0), Name(ROOT, "v0")
+    chains.take(first, name)
+    assert chains.next_client_id("v0") == f"{ROOT}-r1"
+    refused = version(1, status="rejected", filled_qty="0")
+    chains.take(refused, name)
+    chains.take(first, name)
+    assert chains.next_client_id("v0") == f"{ROOT}-r2"
+    assert chains.next_client_id("v0") == f"{ROOT}-r3"
+    another = Chains()
+    another.take(version(7), name)
+    assert another.next_client_id("v0") == f"{ROOT}-r8"
+
+
+@pytest.mark.parametrize("replaced_by", ["stop", None])
+def test_a_target_that_gives_way_to_its_stop_has_ended(replaced_by):
+    """Alpaca calls it replaced when the stop is triggered; the stop keeps its name, and its execution is its own."""
+    chains, told = Chains(), []
+    target, stop = ROOT, "xk" + "b" * 24
+    row = ORDER | {"id": "target", "order_class": "oco", "status": "new", "filled_qty": "0"}
+    chains.take(read_order(row), Name(target, "target"))
+    chains.alias("stop", stop)
+    loss = row | {"id": "stop", "client_order_id": "made-by-alpaca", "type": "stop"}
+    chains.take(read_order(loss), Name(stop, "stop"))
+    stream = TradeUpdates(None, "", chains, told.append)
+    for each in (
+        {"event": "replaced", "order": row | {"status": "replaced", "replaced_by": replaced_by}},
+        {"event": "fill", "qty": "10", "order": loss | {"status": "filled", "filled_qty": "10"}},
+    ):
+        frame = UPDATE | each
+        stream.on_frame(json.dumps({"stream": "trade_updates", "data": frame}))
+    ended, fill, filled = told
+    assert (ended.client_order_id, ended.status) == (target, OrderState.CANCELLED)
+    assert (fill.client_order_id, fill.quantity) == (stop, 10)
+    assert (filled.client_order_id, filled.status) == (stop, OrderState.FILLED)
+    assert chains.newest("target") == "target"
+
+
 class Reads:
     """A venue whose orders are rows by their path."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from execkit.errors import ExchangeUnavailableError
 from execkit.exchanges.base import MarketPhase
@@ -25,10 +25,14 @@ from execkit.testing.venues.alpaca.rows import (
     position_row,
     quote_row,
     stamp,
+    status_word,
     trade_row,
 )
 from execkit.testing.venues.alpaca.state import AlpacaState, WireOrder
 from execkit.testing.venues.calls import Answer, Call, Handler
+
+_MOST_ORDERS: Final = 500
+_MOST_ACTIVITIES: Final = 100
 
 
 class Answers:
@@ -112,14 +116,21 @@ class Answers:
         found = [
             order
             for order in self.state.orders.values()
-            if (status == "all" or self.state.is_open(order) is (status == "open"))
+            if (status == "all" or self._is_listed_open(order) is (status == "open"))
             and (symbols is None or order.request.symbol in symbols)
             and (after is None or order.created_at > after)
             and not (is_nested and order.parent is not None)
         ]
         found.sort(key=lambda order: order.created_at, reverse=params.get("direction") != "asc")
         most = int(params.get("limit", "50"))
+        if most > _MOST_ORDERS:
+            invalid(f"limit must be no more than {_MOST_ORDERS}")
         return [order_row(self.state, order, nested=is_nested) for order in found[:most]]
+
+    def _is_listed_open(self, order: WireOrder) -> bool:
+        """Tell whether an order is among the open ones; a leg that is held is not, but for its list."""
+        is_held = order.parent is not None and status_word(self.state, order) == "held"
+        return self.state.is_open(order) and not is_held
 
     def cancel(self, call: Call) -> Any:
         """Ask to cancel an order."""
@@ -169,7 +180,10 @@ class Answers:
         if token:
             at = next((n for n, row in enumerate(rows) if row["id"] == token), len(rows) - 1)
             rows = rows[at + 1 :]
-        return rows[: int(params.get("page_size", "100"))]
+        most = int(params.get("page_size", "100"))
+        if most > _MOST_ACTIVITIES:
+            invalid(f"page_size must be no more than {_MOST_ACTIVITIES}")
+        return rows[:most]
 
     def positions(self, call: Call) -> Any:
         """List positions."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from typing import Final
 
 from execkit.errors import ExchangeUnavailableError
+from execkit.exchanges.venue_orders import VenueOrder
 from execkit.model.order import OrderRequest, OrderType, Side
 from execkit.numbers import ONE, ZERO, is_multiple, plain
 from execkit.testing.venues.alpaca.errors import forbidden, refuse, short_of, unprocessable
 from execkit.testing.venues.alpaca.reading import Wanted
-from execkit.testing.venues.alpaca.state import AlpacaState
+from execkit.testing.venues.alpaca.rows import status_word
+from execkit.testing.venues.alpaca.state import AlpacaState, WireOrder
 
 _PDT_EQUITY: Final = Decimal(25_000)
 _PDT_TRADES: Final = 3
 _STOPS: Final = (OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP)
+_REPLACEABLE: Final = ("new", "partially_filled", "held")
 _CENT: Final = Decimal("0.01")
 
 
@@ -117,6 +121,20 @@ def check_position(state: AlpacaState, wanted: Wanted) -> None:
         unprocessable(f'asset "{request.symbol}" cannot be sold short')
     if not is_multiple(request.quantity, ONE):
         unprocessable("fractional orders cannot be sold short")
+
+
+def check_change(state: AlpacaState, order: WireOrder, terms: Mapping[str, Decimal]) -> VenueOrder:
+    """Return the core's order that may be given other terms; raise the refusal of one that may not."""
+    core, word = state.core_order(order), status_word(state, order)
+    if word not in _REPLACEABLE:
+        unprocessable(f"cannot replace order in {word} status")
+    if core is None:
+        unprocessable("order chain not fully replaced")
+    if all(getattr(core.request, name) == value for name, value in terms.items()):
+        unprocessable("order parameters are not changed")
+    if terms.get("quantity", core.request.quantity) <= core.filled:
+        unprocessable("qty must be > filled_qty")
+    return core
 
 
 def _check_wash(state: AlpacaState, wanted: Wanted) -> None:

@@ -32,6 +32,7 @@ from execkit.model.order import (
 )
 from execkit.numbers import MONEY, plain
 from execkit.testing.venues.alpaca.base import AlpacaBase
+from execkit.testing.venues.alpaca.checks import check_change
 from execkit.testing.venues.alpaca.errors import forbidden, short_of, unprocessable
 from execkit.testing.venues.alpaca.legs import join, leg_requests
 from execkit.testing.venues.alpaca.reading import Wanted
@@ -275,10 +276,7 @@ class Desk:
 
     def replace(self, order: WireOrder, terms: dict[str, Any], client_order_id: str) -> WireOrder:
         """Put an order with other terms in the place of one, under a new id."""
-        self.check_open(order)
-        core = self.state.core_order(order)
-        if core is None:
-            unprocessable("order is held and cannot be replaced")
+        core = check_change(self.state, order, terms)
         new = attrs.evolve(
             order,
             id=self.venue.new_id(),
