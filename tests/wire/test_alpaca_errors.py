@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from tests.support.alpaca import KEY, TradingClock, adapter_of, on_the_wire, venue_on_the_wire
 
 from execkit.errors import (
@@ -502,6 +504,35 @@ async def test_redirects_are_not_followed():
         with pytest.raises(ExchangeUnavailableError):
             await adapter.positions()
         assert len(venue.calls("positions")) == 1
+
+
+async def test_a_stream_that_sends_elsewhere_gets_no_keys():
+    """S11: the WebSocket follows no redirect either, because the first thing that it says is the key."""
+    seen = []
+
+    async def elsewhere(request):
+        seen.append(str(request.url))
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        seen.extend([message.data async for message in socket])
+        return socket
+
+    async def redirect(request):
+        raise web.HTTPTemporaryRedirect(str(request.url.with_path("/elsewhere")))
+
+    app = web.Application()
+    app.router.add_get("/stream", redirect)
+    app.router.add_get("/elsewhere", elsewhere)
+    server = TestServer(app)
+    await server.start_server()
+    async with venue_on_the_wire() as venue:
+        adapter = adapter_of(venue, stream_url=str(server.make_url("")).replace("http", "ws"))
+        try:
+            with pytest.raises(ExchangeUnavailableError):
+                await adapter.connect()
+        finally:
+            await server.close()
+    assert seen == []
 
 
 async def test_outside_the_hours_orders_wait():

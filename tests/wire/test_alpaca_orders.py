@@ -9,6 +9,7 @@ from tests.support.alpaca import TradingClock, adapter_of, on_the_wire
 
 from execkit.errors import (
     ExchangeUnavailableError,
+    InvalidOrderError,
     OrderNotFoundError,
     OrderStatusUnknownError,
     UnsupportedFeatureError,
@@ -286,6 +287,70 @@ async def test_a_position_is_closed_by_hand():
         await venue.until(lambda: venue.state.position("AAPL") == 0)
         with pytest.raises(OrderNotFoundError):
             await adapter.close_position("AAPL")
+
+
+@pytest.mark.parametrize(
+    ("quantity", "words"),
+    [(D("NaN"), "above zero"), (D(-1), "above zero"), (D("1e-10"), "more than nine decimals")],
+)
+async def test_a_position_is_not_closed_by_nonsense(quantity, words):
+    """It is refused with field, value and fix before anything is sent."""
+    async with on_the_wire() as (venue, adapter):
+        with pytest.raises(InvalidOrderError, match=words):
+            await adapter.close_position("AAPL", quantity)
+        assert venue.calls("close_position") == []
+
+
+async def test_an_order_for_an_amount_of_money():
+    """By hand: one request with the amount as it is; what it bought shows when it is executed, and in executions."""
+    async with on_the_wire() as (venue, adapter):
+        key = new_id()
+        placed = await adapter.place_notional("AAPL", Side.BUY, D("75.50"), client_order_id=key)
+        assert (placed.client_order_id, placed.quantity, placed.filled) == (key, 0, 0)
+        assert venue.posts()[0].body == {
+            "symbol": "AAPL",
+            "notional": "75.5",
+            "side": "buy",
+            "type": "market",
+            "time_in_force": "day",
+            "client_order_id": key,
+        }
+        bought = D("0.503299780")  # 75.50 at 150.01, rounded down
+        await venue.until(lambda: venue.state.position("AAPL") == bought)
+        found = await adapter.get_order("AAPL", client_order_id=key)
+        assert (found.status, found.quantity, found.filled) == (OrderState.FILLED, bought, bought)
+        [fill] = await adapter.fills_since(venue.clock.now() - timedelta(minutes=1))
+        assert (fill.client_order_id, fill.quantity, fill.price) == (key, bought, D("150.01"))
+
+
+@pytest.mark.parametrize(
+    ("symbol", "amount", "words"),
+    [
+        ("AAPL", D("NaN"), "amount: NaN must be a number above zero"),
+        ("AAPL", D("75.505"), "more than two decimals"),
+        ("AAPL", D("0.99"), "below the least, 1"),
+        ("BTC/USD", D("9.99"), "below the least, 10"),
+        ("NOPE", D(75), "not listed"),
+    ],
+)
+async def test_an_amount_that_cannot_work_is_not_sent(symbol, amount, words):
+    """It is refused with field, value and fix."""
+    async with on_the_wire() as (venue, adapter):
+        with pytest.raises(InvalidOrderError, match=words):
+            await adapter.place_notional(symbol, Side.BUY, amount, client_order_id=new_id())
+        assert venue.posts() == []
+
+
+async def test_an_amount_whose_answer_is_lost_is_unknown_and_then_found():
+    """It was sent once, and is looked up by its id."""
+    async with on_the_wire() as (venue, adapter):
+        venue.fail_next("place", Mishap.DROP_ANSWER)
+        key = new_id()
+        with pytest.raises(OrderStatusUnknownError):
+            await adapter.place_notional("AAPL", Side.BUY, D(75), client_order_id=key)
+        found = await adapter.get_order("AAPL", client_order_id=key)
+        assert found.client_order_id == key
+        assert len(venue.posts()) == 1
 
 
 # -- lists ---------------------------------------------------------------------------------------------------

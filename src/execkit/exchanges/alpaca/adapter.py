@@ -42,6 +42,7 @@ from execkit.model.order import (
     OrderRequest,
     OrderType,
     OrderUpdate,
+    Side,
     TimeInForce,
 )
 from execkit.numbers import ZERO
@@ -232,6 +233,12 @@ class AlpacaAdapter(ExchangeAdapter):
             limit_price=limit_price,
             stop_price=stop_price,
         )
+
+    async def place_notional(
+        self, symbol: str, side: Side, amount: Decimal, *, client_order_id: str
+    ) -> OrderReport:
+        """Buy or sell for an amount of money by Alpaca's own means: for use by hand. See `Trading.place_notional`."""
+        return await self._trading.place_notional(symbol, side, amount, client_order_id)
 
     async def close_position(self, symbol: str, quantity: Decimal | None = None) -> OrderReport:
         """Close a position by Alpaca's own means: for use by hand. See `Trading.close_position`."""

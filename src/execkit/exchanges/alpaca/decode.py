@@ -6,6 +6,7 @@ table is IN_DOUBT, with Alpaca's word kept.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import ROUND_DOWN, Decimal
@@ -55,6 +56,7 @@ STATUSES: Final = {
     "rejected": OrderState.REJECTED,
 }
 _TYPES: Final = {kind.value: kind for kind in OrderType}
+_OPTION: Final = re.compile(r"[A-Z0-9]{1,6}\d{6}[CP]\d{8}", re.ASCII)
 _LISTS: Final = ("bracket", "oco", "oto")
 _SIDES: Final = {"buy": Side.BUY, "sell": Side.SELL, "sell_short": Side.SELL}
 _QUOTES: Final = ("USDT", "USDC", "USD", "BTC")
@@ -110,6 +112,11 @@ def is_tradeable_here(row: Mapping[str, Any]) -> bool:
     """Tell whether an order or position is of a class that this adapter trades; options are not."""
     known = row.get("asset_class") in (EQUITY, CRYPTO, None)
     return known and row.get("order_class") != "mleg"
+
+
+def is_option(row: Mapping[str, Any]) -> bool:
+    """Tell whether an activity, which states no class, is about an option: AAPL240315C00150000."""
+    return _OPTION.fullmatch(str(row.get("symbol"))) is not None
 
 
 def read_order(body: Any) -> OrderRow:

@@ -14,6 +14,7 @@ from execkit.exchanges.alpaca.chains import REMEMBERED, Chains, ListRecord, Name
 from execkit.exchanges.alpaca.decode import (
     REPLACED,
     OrderRow,
+    is_option,
     is_tradeable_here,
     read_activity,
     read_order,
@@ -245,6 +246,8 @@ class OrderReads:
         for _ in range(_MOST_PAGES):
             listed = rows(await self._ask("/v2/account/activities/FILL", params), "the activities")
             for row in listed:
+                if is_option(row):
+                    continue
                 fill = read_activity(row)
                 if fill.at >= since and symbol in (None, fill.symbol):
                     found[fill.trade_id] = fill

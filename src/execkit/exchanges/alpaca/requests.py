@@ -17,6 +17,7 @@ from execkit.model.order import (
     OrderList,
     OrderRequest,
     OrderType,
+    Side,
     TimeInForce,
 )
 from execkit.numbers import ONE, ZERO, is_multiple, plain
@@ -162,12 +163,36 @@ def _check_fraction(request: OrderRequest, instrument: Instrument) -> TimeInForc
         refuse("quantity: a trailing stop takes whole shares only")
     if request.time_in_force is TimeInForce.DAY:
         return TimeInForce.DAY
-    if request.time_in_force is TimeInForce.GTC and request.reduce_only:
-        # What protects a fraction of a share can only be had for the day; it is renewed when it has expired.
+    if request.time_in_force is TimeInForce.GTC and (
+        request.reduce_only or request.type is OrderType.MARKET
+    ):
+        # What protects a fraction of a share can only be had for the day, and is renewed when it has expired; an order
+        # at the market needs no longer.
         return TimeInForce.DAY
     refuse(
         f"time_in_force: a fraction of a share is taken for the day only; use day instead of {request.time_in_force}"
     )
+
+
+def notional_body(
+    instrument: Instrument, side: Side, amount: Decimal, client_order_id: str
+) -> dict[str, Any]:
+    """Return the body of a market order over an amount of money."""
+    if not amount.is_finite() or amount <= ZERO:
+        refuse(f"amount: {amount} must be a number above zero")
+    if not is_multiple(amount, CENT):
+        refuse(f"amount: {plain(amount)} has more than two decimals; round it down")
+    if amount < instrument.min_notional:
+        refuse(f"amount: {plain(amount)} is below the least, {plain(instrument.min_notional)}")
+    tif = TimeInForce.GTC if is_crypto(instrument.symbol) else TimeInForce.DAY
+    return {
+        "symbol": instrument.symbol,
+        "notional": plain(amount),
+        "side": side.value,
+        "type": OrderType.MARKET.value,
+        "time_in_force": tif.value,
+        "client_order_id": client_order_id,
+    }
 
 
 # -- lists ---------------------------------------------------------------------------------------------

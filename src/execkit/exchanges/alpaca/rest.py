@@ -56,10 +56,12 @@ class Rest:
         params: Mapping[str, str] | None = None,
         order: OrderRequest | None = None,
         rules: Instrument | None = None,
+        is_new: bool = False,
     ) -> Any:
         """Send what changes something, once; everything that is not definite is `OrderStatusUnknownError`.
 
-        *order* is what is placed, with its *rules*; without one the request is about an order that exists.
+        *order* is what is placed, with its *rules*; *is_new*: something else that is placed. Otherwise the request is
+        about an order that exists.
         """
         try:
             return await self._wire.request(
@@ -70,7 +72,9 @@ class Rest:
         except BadAnswerError as error:
             raise unknown(error) from None
         quantity = None if order is None else order.quantity
-        failure = error_of(refusal, write=True, about_order=order is None, quantity=quantity)
+        failure = error_of(
+            refusal, write=True, about_order=not (is_new or order), quantity=quantity
+        )
         if isinstance(failure, InsufficientBalanceError) and failure.available is not None:
             allowed = failure.available
             failure.available = allowed if rules is None else rules.round_quantity(allowed)

@@ -21,7 +21,16 @@ from execkit.exchanges.alpaca.codes import VENUE
 from execkit.exchanges.alpaca.decode import OrderRow, read_order
 from execkit.exchanges.alpaca.markets import Markets
 from execkit.exchanges.alpaca.orders import OrderReads
-from execkit.exchanges.alpaca.requests import SHARE, check, is_crypto, list_body, order_body
+from execkit.exchanges.alpaca.requests import (
+    NINE_PLACES,
+    SHARE,
+    check,
+    is_crypto,
+    list_body,
+    notional_body,
+    order_body,
+    refuse,
+)
 from execkit.exchanges.alpaca.rest import Rest, understood, unknown
 from execkit.exchanges.alpaca.values import BadAnswerError, in_path
 from execkit.model.instrument import Instrument
@@ -31,9 +40,10 @@ from execkit.model.order import (
     OrderRequest,
     OrderState,
     OrderType,
+    Side,
     TimeInForce,
 )
-from execkit.numbers import is_multiple, plain
+from execkit.numbers import ZERO, is_multiple, plain
 
 
 class Trading:
@@ -163,15 +173,38 @@ class Trading:
             raise unknown("the order was replaced once more")
         return report
 
+    async def place_notional(
+        self, symbol: str, side: Side, amount: Decimal, client_order_id: str
+    ) -> OrderReport:
+        """Buy or sell for an amount of money at the market: for use by hand, past any journal.
+
+        How much that is shows when it is executed, so the report's quantity is what was executed so far, and an engine,
+        which sizes and protects quantities, sends none such.
+        """
+        rules = await self._markets.rules_for(symbol)
+        body = notional_body(rules, side, amount, client_order_id)
+        answer = await self._rest.send("POST", "/v2/orders", body, is_new=True)
+        try:
+            row = read_order(answer)
+        except BadAnswerError as error:
+            raise unknown(error) from None
+        if (row.client_id, row.report.symbol) != (client_order_id, symbol):
+            raise unknown("the answer is about another order")
+        return row.report
+
     async def close_position(self, symbol: str, quantity: Decimal | None = None) -> OrderReport:
         """Close a position, or a quantity of it, by Alpaca's own means: for use by hand, past any journal.
 
         The order that this makes has a client order id of Alpaca's making, so a running engine sees it as foreign; an
         engine closes positions by orders of its own.
         """
-        await self._markets.rules_for(symbol)
+        rules = await self._markets.rules_for(symbol)
+        if quantity is not None and not (quantity.is_finite() and quantity > ZERO):
+            refuse(f"quantity: {quantity} must be a number above zero")
+        if quantity is not None and not is_multiple(quantity, NINE_PLACES):
+            refuse(f"quantity: {plain(quantity)} has more than nine decimals; round it down")
         params = None if quantity is None else {"qty": plain(quantity)}
-        path = f"/v2/positions/{in_path(symbol.replace('/', ''))}"
+        path = f"/v2/positions/{in_path(rules.symbol.replace('/', ''))}"
         answer = await self._rest.send("DELETE", path, params=params)
         try:
             return read_order(answer).report

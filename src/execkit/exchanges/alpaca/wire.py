@@ -75,6 +75,7 @@ class Wire:
                 connector=aiohttp.TCPConnector(limit=100, ttl_dns_cache=300),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
+                trace_configs=[_no_redirects()],
             )
             self._http._retry_connection = False  # noqa: SLF001
 
@@ -196,6 +197,17 @@ class Wire:
 
     def __repr__(self) -> str:
         return f"Wire({', '.join(sorted(self._hosts))})"
+
+
+def _no_redirects() -> aiohttp.TraceConfig:
+    """Return what ends a request that is sent elsewhere: aiohttp lets a WebSocket follow, and the keys come next."""
+
+    async def refuse(*_: object) -> None:
+        raise aiohttp.ClientError("a redirect")
+
+    config = aiohttp.TraceConfig()
+    config.on_request_redirect.append(refuse)
+    return config
 
 
 def _failed(text: str, *, unsent: bool = False, write: bool = False) -> ExchangeError:

@@ -2,7 +2,7 @@
 
 import json
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -284,6 +284,18 @@ def test_options_are_left_out():
     """Positions and orders of a class that is not traded here do not disturb the others."""
     option = POSITION | {"symbol": "AAPL240419C00150000", "asset_class": "us_option"}
     assert [held.position.symbol for held in read_positions([option, POSITION])] == ["AAPL"]
+
+
+async def test_executions_of_options_are_left_out():
+    """They are no executions of a stock, and their orders need not be readable."""
+
+    async def ask(path, params=None):
+        option = ACTIVITY | {"id": "20240312150001250::0", "symbol": "AAPL240315C00150000"}
+        return [option, ACTIVITY] if "activities" in path else ORDER
+
+    since = datetime(2024, 3, 12, tzinfo=UTC)
+    [fill] = await OrderReads(ask, Chains()).fills_since(since, None)
+    assert (fill.symbol, fill.client_order_id) == ("AAPL", ROOT)
 
 
 def test_stream_and_history_agree_on_an_execution():

@@ -25,6 +25,7 @@ _NEEDS: Final = {
     OrderType.STOP_LIMIT: ("stop_price", "limit_price"),
 }
 _NINE: Final = Decimal("1e-9")
+_CENT: Final = Decimal("0.01")
 
 
 @attrs.frozen
@@ -91,6 +92,8 @@ def read_body(body: Any, state: AlpacaState, client_order_id: str) -> Wanted:
         )
     if quantity is None:
         quantity = _of_notional(state, asset, side, notional or ZERO)
+    if notional is not None and not is_multiple(notional, _CENT):
+        invalid("notional value must be limited to 2 decimal places")
     request = OrderRequest(
         client_order_id=client_order_id,
         symbol=asset.symbol,
