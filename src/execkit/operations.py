@@ -44,7 +44,7 @@ def can_open(desk: Desk, symbol: str) -> tuple[bool, str]:
         return False, "the venue could not be read"
     if symbol in book.blocked:
         return False, f"{symbol} is blocked: {book.blocked[symbol]}"
-    if book.positions.quantity(symbol):
+    if symbol in book.positions.open:
         return False, f"a position in {symbol} is open"
     if book.orders.open_entries(symbol):
         return False, f"an entry in {symbol} is under way"

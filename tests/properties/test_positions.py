@@ -20,6 +20,7 @@ fees = st.tuples(
     st.integers(-50, 1000).map(lambda n: Decimal(n).scaleb(-6)),
     st.sampled_from(["BTC", "USDT", "BNB", ""]),
 )
+lots = st.sampled_from([Decimal(0), Decimal("0.0005"), Decimal("0.1"), Decimal(20)])
 rows = st.lists(st.tuples(st.sampled_from(Side), quantities, prices, fees), min_size=1, max_size=25)
 
 CLOSE = Fraction(1, 10**15)
@@ -48,54 +49,59 @@ def near(value, exact):
     return abs(Fraction(value) - exact) <= CLOSE * max(1, abs(exact))
 
 
-@given(rows)
-def test_average_cost_and_profit_agree_with_fractions(table):
-    """Quantity is exact; average, profit and fees of every position agree with exact fractions."""
-    book, account = PositionBook(), Account("BTC", "USDT")
+@given(rows, lots)
+def test_average_cost_and_profit_agree_with_fractions(table, lot):
+    """Quantity is exact; average, profit and fees of positions and of dust agree with exact fractions."""
+    book, account = PositionBook(), Account("BTC", "USDT", lot)
     for each in to_fills(table):
-        book.apply(each, Origin())
+        book.apply(each, Origin(lot_size=lot))
         account.add(each.side.value, each.quantity, each.price, each.fee, each.fee_asset)
         assert Fraction(book.quantity(BTC)) == account.held
-        position = book.open.get(BTC)
-        assert (position is not None) == bool(account.held)
-        if position is not None:
+        assert (BTC in book.open) == account.is_open
+        position = book.open.get(BTC) or book.dust.get(BTC)
+        if account.held:
             assert near(position.average_price, account.mean)
             assert near(position.realised_pnl, account.realised)
             assert set(position.fees) == set(account.fees)
             assert all(near(fee, account.fees[asset]) for asset, fee in position.fees.items())
+    assert all(abs(dust.quantity) < lot for dust in book.dust.values())
     assert len(book.closed) == len(account.ended)
     for closed, (realised, paid) in zip(book.closed, account.ended, strict=True):
         assert near(closed.realised_pnl, realised)
         assert all(near(fee, paid[asset]) for asset, fee in closed.fees.items())
 
 
-@given(rows, prices)
-def test_all_profit_is_cash_flow_and_what_is_held(table, mark):
-    """Realised and unrealised gains of all positions are what was received less what was paid, plus the holding."""
-    book, account = PositionBook(), Account("BTC", "USDT")
+@given(rows, prices, lots)
+def test_all_profit_is_cash_flow_and_what_is_held(table, mark, lot):
+    """All gains, realised or not, are what was received less what was paid, plus the holding, dust included."""
+    book, account = PositionBook(), Account("BTC", "USDT", lot)
     for each in to_fills(table):
-        book.apply(each, Origin())
+        book.apply(each, Origin(lot_size=lot))
         account.add(each.side.value, each.quantity, each.price, each.fee, each.fee_asset)
-    gained = sum((p.realised_pnl for p in book.closed), ZERO)
-    position = book.open.get(BTC)
-    if position is not None:
-        gained += position.realised_pnl
-        gained += msgspec.structs.replace(position, mark=mark).unrealised_pnl
-    assert near(gained, account.worth(mark))
+    assert near(gained(book, mark), account.worth(mark))
 
 
-@given(rows.filter(lambda table: len(table) > 1), st.data())
-def test_any_order_and_any_repetition_ends_the_same(table, data):
+def gained(book, mark):
+    """Return what all positions, and the dust, have brought at a price."""
+    total = sum((p.realised_pnl for p in book.closed), ZERO)
+    for held in (*book.open.values(), *book.dust.values()):
+        total += held.realised_pnl + (mark - held.average_price) * held.quantity
+    return total
+
+
+@given(rows.filter(lambda table: len(table) > 1), lots, st.data())
+def test_any_order_and_any_repetition_ends_the_same(table, lot, data):
     """Fills are sorted by the venue's time, and each counts once."""
     told = to_fills(table)
     shuffled = data.draw(st.permutations(told + data.draw(st.lists(st.sampled_from(told)))))
     straight, mixed = PositionBook(), PositionBook()
     for each in told:
-        straight.apply(each, Origin())
+        straight.apply(each, Origin(lot_size=lot))
     for each in shuffled:
         if not mixed.knows(BTC, each.trade_id):
-            mixed.apply(each, Origin())
+            mixed.apply(each, Origin(lot_size=lot))
     first, second = (msgspec.to_builtins(book.export()) for book in (straight, mixed))
     del first["seen"], second["seen"]
     assert first == second
     assert straight.open == mixed.open
+    assert straight.dust == mixed.dust

@@ -4,17 +4,19 @@ from fractions import Fraction
 
 
 class Account:
-    """Average-cost positions of one symbol. Sums are exact."""
+    """Average-cost positions of one symbol. Sums are exact. What is less than *lot* is no position."""
 
-    def __init__(self, base, quote):
+    def __init__(self, base, quote, lot=0):
         self.base, self.quote = base, quote
+        self.lot = Fraction(lot)
+        self.is_open = False
         self.held = Fraction(0)
         self.paid = Fraction(0)
         """What the open quantity cost, signed like it."""
         self.realised = Fraction(0)
         self.fees = {}
         self.ended = []
-        """(realised, fees) of each position that went flat."""
+        """(realised, fees) of each position that has ended."""
         self.cash = {}
 
     def add(self, side, quantity, price, fee=0, fee_asset=""):
@@ -41,11 +43,13 @@ class Account:
             self.paid += mean * closing
             self.held += closing
             self._charge(cost * share, fee * share, fee_asset)
-            if not self.held:
+            if self.is_open and (not self.held or abs(self.held) < self.lot):
                 self._end()
         if change != closing or not change:
             self.held += change - closing
             self.paid += (change - closing) * price
+            if abs(self.held) >= self.lot:
+                self.is_open = True
             self._charge(
                 cost * (1 - share) if closing else cost,
                 fee * (1 - share) if closing else fee,
@@ -61,6 +65,7 @@ class Account:
             self.fees[asset] = self.fees.get(asset, 0) + fee
 
     def _end(self):
+        self.is_open = False
         self.ended.append((self.realised, self.fees))
         self.realised, self.fees = Fraction(0), {}
 

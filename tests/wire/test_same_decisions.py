@@ -42,8 +42,7 @@ async def play(bars, seed):
     async with BinanceVenue(
         clock=clock,
         prices={SYMBOL: bars[0].open},
-        balances={"USDT": Decimal(10_000), "BNB": Decimal(100)},
-        bnb_price=Decimal(300),
+        balances={"USDT": Decimal(10_000)},
     ) as venue:
         engine = ExecutionEngine(
             adapter_of(venue, clock=clock, options={"recvWindow": 60_000}),

@@ -139,7 +139,8 @@ class OrderExecutorHandler:
     async def _stop_entering(self, ticket: OrderTicket) -> None:
         """Cancel what would open again the position that is being closed whole."""
         desk = self.desk
-        if (ticket.quantity or ZERO) < abs(desk.book.positions.quantity(ticket.symbol)):
+        held = abs(desk.book.positions.quantity(ticket.symbol))
+        if (ticket.quantity or ZERO) < ticket.instrument.round_quantity(held):
             return
         for entry in desk.book.orders.open_entries(ticket.symbol):
             await desk.keeper.closer.cancel_and_confirm(entry, "the position is being closed")

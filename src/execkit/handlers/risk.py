@@ -13,7 +13,7 @@ from execkit.handlers.desk import Desk
 from execkit.handlers.room import room_for
 from execkit.model.denial import Denial, DenialCode
 from execkit.model.order import Side
-from execkit.model.position import Position, Target
+from execkit.model.position import Target
 from execkit.model.records import TradingState, TradingStateChanged
 from execkit.model.result import ExecutionResult
 from execkit.model.ticket import OrderTicket, RiskStamp
@@ -88,8 +88,6 @@ class RiskManagementHandler:
         if not isinstance(self.stop, StopRule) or isinstance(self.stop, type):
             raise ConfigurationError(f"stop: {stop!r} is no stop rule, e.g. AtrStop()")
         self._target_r = max(limits.default_target_r, limits.min_risk_reward_ratio)
-        self._lots: dict[str, Decimal] = {}
-        """Lot sizes of the symbols seen: less than a lot is dust that nobody can sell, not a position."""
         self._desk: Desk | None = None
         self._day = DayWatch()
 
@@ -274,9 +272,8 @@ class RiskManagementHandler:
 
     def _check_position(self, ticket: OrderTicket, desk: Desk) -> Denial | None:
         limits, symbol, book = self.limits, ticket.symbol, desk.book
-        self._lots[symbol] = ticket.instrument.lot_size
         position = book.positions.open.get(symbol)
-        if position is not None and not self._is_dust(position):
+        if position is not None:
             executions = book.positions.executions(symbol)
             denial = check_scale_in(position, executions, ticket.side, ticket.quote.mid, limits)
             if denial is not None:
@@ -295,15 +292,8 @@ class RiskManagementHandler:
                 symbol=symbol,
                 reserved=ledger.reserved_notional_of(symbol),
             )
-        held, pending = book.positions.open, ledger.pending_symbols
-        most = limits.max_concurrent_positions
-        if len(held) + len(pending) < most:
-            return None
-        real = {name for name, position in held.items() if not self._is_dust(position)}
-        return check_position_count(len(real | pending | {symbol}), most)
-
-    def _is_dust(self, position: Position) -> bool:
-        return abs(position.quantity) < self._lots.get(position.symbol, ZERO)
+        count = len(book.positions.open.keys() | ledger.pending_symbols | {symbol})
+        return check_position_count(count, limits.max_concurrent_positions)
 
     def _levels(
         self, ticket: OrderTicket, price: Decimal, desk: Desk

@@ -20,6 +20,23 @@ class PositionState(StrEnum):
     CLOSED = "closed"
 
 
+class Dust(msgspec.Struct, frozen=True):
+    """What is held of a symbol and is less than a lot: nobody can sell it, so it is no position.
+
+    The next position begins with all of it.
+    """
+
+    symbol: str
+    quantity: Decimal
+    """Signed."""
+    average_price: Decimal
+    """What it has cost, in quote per unit: the mean entry price of the position that has left it."""
+    realised_pnl: Decimal = ZERO
+    """Gains and fees of executions that were less than a lot themselves, in quote."""
+    fees: dict[str, Decimal] = {}
+    """Fees of those by asset."""
+
+
 class Target(msgspec.Struct, frozen=True):
     """A price at which a share of a position, of its largest size, is closed."""
 
@@ -56,6 +73,8 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     """Most favourable price seen since entry, from bars; feeds trailing stops."""
     mark: Decimal | None = None
     """Last known price."""
+    dust: Decimal = ZERO
+    """What a closed position has left: less than a lot, at its *average_price*, and part of the next one."""
 
     @property
     def is_long(self) -> bool:

@@ -77,6 +77,8 @@ class Intent(_Record, frozen=True, kw_only=True, tag="intent"):
     """Parent order that this one is a slice of."""
     list_id: str | None = None
     """List of orders that the venue keeps together, of which this is one."""
+    lot_size: Decimal | None = None
+    """The market's lot when it was sent: less than that is no position, whoever reads this later. None: not known."""
 
 
 class OrderChanged(_Record, frozen=True, kw_only=True, tag="order"):
@@ -149,11 +151,13 @@ class ExternalChange(_Record, frozen=True, kw_only=True, tag="external"):
 
     symbol: str
     quantity: Decimal
-    """Signed difference."""
+    """Signed difference; zero: what is held turned out to be less than a lot."""
     price: Decimal
     reason: str
     seen_at: datetime | None = None
     """Executions from before were in the venue's position, also those that it had not shown."""
+    lot_size: Decimal | None = None
+    """The market's lot then; None: not known."""
 
 
 class EquityMarked(_Record, frozen=True, kw_only=True, tag="equity"):

@@ -104,7 +104,7 @@ class Book:
         self.marks[quote.symbol] = quote.mid
 
     def position(self, symbol: str) -> Position | None:
-        """Return the open position of a symbol with its mark, or None when flat."""
+        """Return the open position of a symbol with its mark, or None when flat: less than a lot is."""
         position = self.positions.open.get(symbol)
         if position is None:
             return None
@@ -148,8 +148,8 @@ class Book:
     def _price_of(self, asset: str, currency: str) -> Decimal:
         for symbol in (f"{asset}/{currency}", asset):
             price = self.marks.get(symbol)
-            if price is None and symbol in self.positions.open:
-                price = self.positions.open[symbol].average_price
+            if price is None:
+                price = self.positions.average_price(symbol)
             if price is not None:
                 return price
         return ZERO
@@ -196,7 +196,12 @@ class Book:
                 self.cash = dict(record.totals)
             case ExternalChange():
                 self.positions.adjust(
-                    record.symbol, record.quantity, record.price, at, record.seen_at
+                    record.symbol,
+                    record.quantity,
+                    record.price,
+                    at,
+                    record.seen_at,
+                    lot_size=record.lot_size or ZERO,
                 )
             case EquityMarked():
                 self.equity_marks.append(EquityMark(at, record.equity, record.opens_session))
@@ -291,6 +296,7 @@ class Book:
                 intent.stop_loss,
                 intent.take_profit,
                 intent.targets,
+                intent.lot_size or ZERO,
             )
             self.orders.apply(record, at)
             self._slice(order.client_order_id)

@@ -24,6 +24,8 @@ class Origin(msgspec.Struct, frozen=True):
     stop_loss: Decimal | None = None
     take_profit: Decimal | None = None
     targets: tuple[Target, ...] = ()
+    lot_size: Decimal = ZERO
+    """Lot size of its market when it was sent; zero: not known."""
 
 
 class Execution(msgspec.Struct, frozen=True):

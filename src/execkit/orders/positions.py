@@ -17,9 +17,10 @@ from typing import Final
 import msgspec
 
 from execkit.model.order import Fill, Side
-from execkit.model.position import Position, PositionState
+from execkit.model.position import Dust, Position, PositionState
 from execkit.numbers import MONEY, ZERO
 from execkit.orders.executions import OUTSIDE, Execution, Origin, net_effect, opposite, take_back
+from execkit.orders.lives import Life
 
 WINDOW: Final = 200
 """Fills per symbol that can still be re-sorted or corrected."""
@@ -31,19 +32,6 @@ KEEP_CLOSED: Final = 1000
 """Closed positions kept in memory; the store has all."""
 
 
-class _Life(msgspec.Struct):
-    """The running sums of one symbol."""
-
-    number: int = 0
-    quantity: Decimal = ZERO
-    average: Decimal = ZERO
-    realised: Decimal = ZERO
-    fees: dict[str, Decimal] = {}
-    opened_at: datetime | None = None
-    peak: Decimal = ZERO
-    origin: Origin = Origin()
-
-
 class _Levels(msgspec.Struct):
     """What was set for a position by hand, keeper or bars; survives a re-sort."""
 
@@ -53,13 +41,14 @@ class _Levels(msgspec.Struct):
 
 
 _NO_LEVELS: Final = _Levels()
+_NOTHING: Final = Life()
 
 
 class PositionExport(msgspec.Struct):
     """The shape of `PositionBook.export`, for decoding."""
 
-    lives: dict[str, _Life]
-    settled: dict[str, _Life]
+    lives: dict[str, Life]
+    settled: dict[str, Life]
     window: dict[str, list[Execution]]
     seen: dict[str, list[str]]
     levels: dict[str, _Levels]
@@ -75,11 +64,6 @@ def _end(position: Position) -> tuple[datetime, str, int]:
     return (position.closed_at, position.symbol, _number(position.position_id))
 
 
-def _charge(life: _Life, asset: str, fee: Decimal) -> None:
-    if fee:
-        life.fees = {**life.fees, asset: MONEY.add(life.fees.get(asset, ZERO), fee)}
-
-
 class PositionBook:
     """All positions by symbol."""
 
@@ -88,8 +72,10 @@ class PositionBook:
         """Open positions by symbol."""
         self.closed: list[Position] = []
         """Closed positions, oldest first, the last 1000."""
-        self._lives: dict[str, _Life] = {}
-        self._settled: dict[str, _Life] = {}
+        self.dust: dict[str, Dust] = {}
+        """What is held and is less than a lot, by symbol."""
+        self._lives: dict[str, Life] = {}
+        self._settled: dict[str, Life] = {}
         self._window: dict[str, list[Execution]] = {}
         self._seen: dict[str, dict[str, None]] = {}
         self._levels: dict[str, _Levels] = {}
@@ -112,13 +98,13 @@ class PositionBook:
                 bisect.insort(kept, Execution(opposite(replaced, fill.at), origin), key=_key)
             window[:] = kept
             in_order = False
-        if fill.quantity:
+        if fill.quantity or fill.replaces is None:
             if in_order:
                 window.append(new)
             else:
                 bisect.insort(window, new, key=_key)
         if in_order:
-            self._step(symbol, self._lives.setdefault(symbol, _Life()), new)
+            self._step(symbol, self._lives.setdefault(symbol, Life()), new)
         else:
             self._again(symbol)
         while len(window) > WINDOW:
@@ -142,6 +128,8 @@ class PositionBook:
         price: Decimal,
         at: datetime,
         seen_at: datetime | None = None,
+        *,
+        lot_size: Decimal = ZERO,
     ) -> None:
         """Take over a change that came from outside, as if it had been a fill without a fee at *seen_at*.
 
@@ -159,7 +147,7 @@ class PositionBook:
                 price=price,
                 at=seen_at or at,
             ),
-            Origin(),
+            Origin(lot_size=lot_size),
         )
 
     def set_levels(
@@ -184,9 +172,22 @@ class PositionBook:
             self._show(symbol)
 
     def quantity(self, symbol: str) -> Decimal:
-        """Return the signed open quantity, zero when flat."""
+        """Return the signed quantity that is held, with what is less than a lot; zero when there is nothing."""
         life = self._lives.get(symbol)
         return ZERO if life is None else life.quantity
+
+    def quantities(self) -> dict[str, Decimal]:
+        """Return what is held of every symbol, with what is less than a lot: what the venue holds too."""
+        return {symbol: life.quantity for symbol, life in self._lives.items() if life.quantity}
+
+    def without_lot(self) -> list[str]:
+        """Return the symbols of open positions whose lot nothing has told."""
+        return [symbol for symbol in self.open if not self._lives[symbol].lot_size]
+
+    def average_price(self, symbol: str) -> Decimal | None:
+        """Return what a unit of what is held has cost; None when there is nothing."""
+        life = self._lives.get(symbol)
+        return life.average if life is not None and life.quantity else None
 
     def knows(self, symbol: str, trade_id: str) -> bool:
         """Tell whether a trade is among the recent fills of a symbol, or was replaced by one of them."""
@@ -197,63 +198,56 @@ class PositionBook:
         """Return the recent fills of a symbol, in order."""
         return iter(self._window.get(symbol, ()))
 
-    def _step(self, symbol: str, life: _Life, execution: Execution) -> None:
-        """Add one execution to the running sums, closing and opening positions as the sign demands."""
+    def _step(self, symbol: str, life: Life, execution: Execution) -> None:
+        """Add one execution to the running sums, closing and opening positions as lot and sign demand."""
         fill = execution.fill
         change, cost = net_effect(fill)
+        life.lot_size = execution.origin.lot_size or life.lot_size
+        if life.is_open and life.is_below_a_lot:
+            self._close(symbol, life, fill.at)  # the lot has become larger, or known
         held = life.quantity
         if not held or (held > ZERO) == (change > ZERO):
-            if not held:
-                self._open(life, execution)
-            self._grow(life, change, cost, fill, fill.fee)
+            life.grow(execution, change, cost, fill.fee)
         elif abs(change) <= abs(held):
-            self._reduce(life, change, cost, fill, fill.fee)
-            if not life.quantity:
-                self._close(symbol, life, fill.at)
+            self._reduce(symbol, life, change, cost, fill, fill.fee)
         else:
             # Through zero: one part closes, the rest opens; cost and fee are shared by quantity.
             part = -held / change
             cost_of_part, fee_of_part = cost * part, fill.fee * part
-            self._reduce(life, -held, cost_of_part, fill, fee_of_part)
-            self._close(symbol, life, fill.at)
-            self._open(life, execution)
+            self._reduce(symbol, life, -held, cost_of_part, fill, fee_of_part)
             rest = MONEY.subtract(cost, cost_of_part)
             fee_of_rest = MONEY.subtract(fill.fee, fee_of_part)
-            self._grow(life, MONEY.add(change, held), rest, fill, fee_of_rest)
+            life.grow(execution, MONEY.add(change, held), rest, fee_of_rest)
 
-    @staticmethod
-    def _grow(life: _Life, change: Decimal, cost: Decimal, fill: Fill, fee: Decimal) -> None:
-        total = MONEY.add(life.quantity, change)
-        if total:
-            life.average = (life.average * life.quantity + fill.price * change) / total
-        life.quantity = total
-        life.realised = MONEY.subtract(life.realised, cost)
-        life.peak = max(life.peak, abs(total))
-        _charge(life, fill.fee_asset, fee)
+    def _reduce(
+        self,
+        symbol: str,
+        life: Life,
+        change: Decimal,
+        cost: Decimal,
+        fill: Fill,
+        fee: Decimal,
+    ) -> None:
+        was_open = life.is_open
+        life.reduce(fill, change, cost, fee)
+        if was_open and (not life.quantity or life.is_below_a_lot):
+            self._close(symbol, life, fill.at)
 
-    @staticmethod
-    def _reduce(life: _Life, change: Decimal, cost: Decimal, fill: Fill, fee: Decimal) -> None:
-        gain = MONEY.multiply(MONEY.subtract(fill.price, life.average), -change)
-        life.realised = MONEY.add(life.realised, MONEY.subtract(gain, cost))
-        life.quantity = MONEY.add(life.quantity, change)
-        _charge(life, fill.fee_asset, fee)
+    def _close(self, symbol: str, life: Life, at: datetime) -> None:
+        """End a position; its dust begins with sums of its own."""
+        # The settled sums repeat what was shown already.
+        if life is self._lives.get(symbol):
+            self._keep_closed(self._view(symbol, life), at)
+        life.leave_dust()
 
-    @staticmethod
-    def _open(life: _Life, execution: Execution) -> None:
-        life.number += 1
-        life.average = ZERO
-        life.realised = ZERO
-        life.fees = {}
-        life.peak = ZERO
-        life.opened_at = execution.fill.at
-        life.origin = execution.origin
-
-    def _close(self, symbol: str, life: _Life, at: datetime) -> None:
-        if life is not self._lives.get(symbol):
-            return  # the settled sums repeat what was shown already
-        position = self._view(symbol, life)
+    def _keep_closed(self, position: Position, at: datetime) -> None:
         ended = msgspec.structs.replace(
-            position, state=PositionState.CLOSED, closed_at=at, best_price=None
+            position,
+            state=PositionState.CLOSED,
+            closed_at=at,
+            best_price=None,
+            quantity=ZERO,
+            dust=position.quantity,
         )
         # By the venue's time, so that the order in which fills became known leaves no trace.
         bisect.insort(self.closed, ended, key=_end)
@@ -268,13 +262,13 @@ class PositionBook:
 
     def _settle(self, symbol: str, execution: Execution) -> None:
         """Move the base from which a re-sort starts one execution on."""
-        self._step(symbol, self._settled.setdefault(symbol, _Life()), execution)
+        self._step(symbol, self._settled.setdefault(symbol, Life()), execution)
 
     def _again(self, symbol: str) -> None:
         """Add the window up again from the settled base."""
         base = self._settled.get(symbol)
-        life = _Life() if base is None else msgspec.structs.replace(base)
-        ended = life.number if life.quantity == ZERO else life.number - 1
+        life = Life() if base is None else msgspec.structs.replace(base)
+        ended = life.number - 1 if life.is_open else life.number
         self.closed = [
             p for p in self.closed if p.symbol != symbol or _number(p.position_id) <= ended
         ]
@@ -283,13 +277,17 @@ class PositionBook:
             self._step(symbol, life, execution)
 
     def _show(self, symbol: str) -> None:
-        life = self._lives.get(symbol)
-        if life is not None and life.quantity:
+        life = self._lives.get(symbol, _NOTHING)
+        if life.is_open:
             self.open[symbol] = self._view(symbol, life)
         else:
             self.open.pop(symbol, None)
+        if life.is_dust:
+            self.dust[symbol] = life.dust(symbol)
+        else:
+            self.dust.pop(symbol, None)
 
-    def _view(self, symbol: str, life: _Life) -> Position:
+    def _view(self, symbol: str, life: Life) -> Position:
         position_id = f"{symbol}#{life.number}"
         levels = self._levels.get(position_id, _NO_LEVELS)
         assert life.opened_at is not None, "shown only after it was opened"

@@ -182,6 +182,7 @@ def entry_intent(entry: Entry, account: str, book: Book) -> Intent:
         strength=ticket.signal.strength,
         timeout_at=entry.timeout_at,
         slice_of=ticket.signal.slice_of,
+        lot_size=ticket.instrument.lot_size,
     )
 
 
@@ -210,6 +211,7 @@ def reduction_intent(command: Reduction, account: str, book: Book) -> Intent:
         position_id=command.position_id,
         expected_price=command.expected_price,
         slice_of=command.slice_of,
+        lot_size=command.instrument.lot_size,
     )
 
 

@@ -15,11 +15,9 @@ from typing import Final, ParamSpec, TypeVar
 import structlog
 
 from execkit.model.account import VenuePosition
-from execkit.model.events import ReconcileMismatch
 from execkit.model.order import OrderEvent, OrderState
 from execkit.model.records import (
     BalancesSeen,
-    ExternalChange,
     Filled,
     OrderChanged,
     Record,
@@ -30,6 +28,7 @@ from execkit.orders.executions import split_symbol
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.holdings import differences, of_one_asset
 from execkit.orders.manager import ManagedOrder
+from execkit.orders.outside import Outside
 from execkit.orders.resolver import Resolver, Sight, needs_proof
 from execkit.orders.shape import require_number
 from execkit.orders.suspicion import Suspicion
@@ -89,6 +88,7 @@ class Reconciler:
         self._lock = asyncio.Lock()
         self._suspicion = Suspicion(self.try_run, lambda: self.stream_is_live, at_first=_QUIET)
         self._zombies = Zombies(gateway, self.verify_soon)
+        self._outside = Outside(self.recorder, self.adapter, self._ask)
         self._unexplained: dict[str, Decimal] = {}
         """Differences of positions that the last pass found, by symbol."""
         self._unexplained_cash: dict[str, Decimal] = {}
@@ -143,6 +143,8 @@ class Reconciler:
                 await self._fills()
                 await self._watch_absent()
                 self._unexplained = await self._positions(first=first, is_new=is_new)
+                if first:
+                    await self._outside.end_dust()
                 self._unexplained_cash = await self._balances(first=first)
             except BaseException:
                 self.is_blind = True
@@ -273,9 +275,10 @@ class Reconciler:
             if not first and self._unexplained.get(symbol) != difference:
                 left[symbol] = difference
                 continue
-            price = await self._price_of(symbol, venue)
+            stated = venue[symbol].average_price if symbol in venue else ZERO
+            terms = await self._outside.terms(symbol, stated)
             if self._differences(venue).get(symbol) == difference:
-                self._adopt(symbol, difference, price, seen_at, is_new=is_new)
+                self._outside.take(symbol, difference, terms, seen_at, is_new=is_new)
         return left
 
     async def _venue_positions(self) -> dict[str, VenuePosition]:
@@ -288,22 +291,7 @@ class Reconciler:
     def _differences(self, venue: dict[str, VenuePosition]) -> dict[str, Decimal]:
         """Return how much more of each symbol the venue has than we."""
         theirs = {symbol: position.quantity for symbol, position in venue.items()}
-        ours = {symbol: position.quantity for symbol, position in self.book.positions.open.items()}
-        return differences(theirs, ours, by_asset=self._by_asset)
-
-    async def _price_of(self, symbol: str, venue: dict[str, VenuePosition]) -> Decimal:
-        """Return the best price there is for a change from outside; zero when nobody knows one."""
-        stated = venue[symbol].average_price if symbol in venue else ZERO
-        position = self.book.positions.open.get(symbol)
-        entered = position.average_price if position is not None else ZERO
-        known = stated or self.book.mark(symbol) or entered
-        if known:
-            return known
-        try:
-            return (await self._ask(self.adapter.ticker, symbol)).mid
-        except Exception as error:  # noqa: BLE001 - it counts without a price too
-            log.warning("reconcile.no_price", symbol=symbol, error=repr(error))
-            return ZERO
+        return differences(theirs, self.book.positions.quantities(), by_asset=self._by_asset)
 
     def _is_busy(self, symbol: str) -> bool:
         """Tell whether orders of a symbol are moving, so that the two sides may be seen at different times."""
@@ -316,26 +304,6 @@ class Reconciler:
             for order in self.book.orders.active.values()
         )
 
-    def _adopt(
-        self, symbol: str, difference: Decimal, price: Decimal, seen_at: datetime, *, is_new: bool
-    ) -> None:
-        ours = self.book.positions.quantity(symbol)
-        reason = "held before execkit began" if is_new else "not explained by our fills"
-        self.recorder.record(
-            ExternalChange(
-                symbol=symbol, quantity=difference, price=price, reason=reason, seen_at=seen_at
-            )
-        )
-        if not is_new:
-            self._mismatch(symbol, plain(ours), plain(ours + difference))
-
-    def _mismatch(self, what: str, ours: str, venue: str) -> None:
-        log.warning("reconcile.mismatch", what=what, ours=ours, venue=venue)
-        self.recorder.alarm("MISMATCH", f"{what}: ours {ours}, the venue's {venue}", symbol=what)
-        self.recorder.announce(
-            ReconcileMismatch(at=self.recorder.clock.now(), symbol=what, ours=ours, venue=venue)
-        )
-
     async def _balances(self, *, first: bool) -> dict[str, Decimal]:
         """Compare holdings, as `_positions` does; the venue's are the truth for what can be spent."""
         balances = await self._ask(self.adapter.balances)
@@ -344,7 +312,7 @@ class Reconciler:
         totals = {asset: balance.total for asset, balance in balances.items() if balance.total}
         ours = {asset: total for asset, total in self.book.cash.items() if total}
         # A venue that keeps holdings as positions (equities) shows cash only.
-        for symbol in self.book.positions.open:
+        for symbol in self.book.positions.quantities():
             base, _ = split_symbol(symbol)
             if base not in totals and base in ours:
                 totals[base] = ours[base]
@@ -366,7 +334,7 @@ class Reconciler:
         if not began:
             for asset in difference:
                 mine, theirs = ours.get(asset, ZERO), totals.get(asset, ZERO)
-                self._mismatch(asset, plain(mine), plain(theirs))
+                self._outside.mismatch(asset, plain(mine), plain(theirs))
         return {}
 
     # -- on suspicion ----------------------------------------------------------------------------------

@@ -492,7 +492,7 @@ def test_a_position_takes_no_second_entry(desk, ask):
 
 def test_dust_is_no_position(desk, ask):
     """What is less than a lot cannot be sold, so it must not close the symbol, nor take a place, for ever."""
-    desk.hold(quantity="0.000004")
+    desk.hold(quantity="0.000004", lot_size=D("0.00001"))
     limits = RiskLimits(max_concurrent_positions=1)
     handler = RiskManagementHandler(limits)
     assert ask(handler=handler).passed is not None
@@ -717,8 +717,8 @@ def test_nothing_to_reduce(desk, ask, held, position):
 
 def test_dust_cannot_be_reduced(desk, ask):
     """Less than a lot cannot be sold."""
-    desk.hold(quantity="0.000004")
-    denial = ask(side=Side.SELL).denial
+    desk.hold(quantity="0.000004", lot_size=D("0.00001"))
+    denial = ask(side=Side.SELL, role=OrderRole.EXIT).denial
     assert denial == Denial.of(DenialCode.QUANTITY_TOO_SMALL, quantity="0.000004", limit="0.00001")
 
 

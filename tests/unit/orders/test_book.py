@@ -184,6 +184,33 @@ def test_a_fill_is_known_by_order_and_by_symbol():
     assert book.positions.open["ETH/USDT"].signal_id == ""
 
 
+def test_equity_counts_dust_at_what_it_has_cost():
+    """Less than a lot is no position, and still held; without a price it counts as a position would."""
+    book = book_of(
+        intent(lot_size=D("0.01")),
+        filled(fee="0.001", fee_asset="BTC"),
+        intent("x", parent="x", side=Side.SELL, quantity="0.99", lot_size=D("0.01")),
+        filled("t2", "x", quantity="0.99", side=Side.SELL, price="110"),
+    )
+    assert (book.position(BTC), book.open_positions()) == (None, {})
+    assert book.positions.quantity(BTC) == book.cash["BTC"] == D("0.009")
+    assert book.cash["USDT"] == D("8.9")
+    assert book.equity("USDT") == D("8.9") + D("0.9")
+    book.marks[BTC] = D(1000)
+    assert book.equity("USDT") == D("17.9")
+
+
+@pytest.mark.parametrize(("lot", "is_open"), [(None, True), ("0.01", True), ("0.02", False)])
+def test_an_outside_change_of_less_than_a_lot_opens_nothing(lot, is_open):
+    """Where the lot is known; it counts in what is held all the same."""
+    lot_size = None if lot is None else D(lot)
+    book = book_of(
+        ExternalChange(symbol=BTC, quantity=D("0.01"), price=D(50), reason="", lot_size=lot_size)
+    )
+    assert (BTC in book.positions.open) is is_open
+    assert book.positions.quantities() == {BTC: D("0.01")}
+
+
 def test_an_outside_change_moves_the_position_only():
     """Cash is the venue's to tell."""
     book = book_of(ExternalChange(symbol=BTC, quantity=D(2), price=D(50), reason="by hand"))

@@ -259,6 +259,7 @@ def test_the_intent_of_an_entry():
     assert (made.reservation_id, made.worst_price, made.expected_price) == ("r-s1", D(200), D(100))
     assert (made.stop_loss, made.take_profit, made.strength) == (D(95), D(120), D(100))
     assert made.timeout_at == AT + timedelta(seconds=60)
+    assert made.lot_size == command.ticket.instrument.lot_size == D("0.01")
     unstamped = entry_intent(entry(stamped=False, unchecked=True), "acct", Book())
     assert (unstamped.reservation_id, unstamped.worst_price) == (None, None)
 
@@ -270,6 +271,7 @@ def test_the_intent_of_a_reduction():
     assert request.client_order_id == client_order_id("acct", "p", OrderRole.STOP)
     assert (request.reduce_only, request.type, request.stop_price) == (True, OrderType.STOP, D(95))
     assert (made.position_id, made.parent, made.signal_id) == (f"{BTC}#1", "p", None)
+    assert made.lot_size == D("0.01")
 
 
 def test_ids_are_derived_and_unique():

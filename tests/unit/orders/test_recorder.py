@@ -228,6 +228,32 @@ async def test_fills_are_announced_with_what_they_did_to_the_position(make):
 
 
 @virtual
+async def test_an_exit_that_leaves_less_than_a_lot_closes_the_position(make):
+    """What is left is told with it, and is part of what the next entry opens."""
+    bench = make()
+    lot = {"lot_size": D("0.01")}
+    events = await told(
+        bench,
+        intent("a", parent="a", signal_id="a", signal_digest="", **lot),
+        filled("1", "a", fee="0.001", fee_asset="BTC", at=later(0)),
+        intent("x", parent="x", side=Side.SELL, quantity="0.99", **lot),
+        filled("2", "x", quantity="0.99", side=Side.SELL, at=later(1)),
+        intent("b", parent="b", signal_id="b", signal_digest="", **lot),
+        filled("3", "b", at=later(2)),
+    )
+    shown = [
+        (type(event).__name__, event.signal_id, event.position.quantity, event.position.dust)
+        for event in events
+        if isinstance(event, (PositionOpened, PositionChanged, PositionClosed))
+    ]
+    assert shown == [
+        ("PositionOpened", "a", D("0.999"), 0),
+        ("PositionClosed", "a", 0, D("0.009")),
+        ("PositionOpened", "b", D("1.009"), 0),
+    ]
+
+
+@virtual
 async def test_the_position_that_closed_is_the_one_announced(make):
     """Also when a fill that closes a position is older than another position's end."""
     bench = make()

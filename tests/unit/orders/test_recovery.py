@@ -481,6 +481,63 @@ async def test_a_symbol_whose_orders_move_is_not_compared(make):
 
 
 @virtual
+async def test_dust_is_compared_and_not_taken_for_a_position(make):
+    """D5: what is less than a lot was there before, is counted on both sides, and comes and goes from outside."""
+    bench = make()
+    bench.venue.cash = {"USDT": D(1000), "BTC": D("0.009")}
+    bench.venue.always("positions", lambda: [VenuePosition(BTC, D("0.009"), D(90))])
+    await started(bench)
+    assert bench.book.positions.open == {}
+    assert bench.book.positions.dust[BTC].average_price == 90
+    (change,) = bench.journal.records(ExternalChange)
+    assert (change.quantity, change.lot_size) == (D("0.009"), D("0.01"))
+    await bench.quiet(5)
+    await bench.reconciler.run()
+    await bench.quiet(5)
+    assert (len(bench.journal.records(ExternalChange)), bench.alarms) == (1, [])
+    bench.venue.cash = {"USDT": D(1000)}
+    bench.venue.always("positions", list)
+    for _ in range(2):
+        await bench.reconciler.run()
+        await bench.quiet(5)
+    assert bench.book.positions.quantities() == {}
+    assert [r.quantity for r in bench.journal.records(ExternalChange)][1:] == [D("-0.009")]
+    assert bench.book.cash == {"USDT": 1000}
+
+
+@virtual
+async def test_what_is_held_of_a_market_that_cannot_be_read_is_a_position(make):
+    """Without its lot nobody knows better."""
+    bench = make()
+    bench.venue.always("instrument", BLIND)
+    bench.venue.always("positions", lambda: [VenuePosition(BTC, D("0.009"), D(90))])
+    await started(bench)
+    assert bench.book.positions.open[BTC].quantity == D("0.009")
+    assert [r.lot_size for r in bench.journal.records(ExternalChange)] == [None]
+
+
+@virtual
+async def test_a_start_ends_what_an_older_journal_has_as_a_position(make):
+    """Less than a lot, where the journal knows no lots; a lot or more, and what cannot be looked up, stays."""
+
+    async def found(held, **answers):
+        bench = make()
+        await bench.open_position_by_outside(held)
+        bench.venue.always("positions", lambda: [VenuePosition(BTC, D(held), D(90))])
+        bench.venue.cash = {"BTC": D(held)}
+        for name, answer in answers.items():
+            bench.venue.always(name, answer)
+        await started(bench)
+        await bench.reconciler.run()
+        records = bench.journal.records(ExternalChange)[1:]
+        return [r.reason for r in records], list(bench.book.positions.open), bench.alarms
+
+    assert await found("0.009") == (["less than a lot"], [], [])
+    assert await found("0.01") == ([], [BTC], [])
+    assert await found("0.009", instrument=BLIND) == ([], [BTC], [])
+
+
+@virtual
 async def test_the_price_of_an_outside_change(make):
     """The venue's, else the last one known, else our own entry, else the ticker, else none."""
     bench = await started(make())

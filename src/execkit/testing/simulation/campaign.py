@@ -81,9 +81,11 @@ BRANCHES = frozenset(
         "alarm:MISMATCH",
         "alarm:OVERFILL",
         "alarm:UNPROTECTED",
+        "dust:left",
+        "dust:taken",
     }
 )
-"""Branches of recovery, by the records that they leave."""
+"""Branches of recovery, by the records that they leave; and positions that ended with dust, and began with it."""
 
 
 class Reached(msgspec.Struct):

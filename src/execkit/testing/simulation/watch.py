@@ -32,6 +32,7 @@ from execkit.testing.simulation.protected import ProtectionWatch, Shaken
 if TYPE_CHECKING:
     from execkit.exchanges.venue_orders import VenueOrder
     from execkit.orders.book import Book
+    from execkit.orders.positions import PositionBook
     from execkit.testing.simulation.process import Process
     from execkit.testing.simulation.venue import SimVenue
 
@@ -81,6 +82,8 @@ class Watch:
     exposure_judged: int = 0
     process: Process | None = None
     problem: Violated | None = None
+    _dusty: set[str] = attrs.field(factory=set)
+    """Symbols of which less than a lot is held."""
 
     def __attrs_post_init__(self) -> None:
         self.shaken = Shaken(self.venue)
@@ -165,9 +168,9 @@ class Watch:
     def _filled(self, record: Filled) -> None:
         fill = record.fill
         book = self._book()
-        order = (
-            None if book is None else book.orders.find(fill.client_order_id, fill.venue_order_id)
-        )
+        if book is None:
+            return
+        order = book.orders.find(fill.client_order_id, fill.venue_order_id)
         if order is None:
             return
         self.sources[f"fill:{record.source.value}"] += 1
@@ -178,6 +181,20 @@ class Watch:
         self.need("I5", len(mine) == 1, f"fill {fill.trade_id} was not made by the venue")
         over = order.filled > order.quantity and order.client_order_id not in self.lied
         self.need("I6", order.filled >= ZERO and not over, f"{order!r} is overfilled by us")
+        self._dust(order.symbol, book.positions)
+
+    def _dust(self, symbol: str, positions: PositionBook) -> None:
+        """Check that a position is a lot or more (D5), and count the positions that began with what was left."""
+        position = positions.open.get(symbol)
+        lot = self.venue.core.instruments[symbol].lot_size
+        is_large = position is None or abs(position.quantity) >= lot
+        self.need("I4", is_large, f"{position} is a position, and less than a lot of {lot}")
+        if symbol in positions.dust:
+            self.sources["dust:left"] += symbol not in self._dusty
+            self._dusty.add(symbol)
+        elif symbol in self._dusty:
+            self.sources["dust:taken"] += position is not None
+            self._dusty.discard(symbol)
 
     def _book(self) -> Book | None:
         return None if self.process is None else self.process.book
