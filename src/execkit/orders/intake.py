@@ -5,8 +5,9 @@ Answers, stream, look-ups and reconciliation all end here, so the same news has 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from datetime import timedelta
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final, TypeVar
 
@@ -16,6 +17,7 @@ from execkit.ids import is_ours
 from execkit.model.order import Fill, OrderReport, OrderState
 from execkit.model.records import Filled, Source, SymbolBlocked
 from execkit.numbers import ZERO, plain
+from execkit.orders.corrections import Corrections, Waiting, is_of, nothing
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.reconcile import is_plausible, is_zombie, problem_with, read_report
 from execkit.orders.recorder import Recorder
@@ -38,6 +40,9 @@ class Intake:
         self.book = recorder.book
         self.missing_hook: Callable[[ManagedOrder], Awaitable[bool]] | None = None
         """Fetches executions that the venue counts and we do not know."""
+        self.trace_hook: Callable[[ManagedOrder], None] = lambda _order: None
+        """Asks for an order's executions until `corrections` has none of it that waits."""
+        self.corrections = Corrections(self.book)
         self.zombie_hook: Callable[[ManagedOrder, OrderReport], None] = lambda _order, _report: None
         """Called with an order that is closed here and, by newer word, open at the venue."""
         self.foreign_hook: Callable[[], None] = lambda: None
@@ -79,7 +84,8 @@ class Intake:
             self.recorder.record(change)
         for fill in reading.fills:
             self.take_fill(fill.fill, source)
-        if reading.fills_missing and not await self._fetch_missing(order, report):
+        is_short = reading.fills_missing or self.corrections.of(order)
+        if is_short and not await self._fetch_missing(order, report):
             return order
         for change in reading.after:
             if not order.is_closed:
@@ -116,8 +122,11 @@ class Intake:
         self.recorder.anomaly_hook(order.symbol, order.client_order_id)
         return False
 
-    def take_fill(self, fill: Fill, source: Source) -> bool:
-        """Take in one execution from anywhere; return whether it was news about an order of ours."""
+    def take_fill(self, fill: Fill, source: Source, *, is_listed: bool = False) -> bool:
+        """Take in one execution from anywhere; return whether it was news about an order of ours.
+
+        *is_listed* tells that the venue lists it among its executions.
+        """
         if self._is_malformed(malformed_fill(fill)):
             return False
         order = self._order_of(fill)
@@ -134,6 +143,62 @@ class Intake:
                 # Ours, but no longer in memory, or not yet known by the venue's id: a pass will tell.
                 self.recorder.anomaly_hook(fill.symbol, fill.client_order_id)
             return False
+        if self.book.knows_fill(fill):
+            self._note_gone(order, fill, source)
+            return False
+        is_sure = is_listed and fill.replaces is None
+        if not is_sure and not self.corrections.is_clear(order, fill):
+            self.corrections.hold(order, Waiting(fill, source, asyncio.get_running_loop().time()))
+            self.trace_hook(order)
+            return False
+        self.corrections.drop(order, fill.trade_id)
+        if not self._count(order, fill, source):
+            return False
+        self._take_ready(order)
+        return True
+
+    def take_fills(self, shown: Sequence[Fill], source: Source, *, covers: datetime) -> bool:
+        """Take in a list of the venue's, complete from *covers* on; return whether there was news of orders of ours.
+
+        It also places executions that wait; see `Corrections.decide`.
+        """
+        news = False
+        for fill in shown:
+            news = self.take_fill(fill, source, is_listed=True) or news
+        for order in self.corrections.orders:
+            mine = [fill for fill in shown if is_of(fill, order)]
+            for waiting, counted in self.corrections.decide(order, mine, covers):
+                self.corrections.drop(order, waiting.fill.trade_id)
+                self._count(order, counted, waiting.source)
+                self._note_gone(order, waiting.fill, waiting.source)
+                news = True
+            self._take_ready(order)
+        return news
+
+    def _note_gone(self, order: ManagedOrder, fill: Fill, source: Source) -> None:
+        """Note what a correction replaces and nobody has shown, so that a late sight of it is no news."""
+        gone = fill.replaces
+        if gone is not None and not self.book.positions.knows(order.symbol, gone):
+            self.recorder.record(Filled(fill=nothing(fill, gone), source=source))
+
+    def _take_ready(self, order: ManagedOrder) -> None:
+        while (ready := self.corrections.ready(order)) is not None:
+            self.take_fill(ready.fill, ready.source)
+
+    def give_up_corrections(self, order: ManagedOrder) -> None:
+        """Wait no more for what the venue does not list for long: the comparison of positions has to do."""
+        patience = (self.answers_lag + _SETTLED_AFTER).total_seconds()
+        for waiting in self.corrections.of(order):
+            if asyncio.get_running_loop().time() - waiting.since > patience:
+                fill = waiting.fill
+                self.corrections.drop(order, fill.trade_id)
+                text = (
+                    f"{fill.trade_id} ({fill.replaces} before) is not among the venue's executions"
+                )
+                self._alarm_on(order, "CORRECTION_UNPLACED", text)
+
+    def _count(self, order: ManagedOrder, fill: Fill, source: Source) -> bool:
+        """Record an execution of an order, and tell a person of one that is out of the ordinary."""
         was, replaced = order.state, order.trades.get(fill.replaces or "")
         if not self.recorder.record(Filled(fill=fill, source=source)):
             return False

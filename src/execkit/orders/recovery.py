@@ -221,14 +221,13 @@ class Reconciler:
             since = min(since, self._last_fill)
         # What the venue does not show of an order yet, it does not show of its executions either.
         since -= _OVERLAP + (self.adapter.capabilities.absence_window or timedelta(0))
-        news = False
+        intake = self.gateway.intake
         fills = await self._ask(self.adapter.fills_since, since)
-        for fill in fills:
-            news = self.gateway.intake.take_fill(fill, Source.RECONCILE) or news
-        shown = {fill.trade_id for fill in fills}
         # Not those at the very edge: a venue may list by another time than it states.
         surely_since = since + _OVERLAP / 2
-        self._lagging = {
+        news = intake.take_fills(fills, Source.RECONCILE, covers=surely_since)
+        shown = {fill.trade_id for fill in fills}
+        self._lagging = {order.symbol for order in intake.corrections.orders} | {
             symbol
             for symbol in self._moved_at.keys() | self.book.positions.open.keys()
             for execution in self.book.positions.executions(symbol)

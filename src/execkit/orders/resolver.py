@@ -18,6 +18,7 @@ import structlog
 from execkit.errors import DuplicateClientOrderIdError, OrderNotFoundError
 from execkit.model.order import OrderEvent, OrderReport, OrderState
 from execkit.model.records import Record, Source
+from execkit.orders.corrections import is_of
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.reconcile import problem_with
@@ -65,12 +66,14 @@ class Resolver:
         self.recorder = gateway.recorder
         self._read_timeout = read_timeout.total_seconds()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._traces: dict[str, asyncio.Task[None]] = {}
         self._lost_at: dict[str, tuple[int, float]] = {}
         """Number of the last send, and when its outcome became doubtful."""
         self._stopped = False
         self.recorder.listen(self._on_record)
         gateway.doubt_hook = self.follow
         gateway.intake.missing_hook = self._fetch_missing
+        gateway.intake.trace_hook = self.trace
 
     def _on_record(self, _record: Record, order: ManagedOrder | None) -> None:
         """An order that somebody wanted to cancel has shown up, or its cancel was refused: carry it through."""
@@ -88,6 +91,29 @@ class Resolver:
         if key not in self._tasks:
             self._tasks[key] = loop.create_task(self._resolve(order))
 
+    def trace(self, order: ManagedOrder) -> None:
+        """Fetch an order's executions until no correction of it waits for the one it replaces."""
+        key = order.client_order_id
+        if not self._stopped and key not in self._traces:
+            self._traces[key] = asyncio.get_running_loop().create_task(self._trace(order))
+
+    async def _trace(self, order: ManagedOrder) -> None:
+        try:
+            looks = 0
+            while self.gateway.intake.corrections.of(order):
+                if looks:
+                    await asyncio.sleep(SCHEDULE[min(looks, len(SCHEDULE)) - 1])
+                looks += 1
+                try:
+                    await self._fetch_missing(order)
+                    self.gateway.intake.give_up_corrections(order)
+                except Exception as error:  # noqa: BLE001 - it asks again
+                    key = order.client_order_id
+                    log.info("trace.failed", client_order_id=key, error=repr(error))
+                await self.recorder.try_settle()
+        finally:
+            del self._traces[order.client_order_id]
+
     async def settled(self, order: ManagedOrder, timeout: float) -> bool:
         """Wait until an order is no longer in doubt; return False when *timeout* seconds pass first."""
         return await self.gateway.changes.until(order, lambda o: not needs_proof(o), timeout)
@@ -95,7 +121,7 @@ class Resolver:
     async def stop(self) -> None:
         """End all tasks; the orders stay as they are."""
         self._stopped = True
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *self._traces.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -229,15 +255,10 @@ class Resolver:
         fills = await self.gateway.pace.ask(
             self.adapter.fills_since, self._read_timeout, since, order.symbol
         )
-        found = False
-        for fill in fills:
-            mine = fill.client_order_id == order.client_order_id or (
-                bool(order.venue_order_id) and fill.venue_order_id == order.venue_order_id
-            )
-            if mine:
-                found = True
-                self.gateway.intake.take_fill(fill, Source.LOOKUP)
-        return found
+        mine = [fill for fill in fills if is_of(fill, order)]
+        covers = since + overlap / 2
+        self.gateway.intake.take_fills(mine, Source.LOOKUP, covers=covers)
+        return bool(mine)
 
 
 def _has_arrived(order: ManagedOrder) -> bool:

@@ -207,6 +207,158 @@ async def test_corrections_and_busts_are_told(make):
     assert bench.alarms == ["LATE_FILL"] * 2
 
 
+def listing(bench, *fills):
+    """Have the venue list these executions."""
+    bench.venue.always("fills_since", lambda _since: list(fills))
+
+
+@virtual
+async def test_a_correction_of_an_unknown_execution_waits_for_it(make):
+    """B12: the one between was missed, so it is fetched; meanwhile nothing counts twice."""
+    bench, order, _ = known(make)
+    first, second, third = (
+        fill("a"),
+        fill("b", replaces="a", price="101"),
+        fill("c", replaces="b", price="102"),
+    )
+    listing(bench, first, second, third)
+    bench.take(first)
+    for _ in range(2):
+        assert not bench.take(third)
+        assert (order.filled, order.filled_notional) == (1, 100)
+    await bench.quiet()
+    assert (order.filled, order.filled_notional) == (1, 102)
+    assert list(order.trades) == ["c"]
+    assert bench.book.positions.open[BTC].average_price == 102
+    assert bench.alarms == ["LATE_FILL"] * 2
+    assert bench.venue.calls["fills_since"] == 1
+    assert not any(bench.take(each) for each in (first, second, third))
+
+
+@virtual
+async def test_a_correction_is_placed_by_a_list_of_what_stands(make):
+    """The one between is never shown: what is listed no more has been replaced, the most similar first."""
+    bench, order, _ = known(make)
+    bench.take(fill("other", quantity="0.2"))
+    bench.take(fill("a", quantity="0.3"))
+    bench.take(fill("x", quantity="0.4"))
+    last = fill("c", quantity="0.3", price="102", replaces="b")
+    listing(bench, fill("x", quantity="0.4"), last)
+    bench.take(last)
+    await bench.quiet()
+    assert list(order.trades) == ["other", "x", "c"]
+    assert order.filled == D("0.9")
+    assert not bench.take(fill("b", quantity="0.3", replaces="a")), "a late sight is no news"
+    assert order.filled == D("0.9")
+
+
+@virtual
+async def test_a_correction_of_what_was_never_known_counts_by_itself(make):
+    """All we know stands at the venue; what comes late of the chain is no news any more."""
+    bench, order, _ = known(make)
+    other = fill("x", quantity="0.4", at=later(1))
+    bench.take(other)
+    last = fill("c", quantity="0.3", replaces="b")
+    listing(bench, other, last)
+    bench.take(last)
+    await bench.quiet()
+    assert (order.filled, bench.alarms) == (D("0.7"), ["LATE_FILL"])
+    assert not bench.take(fill("b", quantity="0.3", replaces="a"))
+    assert not bench.take(fill("a", quantity="0.3"))
+    await bench.quiet(90)
+    assert (order.filled, bench.alarms) == (D("0.7"), ["LATE_FILL"])
+
+
+@virtual
+async def test_an_old_execution_after_a_correction_waits_for_the_list(make):
+    """It may be what was corrected; listed it counts, not listed it does not."""
+    bench, order, _ = known(make)
+    last = fill("c", quantity="0.3", replaces="b")
+    listing(bench, last)
+    bench.take(last)
+    await bench.quiet()
+    old = fill("a", quantity="0.3")
+    assert not bench.take(old)
+    await bench.quiet()
+    assert order.filled == D("0.3")
+    own = fill("y", quantity="0.2")
+    listing(bench, last, own)
+    assert not bench.take(own)
+    assert order.filled == D("0.3")
+    await bench.quiet()
+    assert order.filled == D("0.5")
+    bench.take(fill("z", quantity="0.1", at=later(1)))
+    assert order.filled == D("0.6"), "a newer one is not what was corrected"
+
+
+@virtual
+async def test_a_venue_that_lists_all_and_hides_the_one_between(make):
+    """What it replaces must be among the others of its order."""
+    bench, order, _ = known(make)
+    rows = [
+        fill("x", quantity="0.4"),
+        fill("x2", quantity="0.4", replaces="x"),
+        fill("a", quantity="0.3"),
+        fill("c", quantity="0.3", replaces="b"),
+    ]
+    listing(bench, *rows)
+    for row in rows:
+        bench.take(row)
+    await bench.quiet()
+    assert (list(order.trades), order.filled) == (["x2", "c"], D("0.7"))
+
+
+@virtual
+async def test_a_correction_that_the_venue_never_lists_is_given_up(make):
+    """A person is told, and the comparison of positions is not held up by it for ever."""
+    bench, order, _ = known(make)
+    bench.take(fill("a", quantity="0.4"))
+    listing(bench, fill("a", quantity="0.4"))
+    bench.take(fill("c", quantity="0.3", replaces="b"))
+    await bench.quiet(30)
+    assert bench.gateway.intake.corrections.orders == [order]
+    bench.venue.always("fills_since", ExchangeUnavailableError("503"))
+    await bench.quiet(100)
+    assert bench.gateway.intake.corrections.orders == [order], "a failed query is no answer"
+    listing(bench, fill("a", quantity="0.4"))
+    await bench.quiet(30)
+    assert bench.gateway.intake.corrections.orders == []
+    assert (order.filled, bench.alarms) == (D("0.4"), ["CORRECTION_UNPLACED"])
+    assert bench.journal.records(Alarm)[0].text.startswith("o1: c (b before) is not among")
+
+
+@virtual
+async def test_a_report_with_a_correction_of_the_unknown_ends_its_order_after_the_fetch(make):
+    """The report of an order carries what stands only; its end waits for the executions."""
+    bench, order, _ = known(make)
+    first, second, third = (
+        fill("a", quantity="0.4"),
+        fill("b", quantity="0.4", replaces="a"),
+        fill("c", quantity="0.4", replaces="b"),
+    )
+    listing(bench, first, second, third)
+    bench.take(first)
+    told = report(order, OrderState.CANCELLED, filled=D("0.4"), fills=(third,))
+    await bench.gateway.absorb(told, Source.STREAM)
+    assert (order.state, order.filled, list(order.trades)) == (
+        OrderState.CANCELLED,
+        D("0.4"),
+        ["c"],
+    )
+
+
+@virtual
+async def test_a_correction_waits_for_a_list_that_goes_back_far_enough(make):
+    """An execution from before the list begins is missing from it for that reason alone."""
+    bench, order, _ = known(make)
+    bench.take(fill("a", quantity="0.4", at=later(-100_000)))
+    last = fill("c", quantity="0.4", replaces="b")
+    listing(bench, last)
+    bench.take(last)
+    await bench.quiet(30)
+    assert (order.filled, list(order.trades)) == (D("0.4"), ["a"])
+
+
 @virtual
 async def test_a_fee_that_comes_later_is_booked_without_an_alarm(make):
     """B15: the same execution with its fee takes the place of the one without."""

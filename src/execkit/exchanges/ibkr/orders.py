@@ -167,15 +167,17 @@ class Known:
         known = self.executions.get(base)
         if known is not None and int(version) <= int(known.version):
             return None
-        if known is None and not seen.quantity:
-            return None  # busted before it was known
+        if known is None and not seen.quantity and int(version) <= 1:
+            return None
         new = Execution(base, version, seen, at, arrived)
         if known is not None:
             new.told = known.told
             new.former = base if known.told is None else known.told.trade_id
             new.at = known.at
         elif int(version) > 1:
-            new.former = base
+            # Of a session before; each version corrects the one before it, and the first has no number.
+            former = int(version) - 1
+            new.former = base if former == 1 else f"{base}.{former:0{len(version)}}"
         self.executions[base] = new
         self.perm_id = self.perm_id or seen.perm_id
         self.changed.set()
@@ -235,7 +237,7 @@ class Known:
         if state is None:
             return (
                 OrderState.PARTIALLY_FILLED
-                if not self.status and self.executions
+                if not self.status and self.executed
                 else OrderState.IN_DOUBT
             )
         if state is OrderState.ACCEPTED and self.status == "PreSubmitted" and self._is_held:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+import attrs
 import pytest
 from tests.support.ibkr import order
 
@@ -205,6 +206,34 @@ async def test_commission_before_its_execution():
     heard.feed(messages.exec_details(-1, executed(shown), 178))
     (fill,) = [each for each in heard.told if isinstance(each, Fill)]
     assert fill.fee == Decimal("0.35")
+
+
+@pytest.mark.parametrize(
+    ("version", "quantity", "former"),
+    [("02", "6", ""), ("03", "6", ".02"), ("11", "6", ".10"), ("03", "0", ".02")],
+)
+async def test_a_correction_of_an_earlier_session_names_the_version_before_it(
+    version, quantity, former
+):
+    """B12 B13: an adapter that saw none of the versions before says which one is replaced, also by nothing."""
+    heard = Heard()
+    base = "0000e0d5.00000001.01"
+    told = attrs.evolve(
+        executed(venue_order()), exec_id=f"{base}.{version}", quantity=Decimal(quantity)
+    )
+    heard.feed(messages.exec_details(-1, told, 178))
+    (fill,) = [each for each in heard.told if isinstance(each, Fill)]
+    assert (fill.trade_id, fill.replaces) == (f"{base}.{version}", f"{base}{former}")
+    assert fill.quantity == Decimal(quantity)
+    assert (heard.known.state is OrderState.PARTIALLY_FILLED) == (quantity != "0")
+
+
+async def test_an_execution_of_nothing_is_none():
+    """Only a correction can take away."""
+    heard = Heard()
+    told = attrs.evolve(executed(venue_order()), quantity=Decimal(0))
+    heard.feed(messages.exec_details(-1, told, 178))
+    assert not any(isinstance(each, Fill) for each in heard.told)
 
 
 @pytest.mark.parametrize(
