@@ -41,7 +41,7 @@ from execkit.model.records import (
     TradingStateChanged,
 )
 from execkit.model.result import Outcome
-from execkit.numbers import MONEY, ZERO
+from execkit.numbers import MONEY, ONE, ZERO
 from execkit.orders.book_state import EquityMark, SignalEntry, Snapshot, pending_entry
 from execkit.orders.executions import Origin, net_effect, split_symbol
 from execkit.orders.manager import ManagedOrder, OrderManager
@@ -146,13 +146,21 @@ class Book:
         return total
 
     def _price_of(self, asset: str, currency: str) -> Decimal:
-        for symbol in (f"{asset}/{currency}", asset):
-            price = self.marks.get(symbol)
-            if price is None:
-                price = self.positions.average_price(symbol)
-            if price is not None:
-                return price
+        """Return what one unit of an asset is worth; zero where nobody knows."""
+        price = self._known_price(f"{asset}/{currency}") or self._known_price(asset)
+        if price:
+            return price
+        # A market may be called BTC/USDT:USDT or SAP/EUR:IBIS, and be quoted in another currency.
+        for symbol in self.positions.open:
+            base, quote = split_symbol(symbol)
+            if base == asset:
+                rate = ONE if quote == currency else self._known_price(f"{quote}/{currency}")
+                return MONEY.multiply(self._known_price(symbol), rate)
         return ZERO
+
+    def _known_price(self, symbol: str) -> Decimal:
+        """Return the last mark of a symbol, else what was paid for it; zero where there is neither."""
+        return self.marks.get(symbol) or self.positions.average_price(symbol) or ZERO
 
     def account(self, currency: str, reserved: Decimal) -> AccountView:
         """Return the account as risk checks see it."""

@@ -170,6 +170,26 @@ def test_equity_values_holdings_at_the_last_price_known():
     assert book.account("EUR", reserved=D(0)).cash == 0
 
 
+@pytest.mark.parametrize(
+    ("symbol", "asset", "quote", "marks", "worth"),
+    [
+        ("BTC/USDT:USDT", "BTC", "USDT", {}, 200),
+        ("BTC/USDT:USDT", "BTC", "USDT", {"BTC/USDT:USDT": D(120)}, 240),
+        ("SAP/EUR:IBIS", "SAP", "EUR", {"EUR/USDT": D("1.1"), "SAP/EUR:IBIS": D(90)}, 198),
+        ("SAP/EUR:IBIS", "SAP", "EUR", {}, 0),
+    ],
+)
+def test_equity_values_markets_that_name_more_than_a_pair(symbol, asset, quote, marks, worth):
+    """A contract's or an exchange's name after the pair changes no value; another currency is converted by its mark."""
+    book = book_of(
+        entry(symbol=symbol, quantity="2"),
+        filled(symbol=symbol, price="100", quantity="2"),
+        BalancesSeen(totals={"USDT": D(10), asset: D(2)}, source="ack"),
+    )
+    book.marks |= marks
+    assert book.equity("USDT") == 10 + worth
+
+
 def test_a_fill_is_known_by_order_and_by_symbol():
     """Also one that a correction took away, and one of an order that is forgotten."""
     book = book_of(entry(), filled("a"), filled("b", "gone", symbol="ETH/USDT"))

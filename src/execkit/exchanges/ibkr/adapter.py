@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -10,7 +11,6 @@ from decimal import Decimal
 
 from execkit.clock import Clock, SystemClock
 from execkit.errors import (
-    ExchangeError,
     ExchangeUnavailableError,
     NotSentError,
 )
@@ -178,15 +178,15 @@ class IBKRAdapter(ExchangeAdapter):
         """
         if not self._live:
             refuse_live_port(self._port)
+        if self._data_only:
+            await self._line.close()  # nobody has looked whether orders may leave over that one
         self._data_only = False
-        if not self._line.is_open:
-            await self._line.open()
+        await self._line.open()
 
     async def connect_data(self) -> None:
         """Connect for prices only: a live account will do, because no order can leave."""
-        self._data_only = True
-        if not self._line.is_open:
-            await self._line.open()
+        self._data_only = self._data_only or not self._line.is_open
+        await self._line.open()
 
     @property
     def is_connected(self) -> bool:
@@ -288,27 +288,31 @@ class IBKRAdapter(ExchangeAdapter):
         )
 
     async def cancel_all(self, symbol: str | None = None) -> Sequence[OrderReport]:
-        """Cancel the open orders that execkit has placed under this client id, one by one, never all there are.
+        """Cancel the open orders that execkit has placed under this client id, each by itself, never all there are.
 
-        One that fails does not keep the others from being cancelled; its error is raised in the end.
+        They are asked for together; one that fails does not keep the others from being cancelled, and its error is
+        raised in the end.
         """
-        reports: list[OrderReport] = []
-        errors: list[ExchangeError] = []
-        for order in await self.open_orders(symbol):
-            if is_ours(order.client_order_id) and self._trading.may_cancel(order):
-                try:
-                    reports.append(
-                        await self.cancel_order(
-                            order.symbol,
-                            client_order_id=order.client_order_id,
-                            venue_order_id=order.venue_order_id,
-                        )
-                    )
-                except ExchangeError as error:
-                    errors.append(error)
-        if errors:
-            raise errors[0]
-        return reports
+        ours = [
+            order
+            for order in await self.open_orders(symbol)
+            if is_ours(order.client_order_id) and self._trading.may_cancel(order)
+        ]
+        answers = await asyncio.gather(
+            *(
+                self.cancel_order(
+                    order.symbol,
+                    client_order_id=order.client_order_id,
+                    venue_order_id=order.venue_order_id,
+                )
+                for order in ours
+            ),
+            return_exceptions=True,
+        )
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return [answer for answer in answers if isinstance(answer, OrderReport)]
 
     async def get_order(
         self, symbol: str, *, client_order_id: str, venue_order_id: str | None = None
@@ -337,7 +341,7 @@ class IBKRAdapter(ExchangeAdapter):
 
         See `execkit.exchanges.ibkr.symbols` for how contracts are spelt.
         """
-        listed = await self._contracts.find(symbol)
+        listed = await self._contracts.find(symbol, fresh=True)
         price = None
         if len(listed.bands) > 1:
             with suppress(
@@ -347,7 +351,7 @@ class IBKRAdapter(ExchangeAdapter):
         return listed.instrument(price)
 
     async def balances(self) -> dict[str, Balance]:
-        """Return cash by currency; what is held besides cash are positions."""
+        """Return cash by currency and what is held of each contract's base, so that all of it is the equity."""
         return await self._lookup.balances()
 
     async def positions(self) -> Sequence[VenuePosition]:

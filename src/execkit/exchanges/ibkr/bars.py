@@ -10,7 +10,8 @@ from typing import Final
 from execkit.clock import Clock
 from execkit.errors import ConfigurationError, ExchangeUnavailableError, UnsupportedFeatureError
 from execkit.exchanges.ibkr.contracts import Listed
-from execkit.exchanges.ibkr.raw import BarSeen, moment
+from execkit.exchanges.ibkr.raw import moment
+from execkit.exchanges.ibkr.seen import BarSeen
 from execkit.model.market import BarData, Timeframe
 
 _SIZES: Final = {

@@ -20,7 +20,7 @@ from execkit.exchanges.ibkr.link import Link
 from execkit.exchanges.ibkr.raw import exact, maybe
 from execkit.exchanges.ibkr.symbols import parse, spell
 from execkit.model.instrument import Instrument
-from execkit.numbers import ONE, ZERO
+from execkit.numbers import MONEY, ONE, ZERO
 
 log = structlog.get_logger("execkit")
 
@@ -42,7 +42,7 @@ class Listed:
     symbol: str
     contract: Any
     units: Decimal
-    """Base units in one contract: the multiplier."""
+    """Base units in one contract, so that quantity x price is money: multiplier / magnifier of its prices."""
     bands: Sequence[tuple[Decimal, Decimal]]
     """(low edge, increment) of its prices, lowest first."""
     lot: Decimal
@@ -64,14 +64,9 @@ class Listed:
     def instrument(self, price: Decimal | None) -> Instrument:
         """Return the rules that hold around a price."""
         contract = self.contract
-        base = (
-            contract.symbol
-            if contract.secType in ("CASH", "CRYPTO")
-            else self.symbol.partition("/")[0]
-        )
         return Instrument(
             symbol=self.symbol,
-            base=base,
+            base=base_of(self.symbol, contract),
             quote=contract.currency,
             tick_size=self.increment_at(price),
             lot_size=self.lot,
@@ -113,6 +108,8 @@ class Contracts:
         self._hours_max_age = hours_max_age
         self._by_symbol: dict[str, Listed] = {}
         self._names: dict[int, str] = {}
+        self._units: dict[int, Decimal] = {}
+        self._finding: dict[str, asyncio.Lock] = {}
         self._refreshing: dict[str, asyncio.Task[None]] = {}
 
     async def find(self, symbol: str, *, fresh: bool = False) -> Listed:
@@ -120,9 +117,15 @@ class Contracts:
 
         Raises `InvalidOrderError` for a symbol that is unknown, ambiguous, or not the contract's one spelling.
         """
-        known = self._by_symbol.get(symbol)
-        if known is not None and not (fresh and self._is_old(known)):
-            return known
+        async with self._finding.setdefault(
+            symbol, asyncio.Lock()
+        ):  # those who want the same share one look-up
+            known = self._by_symbol.get(symbol)
+            if known is not None and not (fresh and self._is_old(known)):
+                return known
+            return await self._find(symbol)
+
+    async def _find(self, symbol: str) -> Listed:
         try:
             wanted = parse(symbol)
         except ConfigurationError as error:
@@ -143,6 +146,10 @@ class Contracts:
         self._by_symbol[symbol] = listed
         self._names[listed.contract.conId] = symbol
         return listed
+
+    def forget(self, symbol: str) -> None:
+        """Ask for a contract's rules anew at the next order: the venue has refused one by them."""
+        self._by_symbol.pop(symbol, None)
 
     def refresh(self, listed: Listed) -> None:
         """Read a contract's hours anew when they are old, while the order that needs them goes on with those."""
@@ -171,17 +178,27 @@ class Contracts:
     async def learn(self, link: Link, contracts: Sequence[Any]) -> None:
         """Look up the names of contracts that messages have shown; those known already cost nothing."""
         for contract in contracts:
-            if contract.conId and contract.conId not in self._names:
-                self._names[contract.conId] = await self._name_by_id(link, contract)
+            if not self.knows(contract):
+                await self._learn_one(link, contract)
 
-    async def _name_by_id(self, link: Link, contract: Any) -> str:
-        if contract.secType not in ("STK", "FUT", "CRYPTO"):
-            return spell(contract)
-        asked = Contract(
-            conId=contract.conId, exchange="SMART" if contract.secType == "STK" else ""
-        )
-        found = await self._details(link, asked, spell(contract))
-        return await self._name(link, found[0].contract)
+    async def _learn_one(self, link: Link, contract: Any) -> None:
+        is_stock = contract.secType == "STK"
+        asked = Contract(conId=contract.conId, exchange="SMART" if is_stock else "")
+        try:
+            found = await self._details(link, asked, spell(contract))
+        except InvalidOrderError as error:
+            # Held, and listed no more: it counts under the name that the message gives.
+            log.warning("ibkr.contract_not_listed", symbol=spell(contract), reason=str(error))
+            self._names[contract.conId] = spell(contract)
+            return
+        name = await self._name(link, found[0].contract)
+        self._units[contract.conId] = _units_of(found[0])
+        self._names[contract.conId] = name
+
+    def knows(self, contract: Any) -> bool:
+        """Tell whether a contract in a message can be named; until it was looked up, one of these kinds cannot."""
+        must_ask = contract.conId and contract.secType in ("STK", "FUT", "CRYPTO")
+        return not must_ask or contract.conId in self._names
 
     async def _name(self, link: Link, contract: Any) -> str:
         """Return the one spelling of a contract: the short one, unless that means others too."""
@@ -197,8 +214,8 @@ class Contracts:
         return self._names.get(contract.conId) or spell(contract)
 
     def units(self, contract: Any) -> Decimal:
-        """Return the base units in one contract."""
-        return maybe(contract.multiplier) or ONE
+        """Return the base units in one contract; of one that was never looked up, what its multiplier says."""
+        return self._units.get(contract.conId) or maybe(contract.multiplier) or ONE
 
     async def _details(self, link: Link, contract: Any, symbol: str) -> list[Any]:
         """Return what TWS lists for a contract, one entry for each."""
@@ -215,7 +232,13 @@ class Contracts:
         contract = details.contract
         if contract.secType == "STK":
             contract.exchange = "SMART"
-        units = self.units(contract)
+        units = self._units[contract.conId] = _units_of(details)
+        if contract.secType == "STK" and units != ONE:
+            raise InvalidOrderError(
+                f"{symbol} is quoted in parts of {contract.currency} ({details.priceMagnifier} to one), which execkit "
+                "does not trade",
+                venue="ibkr",
+            )
         # Fractions of shares are refused over the API (10243), whatever the details say.
         increment = maybe(details.sizeIncrement) or (
             Decimal("1e-8") if contract.secType == "CRYPTO" else ONE
@@ -249,6 +272,12 @@ class Contracts:
         return bands or [(ZERO, exact(details.minTick))]
 
 
+def base_of(symbol: str, contract: Any) -> str:
+    """Return what is bought with a contract, as the books call it."""
+    is_pair = contract.secType in ("CASH", "CRYPTO")
+    return str(contract.symbol) if is_pair else symbol.partition("/")[0]
+
+
 def sessions(text: str, zone: ZoneInfo) -> list[tuple[datetime, datetime]]:
     """Read hours such as `20260102:0930-20260102:1600;20260103:CLOSED`; adjoining ones become one."""
     found: list[tuple[datetime, datetime]] = []
@@ -267,6 +296,12 @@ def sessions(text: str, zone: ZoneInfo) -> list[tuple[datetime, datetime]]:
 def _hour(text: str, zone: ZoneInfo) -> datetime:
     at = datetime.strptime(text.strip(), "%Y%m%d:%H%M")  # noqa: DTZ007 - its zone follows
     return at.replace(tzinfo=zone).astimezone(UTC)
+
+
+def _units_of(details: Any) -> Decimal:
+    """Return base units per contract: corn is 5,000 bushels quoted in cents, 100 to the dollar, so 50 units."""
+    multiplier = maybe(details.contract.multiplier) or ONE
+    return MONEY.divide(multiplier, maybe(details.priceMagnifier) or ONE)
 
 
 def _zone(name: str) -> ZoneInfo | None:

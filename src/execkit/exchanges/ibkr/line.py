@@ -47,6 +47,7 @@ class Line:
         self._rng = rng
         self._link: Link | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._opening = asyncio.Lock()
         self._last_problem = "it is not connected; call connect() first"
 
     @property
@@ -71,9 +72,17 @@ class Line:
         return self._link is not None and self._link.is_open
 
     async def open(self) -> None:
-        """Connect; raise what keeps it from working. From then on a lost connection is made anew."""
-        await self._connect()
-        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+        """Connect; raise what keeps it from working. From then on a lost connection is made anew.
+
+        One that is there, or is being made again, is not made a second time: TWS takes a client id once.
+        """
+        async with self._opening:
+            if self._keeper is None:
+                await self._connect()
+                self._keeper = asyncio.get_running_loop().create_task(self._keep())
+            elif not self.is_open:
+                text = f"there is no connection to TWS: {self._last_problem}"
+                raise ExchangeUnavailableError(text, venue="ibkr")
 
     async def close(self) -> None:
         """End the connection and stay disconnected."""
@@ -94,6 +103,7 @@ class Line:
             await link.close()
             raise
         self._link = link
+        self._last_problem = "it was lost and is being made again"
 
     async def _keep(self) -> None:
         while True:
@@ -104,7 +114,6 @@ class Line:
                 log.warning("ibkr.watch_failed", reason=repr(error))
                 self._link.drop()
             self._link = None
-            self._last_problem = "it was lost and is being made again"
             self._on_gap("the connection to TWS was lost")
             await self._reconnect()
             self._on_gap("the connection to TWS was made again")

@@ -8,24 +8,22 @@ the whole time limit. A connection that is lost is not repaired; `Line` makes a 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-import attrs
+import structlog
 from ib_async.client import Client
 
-from execkit.errors import ExchangeError, ExchangeUnavailableError, NotSentError
-from execkit.exchanges.ibkr.codes import error_of
+from execkit.errors import ExchangeError, NotSentError
+from execkit.exchanges.ibkr.asking import Listener, Request, read_error, refusal, unavailable
 from execkit.exchanges.ibkr.pace import WINDOW, Pace
-from execkit.exchanges.ibkr.raw import (
-    CommissionSeen,
-    ExecutionSeen,
-    OrderSeen,
-    RawDecoder,
-    StatusSeen,
-)
+from execkit.exchanges.ibkr.raw import RawDecoder
+from execkit.exchanges.ibkr.seen import CommissionSeen, ExecutionSeen, OrderSeen, StatusSeen
+
+log = structlog.get_logger("execkit")
 
 REQUESTS_FROM: Final = 2_000_000_000
 """Ids of requests begin here, far from order ids, so that an error's id says which of the two it is about."""
@@ -34,51 +32,6 @@ _UPLINK_LOST: Final = frozenset({1100, 2110})
 _UPLINK_BACK: Final = frozenset({1101, 1102})
 _FATAL: Final = frozenset({326, 502, 503, 504, 507})
 """Codes that end a connection, or an attempt to make one."""
-
-
-class Listener(Protocol):
-    """Hears what nobody asked for."""
-
-    def on_order(self, seen: OrderSeen) -> None:
-        """An order is open."""
-
-    def on_status(self, seen: StatusSeen) -> None:
-        """An order stands there."""
-
-    def on_execution(self, seen: ExecutionSeen) -> None:
-        """Something was executed, now or before."""
-
-    def on_commission(self, seen: CommissionSeen) -> None:
-        """That is what an execution cost."""
-
-    def on_order_error(self, order_id: int, code: int, text: str) -> None:
-        """An error or a warning that names an order."""
-
-    def on_gap(self, reason: str) -> None:
-        """News may have been missed."""
-
-    def on_uplink(self, code: int) -> None:
-        """TWS has lost, or found again, its own connection to IBKR."""
-
-
-@attrs.define(eq=False)
-class _Request:
-    """A question and the rows of its answer so far."""
-
-    done: asyncio.Future[list[Any]]
-    rows: list[Any] = attrs.field(factory=list)
-    since: float = 0.0
-    complete: asyncio.Event = attrs.field(factory=asyncio.Event)
-    """The end of the answer has come, whether or not anybody still waits for it."""
-
-    def finish(self, error: Exception | None = None) -> None:
-        if self.done.done():
-            return
-        if error is None:
-            self.done.set_result(self.rows)
-        else:
-            self.done.set_exception(error)
-            self.done.exception()  # read or not, it is no news to the loop
 
 
 class Link:
@@ -102,9 +55,10 @@ class Link:
         self._client.MaxRequests = 0
         self._client.decoder = RawDecoder(self, zone)
         self._client.conn.disconnected += self._on_closed
-        self._requests: dict[int | str, _Request] = {}
+        self._requests: dict[int | str, Request] = {}
         self._subscribers: dict[int, Callable[[Any], None]] = {}
         self._next_request = REQUESTS_FROM
+        self._endings: set[asyncio.Task[None]] = set()
         self._refusal: ExchangeError | None = None
         self._is_over = asyncio.Event()
         self.uplink_lost = False
@@ -124,19 +78,19 @@ class Link:
             if connecting.done():
                 await connecting
             elif self._refusal is None:
-                raise _unavailable(
+                raise unavailable(
                     f"{where} closed the connection; is the API enabled for this address?"
                 )
             if self._refusal is not None:
                 raise self._refusal
             return list(self._client.getAccounts()), int(self._client.getReqId())
         except TimeoutError:
-            raise _unavailable(
+            raise unavailable(
                 f"{where} does not answer within {self._read_timeout:g} s; does TWS show a dialog that asks whether "
                 f"to accept the connection?"
             ) from None
         except OSError as error:
-            raise _unavailable(
+            raise unavailable(
                 f"nothing listens on {where} ({error.strerror or type(error).__name__}); start TWS or the gateway, "
                 "log in, and enable 'ActiveX and Socket Clients' in its API settings"
             ) from None
@@ -178,9 +132,11 @@ class Link:
         self._is_over.set()
         for request in self._requests.values():
             request.complete.set()
-            request.finish(_unavailable("the connection to TWS was lost"))
+            request.finish(unavailable("the connection to TWS was lost"))
         self._requests.clear()
         self._subscribers.clear()
+        for ending in self._endings:
+            ending.cancel()
 
     # -- sending ---------------------------------------------------------------------------------------
 
@@ -222,20 +178,23 @@ class Link:
                 send(self._client, request_id)
                 return await request.done
         except TimeoutError:
-            raise _unavailable("TWS does not answer") from None
+            raise unavailable("TWS does not answer") from None
         except ConnectionError as error:
-            raise _unavailable(str(error)) from None
+            raise unavailable(str(error)) from None
         finally:
             self._requests.pop(request_id, None)
-            if end is not None and self.is_open:
-                self._pace.count()
-                with suppress(ConnectionError):
-                    end(self._client, request_id)
+            if end is not None:
+                self._end_later(request_id, end)
 
     async def ask_shared(
-        self, key: str, send: Callable[[Any], None], *, has_turn: bool = False
+        self,
+        key: str,
+        send: Callable[[Any], None],
+        *,
+        end: Callable[[Any], None] | None = None,
+        has_turn: bool = False,
     ) -> list[Any]:
-        """Send a request without an id of its own and return the rows of its answer.
+        """Send a request without an id of its own and return the rows of its answer; *end* ends what it subscribed to.
 
         Two such at once could not be told apart, so the second waits until the answer to the first is complete, also
         where the first gave up: a late answer must not pass for that of a later question.
@@ -244,17 +203,26 @@ class Link:
             async with asyncio.timeout(self._read_timeout):
                 while (earlier := self._requests.get(key)) is not None:
                     await earlier.complete.wait()
-                if not has_turn:
+                for _ in range((not has_turn) + (end is not None)):
                     await self._read_turn()
                 request = self._new_request(key)
+                if end is not None:
+                    # Not later: a next question would be ended in its place.
+                    request.done.add_done_callback(lambda _done: self._end_now(end))
                 send(self._client)
                 return await asyncio.shield(request.done)
         except TimeoutError:
             if key.startswith("rule-"):
                 self._requests.pop(key, None)  # it never changes, so a late answer would be as good
-            raise _unavailable(f"TWS does not answer ({key})") from None
+            raise unavailable(f"TWS does not answer ({key})") from None
         except ConnectionError as error:
-            raise _unavailable(str(error)) from None
+            raise unavailable(str(error)) from None
+
+    def _end_now(self, send: Callable[[Any], None]) -> None:
+        if self.is_open:
+            self._pace.count()
+            with suppress(ConnectionError):
+                send(self._client)
 
     def owed_for(self, now: float) -> float:
         """Return for how many seconds the oldest answer without an id has been due."""
@@ -271,26 +239,37 @@ class Link:
         try:
             send(self._client, request_id)
         except ConnectionError as error:
-            raise _unavailable(str(error)) from None
+            raise unavailable(str(error)) from None
         return request_id
 
     def unsubscribe(self, request_id: int, send: Callable[[Any, int], None]) -> None:
         """End a subscription."""
-        if self._subscribers.pop(request_id, None) is not None and self.is_open:
-            self._pace.count()
+        if self._subscribers.pop(request_id, None) is not None:
+            self._end_later(request_id, send)
+
+    def _end_later(self, request_id: int, send: Callable[[Any, int], None]) -> None:
+        """Send in its turn what ends a request; many may end at once."""
+
+        async def in_turn() -> None:
+            await self._pace.turn(math.inf, is_order=False)
             with suppress(ConnectionError):
                 send(self._client, request_id)
+
+        if self.is_open:
+            task = asyncio.get_running_loop().create_task(in_turn())
+            self._endings.add(task)
+            task.add_done_callback(self._endings.discard)
 
     async def _read_turn(self) -> None:
         if self.uplink_lost:
             text = "TWS has lost its connection to IBKR (1100): what it says is old"
-            raise _unavailable(text, "1100")
+            raise unavailable(text, "1100")
         if not self.is_open:
-            raise _unavailable("there is no connection to TWS")
+            raise unavailable("there is no connection to TWS")
         try:
             await self._pace.turn(self._read_timeout, is_order=False)
         except NotSentError as error:
-            raise _unavailable(str(error)) from None
+            raise unavailable(str(error)) from None
 
     async def beat(self) -> None:
         """Ask TWS for its time, to know that it hears us, also while it is cut off from IBKR."""
@@ -304,9 +283,9 @@ class Link:
         self._next_request += 1
         return self._next_request
 
-    def _new_request(self, key: int | str) -> _Request:
+    def _new_request(self, key: int | str) -> Request:
         loop = asyncio.get_running_loop()
-        request = _Request(loop.create_future(), since=loop.time())
+        request = Request(loop.create_future(), since=loop.time())
         self._requests[key] = request
         return request
 
@@ -359,41 +338,21 @@ class Link:
             self._listener.on_uplink(code)
         elif request_id in self._requests:
             if not 2100 <= code < 2200 and code != 10167:
-                self._requests[request_id].finish(_read_error(code, text))
+                self._requests[request_id].finish(read_error(code, text))
         elif request_id in self._subscribers:
             if not 2100 <= code < 2200 and code != 10167:
-                self._subscribers[request_id](_read_error(code, text))
+                self._subscribers[request_id](read_error(code, text))
         elif 0 < request_id < REQUESTS_FROM:
             self._listener.on_order_error(request_id, code, text)
         elif code in _FATAL:
-            self._refusal = _refusal(code, text, self._client_id)
+            self._refusal = refusal(code, text, self._client_id)
             self.drop()
+        else:
+            log.info("ibkr.message", request_id=request_id, code=code, text=text)
 
     def on_unreadable(self, message: int, problem: str) -> None:
         """Nothing follows from a message that cannot be read: all questions fail, and news may be missing."""
-        error = _unavailable(f"TWS sent a message {message} that cannot be read: {problem}")
+        error = unavailable(f"TWS sent a message {message} that cannot be read: {problem}")
         for request in list(self._requests.values()):
             request.finish(error)
         self._listener.on_gap(f"a message {message} could not be read")
-
-
-def _unavailable(text: str, code: str | None = None) -> ExchangeUnavailableError:
-    return ExchangeUnavailableError(text, venue="ibkr", code=code)
-
-
-def _refusal(code: int, text: str, client_id: int) -> ExchangeUnavailableError:
-    fix = (
-        f"; end the other program with client_id={client_id}, or choose another id"
-        if code == 326
-        else ""
-    )
-    return ExchangeUnavailableError(
-        f"TWS {code}: {text}{fix}", venue="ibkr", code=str(code), raw=text
-    )
-
-
-def _read_error(code: int, text: str) -> ExchangeError:
-    """Return the error of a question. Only for a contract (200) does it say something about what was asked."""
-    if code == 200:
-        return error_of(code, text)
-    return ExchangeUnavailableError(f"TWS {code}: {text}", venue="ibkr", code=str(code), raw=text)

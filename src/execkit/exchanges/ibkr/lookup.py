@@ -10,11 +10,18 @@ from typing import Final
 from ib_async.objects import ExecutionFilter
 
 from execkit.errors import ExchangeUnavailableError, OrderNotFoundError
-from execkit.exchanges.ibkr.contracts import Contracts
+from execkit.exchanges.ibkr.contracts import Contracts, base_of
 from execkit.exchanges.ibkr.line import Line
 from execkit.exchanges.ibkr.link import Link
 from execkit.exchanges.ibkr.orders import Known
-from execkit.exchanges.ibkr.raw import ExecutionSeen, OrderSeen, PositionSeen, exact
+from execkit.exchanges.ibkr.raw import exact
+from execkit.exchanges.ibkr.seen import (
+    ExecutionSeen,
+    HoldingSeen,
+    OrderSeen,
+    PositionSeen,
+    ValueSeen,
+)
 from execkit.exchanges.ibkr.table import OrderTable
 from execkit.model.account import Balance, VenuePosition
 from execkit.model.order import Fill, OrderReport
@@ -35,15 +42,21 @@ class Lookup:
     # -- orders ----------------------------------------------------------------------------------------
 
     async def synchronise(self, link: Link) -> None:
-        """Read over a new connection what is open and what was executed today."""
+        """Read over a new connection what is open and what was executed today.
+
+        TWS may list open orders by itself, right after the connection was made. So its time is asked for first: the
+        end of that list must not pass for the end of the one that is asked for then.
+        """
+        await link.ask_shared("time", lambda client: client.reqCurrentTime())
         orders = await self._open_rows(link)
         executions = await self._execution_rows(link)
-        await self._contracts.learn(
-            link, [*(row.contract for row in orders), *(row.contract for row in executions)]
-        )
-        # Once more, because the names of their contracts were not known at the first time.
-        for row in orders:
-            self._table.on_order(row)
+        await self._learn(link, [*orders, *executions])
+
+    async def _learn(
+        self, link: Link, rows: Sequence[OrderSeen | ExecutionSeen | PositionSeen | HoldingSeen]
+    ) -> None:
+        await self._contracts.learn(link, [row.contract for row in rows])
+        self._table.name_and_tell()
 
     async def open_orders(self) -> list[OrderReport]:
         """Return every open order of the account, whoever has placed it."""
@@ -52,7 +65,7 @@ class Lookup:
 
     async def _open(self, link: Link) -> list[Known]:
         rows = await self._open_rows(link)
-        await self._contracts.learn(link, [row.contract for row in rows])
+        await self._learn(link, rows)
         knowns = {id(known): known for known in map(self._table.of, rows)}.values()
         for known in knowns:
             if known.undead:
@@ -104,7 +117,7 @@ class Lookup:
     async def _executed(self, link: Link) -> list[Known]:
         """Return the orders that have executions today; whether they have ended is for the other two to say."""
         rows = await self._execution_rows(link)
-        await self._contracts.learn(link, [row.contract for row in rows])
+        await self._learn(link, rows)
         return [self._table.of(row) for row in rows]
 
     async def _completed(self, link: Link) -> list[Known]:
@@ -112,7 +125,7 @@ class Lookup:
             "completed_orders", lambda client: client.reqCompletedOrders(False)
         )
         rows = [row for row in rows if self._table.is_ours(row.account)]
-        await self._contracts.learn(link, [row.contract for row in rows])
+        await self._learn(link, rows)
         for row in rows:
             self._table.on_order(row)
         return [self._table.of(row) for row in rows]
@@ -121,7 +134,7 @@ class Lookup:
         """Return today's executions at or after a time, with their commissions where these come in time."""
         link = self._line.link
         rows = await self._execution_rows(link)
-        await self._contracts.learn(link, [row.contract for row in rows])
+        await self._learn(link, rows)
         knowns = self._table.every()
         await self._table.ripen(knowns)
         fills = [fill for known in knowns for fill in self._table.fills(known) if fill.at >= since]
@@ -137,7 +150,7 @@ class Lookup:
             lambda client, key: client.reqPositionsMulti(key, account, ""),
             end=lambda client, key: client.cancelPositionsMulti(key),
         )
-        await self._contracts.learn(link, [row.contract for row in rows])
+        await self._learn(link, rows)
         found: dict[str, VenuePosition] = {}
         for row in rows:
             if row.account != account:
@@ -149,24 +162,54 @@ class Lookup:
         return [position for position in found.values() if position.quantity]
 
     async def balances(self) -> dict[str, Balance]:
-        """Return cash by currency. Of the account's own currency no more is free than its available funds."""
-        account = self._table.account
-        rows: Sequence[tuple[str, str, str]] = await self._line.link.ask(
-            lambda client, key: client.reqAccountUpdatesMulti(key, account, "", False),
-            end=lambda client, key: client.cancelAccountUpdatesMulti(key),
+        """Return cash by currency and holdings, as if futures had been paid for in full: so do the books count.
+
+        TWS keeps the gains and losses of futures in its cash balance and nothing of their notional. Less what they are
+        worth, cash and holdings add up to the equity. Of cash no more is free than the available funds.
+        """
+        account, link = self._table.account, self._line.link
+        rows: Sequence[ValueSeen | HoldingSeen] = await link.ask_shared(
+            "account",
+            lambda client: client.reqAccountUpdates(True, account),
+            end=lambda client: client.reqAccountUpdates(False, account),
         )
-        values = {(tag, currency): text for tag, text, currency in rows}
+        rows = [row for row in rows if self._table.is_ours(row.account)]
+        values = [row for row in rows if isinstance(row, ValueSeen)]
         cash = {
-            c: exact(text)
-            for (tag, c), text in values.items()
-            if tag == "CashBalance" and c != _BASE
+            row.currency: _money(row)
+            for row in values
+            if row.tag == "CashBalance" and row.currency != _BASE
         }
         if not cash:
             raise ExchangeUnavailableError(
                 "TWS states no cash balance of the account", venue="ibkr"
             )
-        funds = {c: exact(text) for (tag, c), text in values.items() if tag == "AvailableFunds"}
-        return {c: Balance(c, total, _free(total, funds.get(c))) for c, total in cash.items()}
+        funds = {row.currency: _money(row) for row in values if row.tag == "AvailableFunds"}
+        holdings = [row for row in rows if isinstance(row, HoldingSeen) and row.quantity]
+        await self._learn(link, holdings)
+        held: dict[str, Decimal] = {}
+        for row in holdings:
+            if row.contract.secType == "CASH":
+                continue  # its currencies are in the cash
+            if row.contract.secType == "FUT":
+                currency = row.contract.currency
+                cash[currency] = MONEY.subtract(cash.get(currency, ZERO), row.worth)
+            quantity = MONEY.multiply(row.quantity, self._contracts.units(row.contract))
+            base = base_of(self._contracts.name(row.contract), row.contract)
+            held[base] = MONEY.add(held.get(base, ZERO), quantity)
+        found = {each: Balance(each, total, max(ZERO, total)) for each, total in held.items()}
+        return found | {
+            each: Balance(each, total, _free(total, funds.get(each)))
+            for each, total in cash.items()
+        }
+
+
+def _money(row: ValueSeen) -> Decimal:
+    try:
+        return exact(row.text)
+    except ValueError as error:
+        text = f"TWS states no number as {row.tag} in {row.currency}: {error}"
+        raise ExchangeUnavailableError(text, venue="ibkr") from None
 
 
 def _free(total: Decimal, funds: Decimal | None) -> Decimal:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 
 from execkit.errors import ExchangeError
-from execkit.exchanges.ibkr.raw import ExecutionSeen, OrderSeen, StatusSeen
+from execkit.exchanges.ibkr.seen import ExecutionSeen, OrderSeen, StatusSeen
 from execkit.model.order import Fill, OrderReport, OrderState, OrderType, Side
 from execkit.numbers import MONEY, ZERO
 
@@ -77,6 +77,8 @@ class Known:
     """Base units in one contract."""
     quantity: Decimal
     """In base units, as asked for; the venue's own reductions inside an OCA group do not show here."""
+    contract: Any = None
+    """As the message named it that made the order known; None where we have sent it."""
     client_id: int = 0
     order_id: int = 0
     perm_id: int = 0
@@ -109,6 +111,13 @@ class Known:
     asking: set[str] = attrs.field(factory=set)
     changed: asyncio.Event = attrs.field(factory=asyncio.Event)
     last_told: OrderReport | None = None
+
+    def count_in(self, units: Decimal) -> None:
+        """Take over the base units of its contract, once these are known."""
+        factor = MONEY.divide(units, self.units)
+        self.units = units
+        self.quantity = MONEY.multiply(self.quantity, factor)
+        self.filled = MONEY.multiply(self.filled, factor)
 
     # -- what messages say -----------------------------------------------------------------------------
 

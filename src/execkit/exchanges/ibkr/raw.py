@@ -9,15 +9,25 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-import msgspec
 from ib_async.contract import Contract
 from ib_async.decoder import Decoder
 from ib_async.util import UNSET_DOUBLE
 
 from execkit.errors import ConfigurationError
+from execkit.exchanges.ibkr.seen import (
+    BarSeen,
+    CommissionSeen,
+    ExecutionSeen,
+    HoldingSeen,
+    OrderSeen,
+    PositionSeen,
+    Sink,
+    StatusSeen,
+    ValueSeen,
+)
 from execkit.numbers import to_decimal
 
 _UNSET: Final = frozenset(
@@ -34,116 +44,6 @@ _UNSET: Final = frozenset(
 """How TWS, and ib_async's decoder, write that there is no number."""
 
 
-class OrderSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """An openOrder or completedOrder message; the latter has no *order_id* and no *client_id*."""
-
-    order_id: int
-    client_id: int
-    perm_id: int
-    ref: str
-    account: str
-    contract: Any
-    action: str
-    quantity: Decimal
-    order_type: str
-    limit: Decimal | None
-    aux: Decimal | None
-    trail_stop: Decimal | None
-    oca_group: str
-    status: str
-    filled: Decimal | None = None
-    reason: str = ""
-    is_completed: bool = False
-    raw: Any = None
-    """ib_async's order object."""
-
-
-class StatusSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """An orderStatus message; it does not name the orderRef."""
-
-    order_id: int
-    client_id: int
-    perm_id: int
-    status: str
-    filled: Decimal
-    average: Decimal
-    why_held: str
-
-
-class ExecutionSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """An execDetails message, live (*request_id* -1) or in answer to a request."""
-
-    request_id: int
-    order_id: int
-    client_id: int
-    perm_id: int
-    ref: str
-    account: str
-    contract: Any
-    exec_id: str
-    side: str
-    quantity: Decimal
-    price: Decimal
-    at: datetime | None
-    """None where the message states a zone that nobody knows."""
-
-
-class CommissionSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """A commissionReport message."""
-
-    exec_id: str
-    amount: Decimal | None
-    currency: str
-
-
-class PositionSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """A position message; *cost* has the contract's multiplier in it."""
-
-    account: str
-    contract: Any
-    quantity: Decimal
-    cost: Decimal
-
-
-class BarSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """One historical bar; *date* is where it begins, as text."""
-
-    date: str
-    open: Decimal
-    high: Decimal
-    low: Decimal
-    close: Decimal
-    volume: Decimal
-
-
-class Sink(Protocol):
-    """Takes in what the messages say."""
-
-    def on_order(self, seen: OrderSeen) -> None:
-        """An order is open or has ended."""
-
-    def on_status(self, seen: StatusSeen) -> None:
-        """An order stands there."""
-
-    def on_execution(self, seen: ExecutionSeen) -> None:
-        """Something was executed."""
-
-    def on_commission(self, seen: CommissionSeen) -> None:
-        """That is what an execution cost."""
-
-    def on_error(self, request_id: int, code: int, text: str) -> None:
-        """Something is wrong, or merely worth knowing."""
-
-    def on_row(self, key: int | str, row: Any) -> None:
-        """A part of the answer to a request, or news of a subscription."""
-
-    def on_end(self, key: int | str) -> None:
-        """The answer to a request is complete."""
-
-    def on_unreadable(self, message: int, problem: str) -> None:
-        """A message could not be read."""
-
-
 class RawDecoder(Decoder):  # type: ignore[misc]
     """Takes the place of ib_async's decoder inside its `Client`. *zone* is for times that state none."""
 
@@ -156,19 +56,20 @@ class RawDecoder(Decoder):  # type: ignore[misc]
             3: self._status,
             4: self._error,
             5: self.openOrder,
+            6: self._value,
+            7: self._holding,
             10: self.contractDetails,
             11: self._execution,
             17: self._history,
             49: lambda fields: self._row("time", "time", int(fields[2])),
             52: lambda fields: sink.on_end(int(fields[2])),
             53: lambda _fields: sink.on_end("open_orders"),
+            54: lambda _fields: sink.on_end("account"),
             55: lambda fields: sink.on_end(int(fields[2])),
             57: lambda fields: sink.on_end(int(fields[2])),
             59: self._commission,
             71: self._position,
             72: lambda fields: sink.on_end(int(fields[2])),
-            73: lambda fields: sink.on_row(int(fields[2]), (fields[5], fields[6], fields[7])),
-            74: lambda fields: sink.on_end(int(fields[2])),
             90: self._history_update,
             93: self._rule,
             101: self.completedOrder,
@@ -244,6 +145,19 @@ class RawDecoder(Decoder):  # type: ignore[misc]
             cost=exact(fields[16]),
         )
         self._sink.on_row(int(fields[2]), seen)
+
+    def _value(self, fields: list[str]) -> None:
+        seen = ValueSeen(tag=fields[2], text=fields[3], currency=fields[4], account=fields[5])
+        self._sink.on_row("account", seen)
+
+    def _holding(self, fields: list[str]) -> None:
+        seen = HoldingSeen(
+            contract=_contract(fields[2:]),
+            quantity=exact(fields[13]),
+            worth=exact(fields[15]),
+            account=fields[19],
+        )
+        self._sink.on_row("account", seen)
 
     def _tick_price(self, fields: list[str]) -> None:
         self._sink.on_row(int(fields[2]), (int(fields[3]), maybe(fields[4]), maybe(fields[5])))

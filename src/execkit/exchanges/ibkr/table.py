@@ -17,7 +17,7 @@ from execkit.errors import OrderStatusUnknownError
 from execkit.exchanges.ibkr.contracts import Contracts, Listed
 from execkit.exchanges.ibkr.order_ids import OrderIds
 from execkit.exchanges.ibkr.orders import Execution, Known, type_of
-from execkit.exchanges.ibkr.raw import CommissionSeen, ExecutionSeen, OrderSeen, StatusSeen
+from execkit.exchanges.ibkr.seen import CommissionSeen, ExecutionSeen, OrderSeen, StatusSeen
 from execkit.exchanges.ibkr.verdicts import Verdict, judge
 from execkit.model.order import (
     Fill,
@@ -68,6 +68,8 @@ class OrderTable:
         self._by_exec: dict[str, tuple[Known, str]] = {}
         self._early_fees: dict[str, CommissionSeen] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
+        self._unnamed: dict[int, Known] = {}
+        """Orders of which nothing is told before their contracts were looked up."""
 
     # -- entering and finding -------------------------------------------------------------------------
 
@@ -149,6 +151,7 @@ class OrderTable:
             type=type_of(seen.order_type if isinstance(seen, OrderSeen) else "", limit),
             units=units,
             quantity=MONEY.multiply(seen.quantity, units) if is_order else ZERO,
+            contract=seen.contract,
             client_id=seen.client_id,
             order_id=seen.order_id,
         )
@@ -346,6 +349,9 @@ class OrderTable:
 
     def _tell(self, known: Known) -> None:
         """Publish what is new of an order: executions first, each once, then the order itself."""
+        if known.contract is not None and not self._contracts.knows(known.contract):
+            self._unnamed[id(known)] = known
+            return
         loop = asyncio.get_running_loop()
         timer = self._timers.pop(id(known), None)
         if timer is not None:
@@ -363,6 +369,15 @@ class OrderTable:
             known.last_told = report
             if report.venue_order_id or report.status is OrderState.REJECTED:
                 self._publish(report)
+
+    def name_and_tell(self) -> None:
+        """Tell of orders whose contracts have been looked up meanwhile, by their names and in their units."""
+        for key, known in list(self._unnamed.items()):
+            if self._contracts.knows(known.contract):
+                del self._unnamed[key]
+                known.symbol = self._contracts.name(known.contract)
+                known.count_in(self._contracts.units(known.contract))
+                self._tell(known)
 
     def close(self) -> None:
         """Tell nothing more."""

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from execkit.errors import (
     DuplicateClientOrderIdError,
     ExchangeError,
+    InvalidOrderError,
     MarketClosedError,
     NotSentError,
     OrderNotFoundError,
@@ -135,10 +136,17 @@ class Trading:
         except ExchangeError as error:
             raise _unsent(error) from error
         link.check_may_send()
-        self._contracts.refresh(listed)
         if request.type in _REST_OUTSIDE_HOURS:
             return listed
+        self._contracts.refresh(listed)
         status = listed.status(self._now())
+        if not status.is_open:
+            # Hours reach a few days: what is said to be closed may only be old.
+            try:
+                listed = await self._contracts.find(request.symbol, fresh=True)
+            except ExchangeError as error:
+                raise _unsent(error) from error
+            status = listed.status(self._now())
         in_extended = request.extended_hours and status.phase in (
             MarketPhase.PRE,
             MarketPhase.AFTER,
@@ -190,6 +198,9 @@ class Trading:
             await self._table.until(
                 known, "place", lambda: known.is_acknowledged, self._order_timeout
             )
+        except InvalidOrderError:
+            self._contracts.forget(known.symbol)
+            raise
         finally:
             known.asking.discard("place")
         if known.refusal and not known.executions:

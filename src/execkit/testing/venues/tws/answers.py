@@ -120,6 +120,17 @@ class Answers:
     def _open_orders(self, session: TwsSession, _fields: Fields) -> None:
         self._list(session, lambda order: order.client_id == session.client_id)
 
+    def open_orders_of(self, session: TwsSession) -> list[bytes]:
+        """Return what a client is told of its open orders when it connects, which it has not asked for."""
+        own = [o for o in self._venue.orders.by_perm.values() if o.client_id == session.client_id]
+        shown = [
+            each
+            for order in own
+            if order.is_open
+            for each in (messages.open_order(order, session.version), messages.order_status(order))
+        ]
+        return [*shown, frame(53, 1)]
+
     def _all_open_orders(
         self, session: TwsSession, _fields: Fields, status: str | None = None
     ) -> None:
@@ -200,7 +211,7 @@ class Answers:
         """Return what is held of a contract, and its average cost with the multiplier in it."""
         for each in self._venue.core.positions():
             if each.symbol == listing.symbol:
-                units = listing.multiplier
+                units = listing.units
                 return each.quantity / units, each.average_price * units
         return ZERO, ZERO
 
@@ -220,17 +231,32 @@ class Answers:
                 session.send(messages.position(account, listing, held, cost, request_id))
         session.send(frame(72, 1, request_id))
 
+    def _held(self) -> list[tuple[Listing, Decimal, Decimal, Decimal]]:
+        """Return what is held: contract, quantity, average cost, price."""
+        found = []
+        for listing in self._venue.listings.values():
+            held, cost = self.position_of(listing)
+            if held:
+                found.append((listing, held, cost, self._venue.core.quote(listing.symbol).mid))
+        return found
+
     def _values(self) -> dict[tuple[str, str], Decimal]:
+        """Return cash and funds. The core pays futures in full; TWS keeps their gains and losses in the cash."""
         core = self._venue.core
         currencies = {each.currency for each in self._venue.listings.values()}
-        values = {}
-        for asset, balance in core.balances().items():
-            if asset in currencies:
-                values["CashBalance", asset] = balance.total
-        usd = core.balances()["USD"]
-        values["CashBalance", "BASE"] = usd.total
-        values["AvailableFunds", "USD"] = usd.free
-        values["NetLiquidation", "USD"] = usd.total
+        balances = core.balances()
+        cash = {asset: each.total for asset, each in balances.items() if asset in currencies}
+        stocks = ZERO
+        for listing, held, _cost, mark in self._held():
+            worth = held * listing.units * mark
+            if listing.sec_type == "FUT":
+                cash[listing.currency] = cash.get(listing.currency, ZERO) + worth
+            elif listing.sec_type == "STK" and listing.currency == "USD":
+                stocks += worth
+        values = {("CashBalance", currency): total for currency, total in cash.items()}
+        values["CashBalance", "BASE"] = cash["USD"]
+        values["AvailableFunds", "USD"] = balances["USD"].free
+        values["NetLiquidation", "USD"] = cash["USD"] + stocks
         return values
 
     def _account_multi(self, session: TwsSession, fields: Fields) -> None:
@@ -242,10 +268,14 @@ class Answers:
     def _account_updates(self, session: TwsSession, fields: Fields) -> None:
         fields.skip(1)
         wanted, account = fields.flag(), fields.text()
-        if wanted:
+        if not wanted:
+            return
+        if account == self._venue.accounts[0]:
             for (tag, currency), value in self._values().items():
                 session.send(frame(6, 2, tag, value, currency, account))
-            session.send(frame(54, 1, account))
+            for row in self._held():
+                session.send(messages.portfolio(account, *row))
+        session.send(frame(54, 1, account))
 
     # -- prices ----------------------------------------------------------------------------------------
 

@@ -49,7 +49,7 @@ class TwsControl(VenueControl):
             order_id=self._foreign,
             contract=SentContract(listing.con_id, "", "", "", "", "", "", ""),
             action="BUY" if request.side is Side.BUY else "SELL",
-            quantity=request.quantity / listing.multiplier,
+            quantity=request.quantity / listing.units,
             order_type="LMT",
             limit=request.limit_price,
             aux=None,

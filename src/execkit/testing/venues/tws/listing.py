@@ -29,6 +29,8 @@ class Listing:
     trading_class: str = ""
     expiry: str = ""
     multiplier: Decimal = Decimal(1)
+    magnifier: int = 1
+    """What its prices are multiplied by: 100 where they are cents to the dollar."""
     bands: Sequence[tuple[Decimal, Decimal]] = ((Decimal(0), Decimal("0.01")),)
     """(low edge, increment) of the market rule."""
     min_size: Decimal = Decimal(1)
@@ -39,6 +41,11 @@ class Listing:
     fee: Decimal = Decimal("0.0001")
     """Commission as a fraction of the notional."""
     order_types: str = "LMT,MKT,STP,STPLMT,TRAIL,GTC,GTD,IOC,FOK,OCA,OUTSIDERTH"
+
+    @property
+    def units(self) -> Decimal:
+        """Units in one contract, such that quantity times price is money."""
+        return self.multiplier / self.magnifier
 
     @property
     def min_tick(self) -> Decimal:
@@ -55,8 +62,8 @@ class Listing:
         return Instrument.default(
             self.symbol,
             tick_size=self.min_tick,
-            lot_size=self.size_increment * self.multiplier,
-            min_quantity=self.min_size * self.multiplier,
+            lot_size=self.size_increment * self.units,
+            min_quantity=self.min_size * self.units,
             maker_fee=self.fee,
             taker_fee=self.fee,
         )

@@ -222,7 +222,17 @@ def contract_details(request_id: int, listing: Listing, version: int) -> bytes:
     fields += [listing.con_id, listing.min_tick, *([""] if version < 164 else [])]
     fields += [listing.multiplier if listing.multiplier != 1 else "", listing.order_types]
     exchanges = ",".join(filter(None, (listing.exchange, listing.primary_exchange)))
-    fields += [exchanges, 1, 0, listing.ticker, listing.primary_exchange, "", "", "", ""]
+    fields += [
+        exchanges,
+        listing.magnifier,
+        0,
+        listing.ticker,
+        listing.primary_exchange,
+        "",
+        "",
+        "",
+        "",
+    ]
     fields += [listing.time_zone, listing.trading_hours, listing.liquid_hours, "", 0, 0]
     rules = ",".join([str(listing.con_id % 10_000)] * (1 + exchanges.count(",")))
     fields += [1, "", "", rules, listing.expiry, "COMMON" if listing.sec_type == "STK" else ""]
@@ -246,6 +256,14 @@ def position(
     tail = [held, cost] if request_id is None else [held, cost, ""]
     contract = _contract(listing, exchange="")
     return frame(*head, account, *contract, *tail)
+
+
+def portfolio(account: str, listing: Listing, held: Decimal, cost: Decimal, mark: Decimal) -> bytes:
+    """Tell what a position is worth at the market."""
+    worth = held * listing.units * mark
+    contract = _contract(listing, exchange="")
+    gain = worth - held * cost
+    return frame(7, 8, *contract, held, mark, worth, round(cost, 8), round(gain, 8), 0, account)
 
 
 def account_values(

@@ -145,7 +145,7 @@ class TwsOrders:
                     order.listing.symbol,
                     order.key,
                     self.clock.now(),
-                    quantity=sent.quantity * order.listing.multiplier,
+                    quantity=sent.quantity * order.listing.units,
                     limit_price=sent.limit if old.order_type in ("LMT", "STP LMT") else None,
                     stop_price=stop,
                 )
@@ -190,7 +190,7 @@ class TwsOrders:
         self._enter(order)
 
     def _enter(self, order: TwsOrder) -> None:
-        sent, units = order.sent, order.listing.multiplier
+        sent, units = order.sent, order.listing.units
         kind = TYPES[sent.order_type]
         if sent.order_type == "TRAIL":
             order.stop = sent.trail_stop or self._trailed(order, None)
@@ -248,7 +248,7 @@ class TwsOrders:
                     self._set(order, _ENDED[update.status], update.reason)
 
     def _executed(self, order: TwsOrder, fill: Fill) -> None:
-        quantity = fill.quantity / order.listing.multiplier
+        quantity = fill.quantity / order.listing.units
         order.filled += quantity
         order.notional += quantity * fill.price
         order.last_price = fill.price

@@ -166,8 +166,7 @@ class WireTws:
         number = int(fields[0])
         self.messages[number] += 1
         self._note()
-        now = asyncio.get_running_loop().time()
-        if self.pace is not None and session.is_too_fast(now, self.pace):
+        if self.pace is not None and session.is_too_fast(self.pace):
             text = "Max rate of messages per second has been exceeded"
             self.warn(session, int(fields[1]) if number == 3 else -1, 100, text)
         elif number == 71:
@@ -198,6 +197,7 @@ class WireTws:
             self.answers.next_id(self.first_id if self._rolls_back else next_id),
             messages.error(-1, 2104, "Market data farm connection is OK:usfarm", session.version),
         )
+        session.greeting = self.answers.open_orders_of(session)
 
     _rolls_back = False
 

@@ -23,6 +23,8 @@ class TwsSession:
     is_ready: bool = False
     is_mute: bool = False
     """The link is half open: nothing that is sent arrives any more."""
+    greeting: list[bytes] = attrs.field(factory=list, repr=False)
+    """What it is told unasked, before its first question is answered."""
     quotes: dict[int, Listing] = attrs.field(factory=dict, repr=False)
     """Market data subscriptions by request id."""
     bars: dict[int, tuple[Listing, str]] = attrs.field(factory=dict, repr=False)
@@ -30,8 +32,9 @@ class TwsSession:
 
     _recent: deque[float] = attrs.field(factory=deque, repr=False)
 
-    def is_too_fast(self, now: float, pace: int) -> bool:
+    def is_too_fast(self, pace: int) -> bool:
         """Count a message; tell whether it is one too many within a second."""
+        now = asyncio.get_running_loop().time()
         self._recent.append(now)
         while now - self._recent[0] >= 1.0:
             self._recent.popleft()
@@ -52,6 +55,8 @@ class TwsSession:
         while True:
             fields = split(await read_frame(self.reader))
             if not self.is_mute:
+                frames, self.greeting = self.greeting, []
+                self.send(*frames)
                 on_message(fields)
 
     def send(self, *frames: bytes) -> None:
