@@ -6,6 +6,7 @@ Each is a small patch as a hurried change might make it. `CAUGHT_BY` names a see
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 from decimal import Decimal
@@ -23,7 +24,7 @@ from execkit.orders.intake import Intake
 from execkit.orders.recorder import Recorder
 from execkit.orders.recovery import Reconciler
 from execkit.orders.resolver import Resolver, Sight
-from execkit.orders.waiting import Pace
+from execkit.orders.waiting import Pace, Throttle, Use
 from execkit.protection.closing import Closer
 from execkit.protection.keeper import ProtectionKeeper
 from execkit.protection.plan import Plan, Step
@@ -426,6 +427,179 @@ def not_found_is_absence():
 
     original = Resolver._step
     with replaced(Resolver, "_step", step):
+        yield
+
+
+@bug
+def a_restart_forgets_what_slices_have_sent():
+    """The children of a parent are not counted any more after a restart."""
+    slicer = sys.modules["execkit.slicing.slicer"].Slicer
+
+    def resume(self):
+        for parent in self._book.parents.live:
+            parent.children = {}
+        original(self)
+
+    original = slicer.resume
+    with replaced(slicer, "resume", resume):
+        yield
+
+
+@bug
+def slices_go_on_after_the_end():
+    """The end of a parent is noted, and its slices leave all the same."""
+    slicer = sys.modules["execkit.slicing.slicer"].Slicer
+
+    def end(self, parent, reason):
+        original(self, parent, reason)
+        task = self._tasks.get(parent.record.parent_id)
+        if reason == "cancel-all" and task is not None:
+            task.uncancel()
+
+    original = slicer._end
+    with (
+        replaced(slicer, "_end", end),
+        replaced(sys.modules["execkit.orders.proofs"], "deny_slice", lambda *a: None),
+        replaced(sys.modules["execkit.handlers.risk"], "deny_slice", lambda *a: None),
+    ):
+        yield
+
+
+@bug
+def a_halt_ends_with_its_process():
+    """A new process trades, whatever the last one was told."""
+    assembly = sys.modules["execkit.assembly"]
+
+    def forgetful(*arguments):
+        book = original(*arguments)
+        book.state_record = None
+        return book
+
+    original = assembly.fold
+    with replaced(assembly, "fold", forgetful):
+        yield
+
+
+@bug
+def the_kill_file_is_ignored():
+    """Nobody looks whether the file that halts is there."""
+    with replaced(OrderGateway, "is_switched_off", property(lambda self: False)):
+        yield
+
+
+@bug
+def the_throttle_counts_orders_only():
+    """Cancels and amendments leave past the venue's rate."""
+
+    async def turn(self, symbol, command):
+        await self._turn(symbol)
+
+    with replaced(OrderGateway, "_turn_to_change", turn):
+        yield
+
+
+@bug
+def the_throttle_keeps_reductions_waiting():
+    """A stop stands in line behind everything else, for minutes."""
+
+    async def turn(self, use):
+        if self.rate is not None and use is Use.REDUCTION:
+            await asyncio.sleep(120)
+        await original(self, use)
+
+    original = Throttle.turn
+    with replaced(Throttle, "turn", turn):
+        yield
+
+
+@bug
+def the_loss_is_counted_from_the_last_mark():
+    """What was lost before the last mark of the equity is forgotten, and with it what was lost before midnight."""
+    watch = sys.modules["execkit.risk.daily"].DayWatch
+
+    def baseline(self, now, marks):
+        return original(self, now, list(marks)[-1:])
+
+    original = watch.baseline
+    with replaced(watch, "baseline", baseline):
+        yield
+
+
+@bug
+def the_breaker_never_opens():
+    """Failures in a row are not counted."""
+    breaker = sys.modules["execkit.risk.breaker"].CircuitBreaker
+    with replaced(breaker, "fail", lambda self, now: False):
+        yield
+
+
+@bug
+def a_breaker_holds_reductions_up():
+    """An open breaker lets nothing through, exits neither."""
+    handler = sys.modules["execkit.handlers.breaker"].CircuitBreakerHandler
+
+    async def call(self, ticket, call_next):
+        if ticket.is_reduction and self.breaker.state.value == "open":
+            return ticket.deny(sys.modules["execkit.model.denial"].DenialCode.CIRCUIT_OPEN)
+        return await original(self, ticket, call_next)
+
+    original = handler.__call__
+    with replaced(handler, "__call__", call):
+        yield
+
+
+@bug
+def the_rate_limit_counts_nothing():
+    """Entries pass as fast as they come."""
+    handler = sys.modules["execkit.handlers.throttle"].RateLimitHandler
+
+    async def call(self, ticket, call_next):
+        return await call_next(ticket)
+
+    with replaced(handler, "__call__", call):
+        yield
+
+
+@bug
+def a_closed_market_is_open():
+    """An entry goes out whatever the venue says of its market."""
+    handler = sys.modules["execkit.handlers.market_hours"].MarketHoursHandler
+
+    async def call(self, ticket, call_next):
+        return await call_next(ticket)
+
+    with replaced(handler, "__call__", call):
+        yield
+
+
+@bug
+def silence_is_a_yes():
+    """An entry that nobody answers about is sent."""
+    handler = sys.modules["execkit.handlers.confirmation"].ConfirmationHandler
+
+    async def call(self, ticket, call_next):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.timeout):
+                await self.ask(ticket)
+        return await call_next(ticket)
+
+    with replaced(handler, "__call__", call):
+        yield
+
+
+@bug
+def stops_are_invented():
+    """A position whose owner has chosen no stop gets one at two percent."""
+    plan = sys.modules["execkit.protection.plan"]
+
+    def trigger(position, instrument):
+        if position.stop_loss is None and position.average_price:
+            sign = 1 if position.is_long else -1
+            return instrument.round_price(position.average_price * (1 - Decimal(sign) / 50))
+        return original(position, instrument)
+
+    original = plan.stop_trigger
+    with replaced(plan, "stop_trigger", trigger):
         yield
 
 

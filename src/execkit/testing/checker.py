@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from itertools import accumulate
 from typing import Protocol
 
 import attrs
@@ -93,13 +94,14 @@ def _unjournalled(evidence: Evidence) -> list[str]:
         elif isinstance(record, CommandSent):
             apart.add(record.client_order_id)
     moments = [at for at, _ in evidence.commits]
+    reached = list(accumulate((seq for _, seq in evidence.commits), max))
     wrong = []
     for line in evidence.ledger:
         key = line.client_order_id
         if key in apart or not key.startswith(evidence.ours):
             continue
         place = bisect_right(moments, line.at)
-        durable = max((seq for _, seq in evidence.commits[:place]), default=0)
+        durable = reached[place - 1] if place else 0
         seq, digest = intents.get(key, (0, ""))
         if line.kind != "place":
             seq = commands.get(key, 0)

@@ -32,6 +32,7 @@ from execkit.pipeline import ExecutionPipeline, HandlerFunction
 from execkit.risk.limits import RiskLimits
 from execkit.testing.simulation.actions import Actions
 from execkit.testing.simulation.campaign import Run, run_many, shrink
+from execkit.testing.simulation.features import features_of
 from execkit.testing.simulation.healing import converge
 from execkit.testing.simulation.process import Build
 from execkit.testing.simulation.protected import muted
@@ -102,13 +103,21 @@ def simulate(
     venue's rules, which the seed chooses otherwise. *without* turns kinds of fault off, *skip* leaves out steps.
     """
     chosen = build or (lambda: _chosen(seed))
+    features = frozenset() if build else features_of(seed, without=without)
     found: list[World] = []
     actions: list[Actions] = []
     at: list[int] = []
 
     async def main(clock: VirtualClock) -> None:
         world = World(
-            seed, clock, chosen, steps=steps, rules=scenario, without=without, keep_story=keep_story
+            seed,
+            clock,
+            chosen,
+            steps=steps,
+            rules=scenario,
+            without=without,
+            keep_story=keep_story,
+            features=features,
         )
         found.append(world)
         acting = Actions(world)
@@ -175,7 +184,7 @@ def simulate(
         faults=dict(world.chaos.counts),
         edges=dict(world.watch.edges),
         branches=dict(world.watch.sources),
-        enabled=tuple(world.chaos.enabled),
+        enabled=(*sorted(features), *world.chaos.enabled),
         without=without,
         skip=skip,
         build=_build_name(build),

@@ -51,6 +51,7 @@ class Actions:
         """Do what belongs to this step, and let some time pass."""
         world = self.world
         rng = random.Random(f"{world.seed}/{number}")
+        world.extras.step(number)
         await self._lifecycle(number, rng)
         drawn = rng.randrange(self._total)
         for weight, deed in self._deeds:
@@ -107,7 +108,7 @@ class Actions:
             and rng.random() < 0.1
             and (process.book.trading_state is not TradingState.ACTIVE or process.book.blocked)
         ):
-            self._person(random.Random(0))
+            self._person(random.Random(0 if not world.extras.restricts else 1))
 
     def _begin_sustained(self) -> None:
         world, chaos = self.world, self.world.chaos
@@ -204,6 +205,7 @@ class Actions:
         if rng.random() < 0.4:
             distance = Decimal(rng.randint(30, 190)) / 10_000 * side.sign
             terms["stop_loss"] = instrument.round_price(price * (1 - distance))
+        terms = self.world.extras.terms(terms, len(self.signals), instrument, price, side)
         signal = TradingSignal(symbol=symbol, side=side, signal_id=self._id(rng), **terms)
         self.signals.append(signal)
         self._submit(signal)
@@ -233,6 +235,7 @@ class Actions:
             quantity=part,
             reduce_only=rng.random() < 0.5,
             signal_id=self._id(rng),
+            slicing=self.world.extras.slicing(len(self.signals)),
         )
         self.signals.append(signal)
         self._submit(signal)
@@ -347,6 +350,7 @@ class Actions:
         if process.book.trading_state is not TradingState.ACTIVE or process.book.blocked:
             if drawn < 0.7:
                 self.world.tell("a person resumes")
+                self.world.extras.state.releases += 1
                 self._person_does(engine.resume())
         elif drawn < 0.5 and entries:
             order = rng.choice(entries)

@@ -81,11 +81,41 @@ BRANCHES = frozenset(
         "alarm:MISMATCH",
         "alarm:OVERFILL",
         "alarm:UNPROTECTED",
+        # what features bring, by what their judges have seen
+        "breaker:denied",
+        "breaker:reduction",
+        "breaker:trial",
+        "confirmation:no",
+        "confirmation:reduction",
+        "confirmation:yes",
         "dust:left",
         "dust:taken",
+        "killfile:appeared",
+        "killfile:reduction left",
+        "loss:looks",
+        "loss:second session",
+        "market_hours:queued",
+        "market_hours:reduction",
+        "no stops:entry",
+        "no stops:reduction",
+        "rate_limit:reduction",
+        "rate_limit:waited",
+        "restart:halted",
+        "restart:reducing",
+        "slices:iceberg",
+        "slices:parents",
+        "slices:sent",
+        "slices:sent after a restart",
+        "slices:worked to the end",
+        "state:daily loss",
+        "state:file",
+        "state:halted",
+        "state:reducing",
+        "throttle:full",
     }
 )
-"""Branches of recovery, by the records that they leave; and positions that ended with dust, and began with it."""
+"""Branches of recovery, by the records that they leave, and positions that ended with dust and began with it, and
+what the features of the seeds have brought about."""
 
 
 class Reached(msgspec.Struct):
@@ -140,7 +170,7 @@ class Campaign:
     @property
     def missing_branches(self) -> list[str]:
         """Branches of recovery that were never taken."""
-        return sorted(BRANCHES - set(self.branches))
+        return sorted(each for each in BRANCHES if not self.branches[each])
 
     @property
     def missing(self) -> list[str]:

@@ -20,6 +20,7 @@ async def converge(world: World, actions: Actions) -> None:
     world.chaos.is_on = False
     world.sustained_until = world.loop.time()
     world.venue.thaw()
+    world.extras.switch(on=False)
     world.tell("healing")
     if world.old is not None:
         world.old.die()
@@ -101,6 +102,8 @@ def check_quiet(world: World, actions: Actions) -> None:
     )
     if found:
         world.fail("CHECKER", "; ".join(found[:5]))
+    for judge in world.watch.judges:
+        judge.quiet(process)
     alive = [t for t in process.tasks if not t.done()]
     if len(alive) > 40:
         world.fail("I32", f"{len(alive)} tasks are left: {alive[:3]}")

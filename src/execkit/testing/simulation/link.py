@@ -15,6 +15,7 @@ from execkit.errors import (
     NotSentError,
     OrderNotFoundError,
 )
+from execkit.exchanges.base import MarketStatus
 from execkit.model.account import Balance, VenuePosition
 from execkit.model.instrument import Instrument
 from execkit.model.market import Quote
@@ -173,6 +174,13 @@ class SimLink(SendingLink):
     async def ticker(self, symbol: str) -> Quote:
         """Return the quote, dated by the venue."""
         return await self._read(lambda: self.venue.core.quote(symbol, self.venue.now()))
+
+    async def market_status(self, symbol: str) -> MarketStatus:
+        """Return whether the market is open."""
+        hours = self.venue.hours
+        if hours is None:
+            return await super().market_status(symbol)
+        return await self._read(hours.status)
 
     # -- the stream ------------------------------------------------------------------------------------
 

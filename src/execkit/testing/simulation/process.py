@@ -12,6 +12,7 @@ from typing import Any
 from execkit.engine import ExecutionEngine
 from execkit.errors import JournalCommitError
 from execkit.orders.book import Book
+from execkit.parts import Parts
 from execkit.testing.simulation.chaos import Chaos, Kind
 from execkit.testing.simulation.journal import CrashJournal, Hooks, JournalStore
 from execkit.testing.simulation.link import SimLink
@@ -55,12 +56,18 @@ class Process:
         """Open the journal."""
         self.journal = self.store.open(observer, _CommitFaults(self, self._chaos))
 
-    async def start(self, options: Mapping[str, Any], clock: Any, rng: random.Random) -> None:
-        """Build the engine and start it; raises what `start` raises."""
+    async def start(
+        self, options: Mapping[str, Any], clock: Any, rng: random.Random, halt_file: Any
+    ) -> None:
+        """Build the engine and start it, with what stands for the file that halts; raises what `start` raises."""
         self.engine = ExecutionEngine(
             self.link, journal=self.journal, clock=clock, rng=rng, currency="USDT", **options
         )
-        await self.run(self.engine.start())
+
+        def prepare(parts: Parts) -> None:
+            parts.desk.gateway.halt_file = halt_file
+
+        await self.run(self.engine.start(prepare=prepare))
 
     @property
     def is_running(self) -> bool:

@@ -27,6 +27,8 @@ class Rules:
     amend: bool = False
     order_stream: bool = True
     native_oco: bool = False
+    order_rate: tuple[int, timedelta] | None = None
+    """How many commands it takes in any window of so long."""
     stop_market: bool = True
     """It has stop-market orders; else stop-limits only."""
 

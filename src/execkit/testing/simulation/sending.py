@@ -70,6 +70,7 @@ class SendingLink(ExchangeAdapter):
             lists=frozenset({ListKind.OCO} if rules.native_oco else ()),
             order_stream=rules.order_stream,
             absence_window=rules.absence_window,
+            order_rate=rules.order_rate,
         )
 
     @property
@@ -157,6 +158,9 @@ class SendingLink(ExchangeAdapter):
             await self._broken()
         self._check_ban()
         self._refuse(fault)
+        hours = self.venue.hours
+        if hours is not None and hours.closed_for() and not requests[0].reduce_only:
+            raise MarketClosedError("the market is closed")
         if fault is Kind.PLACE_LATE:
             if self.venue.rules.absence_window:
                 self._later(self._rng.uniform(16, 50), self.deliver, wanted)

@@ -32,6 +32,7 @@ from execkit.model.order import (
     Side,
 )
 from execkit.numbers import MONEY, ZERO
+from execkit.testing.simulation.hours import Hours
 from execkit.testing.simulation.rules import Rules
 
 
@@ -90,6 +91,8 @@ class SimVenue:
         self.snapshot: Snapshot | None = None
         """What queries show while it is set."""
         self.thawed_at = 0.0
+        self.hours: Hours | None = None
+        """When it takes no entries; None: it is always open."""
         self.lists = 0
         """How many lists of orders were taken."""
         self._taken_at: dict[str, float] = {}

@@ -23,10 +23,10 @@ from execkit.model.records import (
     OrderChanged,
     Record,
     Source,
-    TradingState,
 )
 from execkit.numbers import ZERO
 from execkit.orders.states import TRANSITIONS
+from execkit.testing.simulation.judges import Judge
 from execkit.testing.simulation.protected import ProtectionWatch, Shaken
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ class Watch:
     exposure_looks: int = 0
     """Entries that left, and how many of them were judged by what they may come to."""
     exposure_judged: int = 0
+    judges: list[Judge] = attrs.field(factory=list)
+    """Who watches over the parts of the library that this run uses."""
     process: Process | None = None
     problem: Violated | None = None
     _dusty: set[str] = attrs.field(factory=set)
@@ -103,6 +105,8 @@ class Watch:
 
     def on_record(self, seq: int, record: Record) -> None:
         """Take in a record at the moment in which it is appended."""
+        for judge in self.judges:
+            judge.on_record(seq, record)
         if isinstance(record, Intent):
             key = record.request.client_order_id
             if key in self.intents:
@@ -219,6 +223,8 @@ class Watch:
             "I26", process.journal.is_current, f"{kind} {key} left a process that was replaced"
         )
         self.need("I31", is_ours(key), f"{kind} of the foreign order {key}")
+        for judge in self.judges:
+            judge.leaves(process, key, request)
         if request is None:
             # Two cancels of one order may be under way, the second still in line for its commit.
             safe = any(seq <= process.journal.committed_seq for seq in self.commands.get(key, ()))
@@ -254,8 +260,6 @@ class Watch:
             good = value is None or (value.is_finite() and value > ZERO)
             self.need("I23", good, f"{key}: {name} {value}")
         if intent.role is OrderRole.ENTRY:
-            state = process.book.trading_state
-            self.need("I15", state is TradingState.ACTIVE, f"{key}: an entry left while {state}")
             forged = (intent.signal_id, intent.request.quantity) in self.forged
             self.need("I29", not forged, f"{key} left with a forged ticket")
             self._check_exposure(process, intent)
@@ -289,6 +293,8 @@ class Watch:
         if found is None:
             return
         _, intent = found
+        for judge in self.judges:
+            judge.accepted(intent)
         if intent.role.is_reduction:
             self.protection.accepted(request.symbol)
         if intent.role in _SINGLE:
@@ -355,11 +361,19 @@ class Watch:
 
     def resume(self, kept: int, book: Book) -> None:
         """Go on from what a new process finds in the journal."""
-        self.intents = {k: row for k, row in self.intents.items() if row[0] <= kept}
+        for lost in [key for key, row in self.intents.items() if row[0] > kept]:
+            del self.intents[lost]
+        for judge in self.judges:
+            judge.resume(kept)
         self.commands = {
             key: [seq for seq in seqs if seq <= kept] for key, seqs in self.commands.items()
         }
         self.states = {key: order.state for key, order in book.orders.items()}
+
+    def born(self, process: Process) -> None:
+        """Look at a process that has started."""
+        for judge in self.judges:
+            judge.born(process)
 
     # -- standing checks -------------------------------------------------------------------------------
 

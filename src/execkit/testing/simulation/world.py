@@ -20,6 +20,8 @@ from execkit.model.order import Fill, OrderReport, OrderRequest, OrderUpdate
 from execkit.model.records import Record
 from execkit.numbers import plain
 from execkit.testing.simulation.chaos import Chaos, Kind
+from execkit.testing.simulation.extras import Extras
+from execkit.testing.simulation.features import Feature, rules_with
 from execkit.testing.simulation.journal import JournalStore
 from execkit.testing.simulation.link import SimLink
 from execkit.testing.simulation.meddler import meddled
@@ -83,6 +85,7 @@ class World:
         rules: Rules | None,
         without: tuple[str, ...],
         keep_story: bool,
+        features: frozenset[Feature] = frozenset(),
     ) -> None:
         self.seed = seed
         self.clock = clock
@@ -90,10 +93,9 @@ class World:
         self.steps = steps
         self.loop = asyncio.get_running_loop()
         self.loop.set_task_factory(task_factory)
-        self._began = clock.now()
         self.chaos = Chaos(random.Random(f"chaos {seed}"), without=without)
         self.rng = random.Random(f"world {seed}")
-        self.rules = rules or rules_of(seed)
+        self.rules = rules_with(rules or rules_of(seed), features)
         self.venue = SimVenue(
             self.rules,
             instruments(),
@@ -108,6 +110,9 @@ class World:
             "SOL/USDT": Decimal(100),
         }
         self.watch = Watch(self.venue)
+        self._began = clock.now()
+        self.extras = Extras(self, features)
+        self._began = clock.now()
         self.store = JournalStore("simulated", random.Random(f"disk {seed}"))
         self.process: Process | None = None
         self.crashes = 0
@@ -290,7 +295,10 @@ class World:
         self.tell(f"life {self.lives} begins, {len(self.store.written)} records")
         try:
             await process.start(
-                self._options(), self.clock, random.Random(f"engine {self.seed} {self.lives}")
+                self._options(),
+                self.clock,
+                random.Random(f"engine {self.seed} {self.lives}"),
+                self.extras.kill_file,
             )
         except ProcessDied:
             await self.bury()
@@ -302,10 +310,11 @@ class World:
             process.die()
             await self.bury()
             return False
+        self.watch.born(process)
         return True
 
     def _options(self) -> dict[str, Any]:
-        options = dict(self.build())
+        options = self.extras.options(dict(self.build()))
         if any(kind.startswith("plugin") for kind in self.chaos.enabled):
             options["pipeline"] = meddled(options.get("pipeline"), self.chaos, self.watch.forged)
         return options
