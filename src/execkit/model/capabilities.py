@@ -31,7 +31,7 @@ class Capabilities:
     """Orders may be let into the time before and after the regular session."""
     lookup_by_client_id: bool = True
     lookup_lasts: timedelta | None = None
-    """How long after its end an order can still be looked up; None: for ever."""
+    """How long after its end an order can still be looked up, so that not finding it means anything; None: for ever."""
     order_stream: bool = True
     quote_stream: bool = False
     trade_stream: bool = False

@@ -167,7 +167,8 @@ class Resolver:
         doubted_for = began - self._lost_at[order.client_order_id][1]
         window = self.adapter.capabilities.absence_window
         if sight is Sight.NOTHING and order.state in _UNPROVEN:
-            proves = window is not None and doubted_for >= window.total_seconds()
+            waited = window is not None and doubted_for >= window.total_seconds()
+            proves = waited and self._reaches_back_to(order)
             if proves and not _has_arrived(order):
                 text = "not among open or closed orders nor fills"
                 self.recorder.record(order.record_of(OrderEvent.ABSENT, Source.LOOKUP, text))
@@ -185,6 +186,11 @@ class Resolver:
             text = "the venue shows the order unchanged"
             self.recorder.record(order.record_of(OrderEvent.REFUSE_AMEND, Source.LOOKUP, text))
         await self.recorder.try_settle()
+
+    def _reaches_back_to(self, order: ManagedOrder) -> bool:
+        """Tell whether the venue would still show an order that had ended as soon as it was sent."""
+        lasts = self.adapter.capabilities.lookup_lasts
+        return lasts is None or self.recorder.clock.now() - order.created_at < lasts
 
     async def look(self, order: ManagedOrder) -> Sight:
         """Ask the venue for an order in every place where it could show, and take in what it says."""

@@ -237,6 +237,24 @@ async def test_what_the_venue_calls_a_duplicate_is_not_absent(make):
 
 
 @virtual
+async def test_what_a_venue_has_forgotten_by_now_is_not_absent(make):
+    """A14 A3: where the venue shows what has ended for a while only, not finding an older order proves nothing."""
+    bench = make(
+        ScriptedVenue(absence_window=timedelta(seconds=30), lookup_lasts=timedelta(seconds=20))
+    )
+    order_ = await lost(bench, reached=False)
+    await bench.quiet(86_400)
+    assert order_.state is OrderState.IN_DOUBT
+    assert bench.alarms == ["IN_DOUBT"]
+    bench = make(
+        ScriptedVenue(absence_window=timedelta(seconds=30), lookup_lasts=timedelta(seconds=200))
+    )
+    order_ = await lost(bench, reached=False)
+    await bench.quiet(86_400)
+    assert order_.state is OrderState.PRESUMED_ABSENT
+
+
+@virtual
 async def test_without_a_window_absence_is_never_proven(make):
     """It stays in doubt for ever, and asked for."""
     bench = make(ScriptedVenue(absence_window=None))

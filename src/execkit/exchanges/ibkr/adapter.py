@@ -16,6 +16,7 @@ from execkit.errors import (
 )
 from execkit.exchanges.base import ExchangeAdapter, MarketStatus
 from execkit.exchanges.ibkr.contracts import Contracts
+from execkit.exchanges.ibkr.day import offset_of, since_midnight
 from execkit.exchanges.ibkr.feed import Feed
 from execkit.exchanges.ibkr.line import Line
 from execkit.exchanges.ibkr.link import Link
@@ -135,6 +136,8 @@ class IBKRAdapter(ExchangeAdapter):
         )
         self._feed = Feed(self._line, self._contracts, self._clock, read_timeout=self._read_timeout)
         self._data_only = False
+        self._offset: timedelta | None = None
+        """How far the time of TWS is ahead of UTC."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -148,7 +151,7 @@ class IBKRAdapter(ExchangeAdapter):
             lists=frozenset(ListKind),
             extended_hours=True,
             lookup_by_client_id=True,
-            lookup_lasts=timedelta(days=1),
+            lookup_lasts=since_midnight(self._offset, self._clock.now()),
             quote_stream=True,
             trade_stream=True,
             bar_stream=True,
@@ -220,6 +223,7 @@ class IBKRAdapter(ExchangeAdapter):
             data_only=self._data_only,
         )
         self._table.ids.saw(next_id - 1)
+        self._offset = offset_of(link.greeting, self._clock.now())
         if self._delayed_data:
             await link.subscribe(
                 lambda client, _key: client.reqMarketDataType(3), lambda _row: None

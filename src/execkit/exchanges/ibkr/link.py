@@ -55,12 +55,15 @@ class Link:
         self._client.MaxRequests = 0
         self._client.decoder = RawDecoder(self, zone)
         self._client.conn.disconnected += self._on_closed
+        self._client.conn.hasData += self._on_data
         self._requests: dict[int | str, Request] = {}
         self._subscribers: dict[int, Callable[[Any], None]] = {}
         self._next_request = REQUESTS_FROM
         self._endings: set[asyncio.Task[None]] = set()
         self._refusal: ExchangeError | None = None
         self._is_over = asyncio.Event()
+        self.greeting = b""
+        """The first bytes of TWS: its version, and its own time of day, which ib_async reads and forgets."""
         self.uplink_lost = False
         """TWS itself is cut off from IBKR (1100): what it says is old, and an order may hang in it."""
 
@@ -124,6 +127,9 @@ class Link:
         if self._client.conn.transport is not None:
             self._client.conn.transport.abort()
         self._end()
+
+    def _on_data(self, data: bytes) -> None:
+        self.greeting = self.greeting or bytes(data[:200])
 
     def _on_closed(self, _message: str) -> None:
         self._end()

@@ -10,6 +10,7 @@ from execkit.clock import ManualClock
 from execkit.errors import ConfigurationError, NotSentError, OrderStatusUnknownError
 from execkit.exchanges.ibkr.codes import Meaning, error_of, meaning_of
 from execkit.exchanges.ibkr.contracts import sessions
+from execkit.exchanges.ibkr.day import offset_of, since_midnight
 from execkit.exchanges.ibkr.order_ids import OrderIds
 from execkit.exchanges.ibkr.pace import Pace
 from execkit.exchanges.ibkr.symbols import parse, spell
@@ -102,6 +103,27 @@ def test_an_order_that_was_overtaken_gets_a_new_id():
     assert ids.at_send("a", is_first=False) == renewed
     ids.reserve("c", str(first - 5))
     assert ids.at_send("c", is_first=True) == first - 5
+
+
+@pytest.mark.parametrize(
+    ("said", "ago"),
+    [
+        ("20260102 10:00:30 EST", timedelta(hours=10)),
+        ("20260102 15:00:00 UTC", timedelta(hours=15)),
+        ("20260103 00:01:00 Japan Standard Time", timedelta(minutes=0)),
+        ("20260102 20:30:00 IST", timedelta(hours=20, minutes=30)),
+        ("20260105 15:00:00 UTC", timedelta(0)),
+        ("nonsense", timedelta(0)),
+    ],
+)
+def test_the_day_of_tws(said, ago):
+    """TWS forgets at its own midnight; where it does not say what time it has, nothing is proven by its silence."""
+    now = datetime(2026, 1, 2, 15, tzinfo=UTC)
+    offset = offset_of(b"\0\0\0\x1b178\0" + said.encode() + b"\0", now)
+    assert since_midnight(offset, now) == ago
+    assert offset_of(b"\0\0", now) is None
+    if ago:
+        assert since_midnight(offset, now + timedelta(days=1)) == ago
 
 
 def test_error_ids_are_no_order_ids():
