@@ -396,6 +396,31 @@ async def test_a_fraction_of_a_share():
         assert venue.posts()[-1].body["time_in_force"] == "day"
 
 
+async def test_a_stock_that_came_above_a_dollar_is_traded_in_cents():
+    """E11: the order that shows it is refused here with the fix, and whoever keeps rules asks for them anew."""
+    async with on_the_wire(prices={"PENY": D("0.95")}) as (venue, adapter):
+        assert (await adapter.instrument("PENY")).tick_size == D("0.0001")
+        await adapter.place_order(order(symbol="PENY", limit_price=D("0.9001")))
+        version = adapter.rules_version
+        error = await refused(adapter, order(symbol="PENY", limit_price=D("1.0005")))
+        assert "use multiples of 0.01" in str(error)
+        assert adapter.rules_version == version + 1
+        assert (await adapter.instrument("PENY")).tick_size == D("0.01")
+        assert len(venue.posts()) == 1
+
+
+async def test_a_market_that_was_closed_is_asked_for_anew():
+    """An asset that was not tradable at the start is, as soon as the venue says so."""
+    async with on_the_wire() as (venue, adapter):
+        venue.state.assets["AAPL"].tradable = False
+        assert not (await adapter.instrument("AAPL")).tradeable
+        venue.state.assets["AAPL"].tradable = True
+        assert (await adapter.instrument("AAPL")).tradeable
+        asked = len(venue.calls("asset"))
+        await adapter.instrument("AAPL")
+        assert len(venue.calls("asset")) == asked
+
+
 # -- settings and accounts -----------------------------------------------------------------------------------
 
 
@@ -453,6 +478,16 @@ async def test_a_wrong_key_is_said_at_once():
         with pytest.raises(AuthenticationError, match="keys of paper and live differ"):
             await adapter.connect()
         assert venue.sockets == []
+
+
+@pytest.mark.parametrize(("status", "text"), [(401, "unauthorized."), (403, "forbidden.")])
+async def test_a_key_that_the_gate_turns_away_is_said_at_once(status, text):
+    """Such an answer has no code; for an order it would prove nothing, of a question it is believed."""
+    async with venue_on_the_wire() as venue:
+        venue.fail_next("account", Mishap.ERROR, status=status, text=text)
+        with pytest.raises(AuthenticationError, match="keys of paper and live differ"):
+            await adapter_of(venue).connect()
+        assert venue.posts() == []
 
 
 @pytest.mark.parametrize(

@@ -470,6 +470,7 @@ async def test_an_oco_holds_the_position_once():
         b'{"stream":"trade_updates","data":{"event":"new","order":{}}}',
         b"[]",
         b"\xff\xfe",
+        b'{"T":"error","code":500,"msg":"internal error"}',
     ],
 )
 async def test_a_frame_that_nobody_can_read_does_not_silence_the_stream(frame):
@@ -515,6 +516,27 @@ async def test_every_reconnect_is_a_gap():
         await adapter.place_order(request)
         await reading.until(lambda: bool(reading.reports(request.client_order_id)))
         assert len(venue.listeners()) == 1
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b'{"stream":"authorization","data":{"status":"unauthorized","action":"authenticate"}}',
+        b'{"stream":"listening","data":{"streams":[]}}',
+    ],
+)
+async def test_a_subscription_that_the_venue_ends_is_opened_anew(frame):
+    """B19: the line stays up and would say nothing any more; a new one is opened, and the gap is told."""
+    async with on_the_wire() as (venue, adapter):
+        reading = Reading(adapter)
+        [before] = venue.listeners()
+        venue.push_private(frame)
+        await reading.until(lambda: len(reading.gaps()) == 1)
+        [after] = venue.listeners()
+        assert after is not before
+        request = order()
+        await adapter.place_order(request)
+        await reading.until(lambda: bool(reading.reports(request.client_order_id)))
 
 
 async def test_a_line_that_died_without_a_word_is_noticed():

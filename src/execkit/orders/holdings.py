@@ -1,7 +1,8 @@
 """How a venue's positions differ from ours: by symbol, or by asset where a venue shows what is held of each asset.
 
 A spot account holds coins, not positions: which of the asset's markets a venue's client names says nothing. There the
-totals are compared, and ours keep the names that they have.
+totals are compared, and ours keep the names that they have. A stock is an asset by itself, also one that is called like
+a coin: BTC is a fund, BTC/USD the coin.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 from execkit.numbers import ZERO
-from execkit.orders.executions import split_symbol
 
 
 def differences(
@@ -27,8 +27,14 @@ def differences(
 
 def of_one_asset(symbol: str, known: Iterable[str], *, by_asset: bool) -> set[str]:
     """Return the symbols whose orders may explain a difference in *symbol*."""
-    base, _ = split_symbol(symbol)
-    return {symbol} | {each for each in known if by_asset and split_symbol(each)[0] == base}
+    asset = _asset_of(symbol)
+    return {symbol} | {each for each in known if by_asset and _asset_of(each) == asset}
+
+
+def _asset_of(symbol: str) -> tuple[str, str]:
+    """Return the name of an asset, and a mark for one that is traded in pairs."""
+    base, slash, _ = symbol.partition("/")
+    return base, slash
 
 
 def _named_as_ours(
@@ -38,20 +44,20 @@ def _named_as_ours(
 
     An asset of which we hold nothing keeps the symbol that the venue's client named.
     """
-    mine: dict[str, list[str]] = {}
+    mine: dict[tuple[str, str], list[str]] = {}
     for symbol in sorted(ours, key=lambda each: (-abs(ours[each]), each)):
-        mine.setdefault(split_symbol(symbol)[0], []).append(symbol)
+        mine.setdefault(_asset_of(symbol), []).append(symbol)
     left = dict.fromkeys(mine, ZERO)
     found = {}
     for symbol, quantity in theirs.items():
-        base, _ = split_symbol(symbol)
-        if base in left:
-            left[base] += quantity
+        asset = _asset_of(symbol)
+        if asset in left:
+            left[asset] += quantity
         else:
             found[symbol] = quantity
-    for base, symbols in mine.items():
+    for asset, symbols in mine.items():
         for symbol in symbols:
-            found[symbol] = min(ours[symbol], max(left[base], ZERO))
-            left[base] -= found[symbol]
-        found[symbols[0]] += left[base]
+            found[symbol] = min(ours[symbol], max(left[asset], ZERO))
+            left[asset] -= found[symbol]
+        found[symbols[0]] += left[asset]
     return found

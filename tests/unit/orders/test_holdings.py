@@ -20,6 +20,16 @@ CASES = {
     "not ours": ({USDC: "1"}, {}, {USDC: "1"}),
     "another asset": ({ETH: "1"}, {USDT: "1"}, {ETH: "1", USDT: "-1"}),
     "two names of theirs": ({USDC: "0.5", EUR: "0.5"}, {USDT: "1"}, {}),
+    "a stock that is called like a coin": (
+        {"BTC": "100", USDC: "1"},
+        {USDT: "1"},
+        {"BTC": "100"},
+    ),
+    "both of them ours": (
+        {"BTC": "90", USDC: "1"},
+        {"BTC": "100", USDT: "2"},
+        {"BTC": "-10", USDT: "-1"},
+    ),
     "short": ({"AAPL": "-3"}, {"AAPL": "-1"}, {"AAPL": "-2"}),
     "turned around": ({"AAPL": "-3"}, {"AAPL": "1"}, {"AAPL": "-4"}),
 }

@@ -106,9 +106,9 @@ def _held(row: Any) -> Held:
 
 
 def balances_of(account: AccountState, held: list[Held]) -> dict[str, Balance]:
-    """Return the cash, and what is held of each asset."""
+    """Return the cash, and what is held of each asset; of a stock and a coin of one name, as BTC, the coin."""
     found = {account.currency: Balance(account.currency, account.cash, account.free)}
-    for each in held:
+    for each in sorted(held, key=lambda each: "/" in each.position.symbol):
         base = each.position.symbol.partition("/")[0]
         found[base] = Balance(base, each.position.quantity, each.free)
     return found

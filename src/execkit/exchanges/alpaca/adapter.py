@@ -123,7 +123,13 @@ class AlpacaAdapter(ExchangeAdapter):
         self._absence_window = absence_window
         self._can_short = True
         self._rest = Rest(self._wire, self._urls)
-        self._markets = Markets(self._rest, clock=self.clock, feed=feed, fractional=fractional)
+        self._markets = Markets(
+            self._rest,
+            clock=self.clock,
+            feed=feed,
+            fractional=fractional,
+            changed=self._rules_changed,
+        )
         self._reads = OrderReads(self._rest.get, Chains())
         self._trading = Trading(self._rest, self._markets, self._reads)
         self._orders = OrderStream(
@@ -280,6 +286,9 @@ class AlpacaAdapter(ExchangeAdapter):
     async def instrument(self, symbol: str) -> Instrument:
         """Return the rules of a symbol, which are asked for once."""
         return await self._markets.instrument(symbol)
+
+    def _rules_changed(self) -> None:
+        self.rules_version += 1
 
     async def market_status(self, symbol: str) -> MarketStatus:
         """Tell whether the market of a symbol takes orders now, by the venue's clock, calendar and asset."""

@@ -131,6 +131,10 @@ def error_of(
         return kind(text, **details)
     if write:
         return OrderStatusUnknownError(text, **details)
+    if refusal.status == 401 or (refusal.status == 403 and refusal.text.startswith("forbidden")):
+        # Without a code, as Alpaca's gate answers a key of the other environment; on a question it costs nothing to
+        # believe it.
+        return AuthenticationError(text, **details)
     failed = refusal.status >= 500 or refusal.code is None
     return (ExchangeUnavailableError if failed else ExchangeError)(text, **details)
 
@@ -143,6 +147,8 @@ _FIXES: Final = (
     ("wash trade", "cancel the opposite order first, or send both as one bracket or OCO"),
     (PATTERN_DAY_TRADING, "hold the position overnight, or keep 25,000 USD of equity"),
     ("request is not authorized", "check api_key and secret; keys of paper and live differ"),
+    ("unauthorized", "check api_key and secret; keys of paper and live differ"),
+    ("forbidden", "check api_key and secret; keys of paper and live differ"),
     ("extended hours", "send a limit order with time in force day or gtc"),
 )
 

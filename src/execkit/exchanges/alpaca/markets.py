@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
@@ -26,7 +26,7 @@ from execkit.exchanges.alpaca import data
 from execkit.exchanges.alpaca.codes import VENUE
 from execkit.exchanges.alpaca.hours import TradingDay, read_calendar, read_clock, status_of
 from execkit.exchanges.alpaca.market import WORDS, last_price, read_asset, read_snapshot
-from execkit.exchanges.alpaca.requests import is_crypto
+from execkit.exchanges.alpaca.requests import CENT, is_crypto, tick_of
 from execkit.exchanges.alpaca.rest import Rest, understand, understood
 from execkit.exchanges.alpaca.values import BadAnswerError, clean, in_path
 from execkit.exchanges.base import MarketPhase, MarketStatus
@@ -43,11 +43,20 @@ _SYMBOL: Final = re.compile(r"[A-Z0-9]{1,15}([./][A-Z0-9]{1,10})?", re.ASCII)
 class Markets:
     """Alpaca's assets and their hours and prices."""
 
-    def __init__(self, rest: Rest, *, clock: Clock, feed: str, fractional: bool) -> None:
+    def __init__(
+        self,
+        rest: Rest,
+        *,
+        clock: Clock,
+        feed: str,
+        fractional: bool,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._rest = rest
         self._clock = clock
         self._feed = feed
         self._fractional = fractional
+        self._changed = changed
         self._instruments: dict[str, Instrument] = {}
         self._status: tuple[float, MarketStatus] | None = None
         self._days: list[TradingDay] = []
@@ -56,19 +65,36 @@ class Markets:
     # -- assets ------------------------------------------------------------------------------------------
 
     async def instrument(self, symbol: str) -> Instrument:
-        """Return the rules of a symbol, which are asked for once."""
+        """Return the rules of a symbol, which are asked for once, and anew while it is not traded."""
         found = self._instruments.get(symbol)
-        return found if found is not None else await self._load(symbol)
+        return found if found is not None and found.tradeable else await self._load(symbol)
 
-    async def rules_for(self, symbol: str) -> Instrument:
-        """Return a symbol's rules for an order; when they cannot be had, nothing was sent."""
+    async def rules_for(self, symbol: str, prices: Iterable[Decimal | None] = ()) -> Instrument:
+        """Return a symbol's rules for an order of these prices; when they cannot be had, nothing was sent."""
         try:
-            return await self.instrument(symbol)
+            found = await self.instrument(symbol)
+            return self._stepped(found, prices)
         except (OrderRejectedError, AuthenticationError, RateLimitError):
             raise
         except ExchangeError as error:
             text = f"{VENUE}: the rules of {symbol} cannot be had: {error}"
         raise NotSentError(text, venue=VENUE)
+
+    def _stepped(self, rules: Instrument, prices: Iterable[Decimal | None]) -> Instrument:
+        """Return the rules with the price step of today: a stock that came above 1 USD is traded in cents."""
+        if is_crypto(rules.symbol) or rules.tick_size == CENT:
+            return rules
+        stated = [price for price in prices if price is not None and price.is_finite()]
+        if all(tick_of(price) < CENT for price in stated):
+            return rules
+        return self._keep(attrs.evolve(rules, tick_size=CENT))
+
+    def _keep(self, rules: Instrument) -> Instrument:
+        known = self._instruments.get(rules.symbol)
+        self._instruments[rules.symbol] = rules
+        if known is not None and known != rules:
+            self._changed()
+        return rules
 
     async def _load(self, symbol: str) -> Instrument:
         _check(symbol)
@@ -88,8 +114,7 @@ class Markets:
             raise InvalidOrderError(f"{VENUE}: {text}", venue=VENUE)
         if known is not None:
             found = attrs.evolve(found, tick_size=known.tick_size)
-        self._instruments[symbol] = found
-        return found
+        return self._keep(found)
 
     async def _price_of(self, symbol: str) -> Decimal | None:
         """Return the last price, which decides on the price step; without it a cent is always right."""

@@ -109,6 +109,7 @@ class TradeUpdates:
     def on_message(self, message: Any) -> None:
         """Hand on what a message tells."""
         if message.get("stream") != "trade_updates":
+            _check_still_open(message)
             return
         body = mapping(message.get("data"), "the update")
         order = body.get("order")
@@ -134,6 +135,20 @@ class TradeUpdates:
         if update.undone:
             told.append(StreamGap(f"the venue corrects an execution ({clean(update.undone, 40)})"))
         return told
+
+
+def _check_still_open(message: Any) -> None:
+    """Raise for a message by which the venue ends the subscription, or of which nobody knows what it says."""
+    kind = message.get("stream")
+    data = mapping(message.get("data"), "a message")
+    is_over = kind == "authorization" and data.get("status") != "authorized"
+    if kind == "listening":
+        streams = data.get("streams")
+        is_over = not isinstance(streams, list) or "trade_updates" not in streams
+    if is_over:
+        raise ExchangeUnavailableError(f"{VENUE}: the order stream was ended", venue=VENUE)
+    if not isinstance(kind, str):
+        raise BadAnswerError("a message of no stream")
 
 
 async def _next(socket: aiohttp.ClientWebSocketResponse) -> Any:

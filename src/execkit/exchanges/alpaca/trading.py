@@ -56,14 +56,16 @@ class Trading:
 
     async def place(self, request: OrderRequest) -> OrderReport:
         """Send one order, once."""
-        rules = await self._markets.rules_for(request.symbol)
+        prices = (request.limit_price, request.stop_price)
+        rules = await self._markets.rules_for(request.symbol, prices)
         body = order_body(request, rules)
         answer = await self._rest.send("POST", "/v2/orders", body, order=request, rules=rules)
         return self._placed(answer, request, request.client_order_id)[0]
 
     async def place_list(self, orders: OrderList) -> Sequence[OrderReport]:
         """Send a bracket, OCO or OTO as one order with legs; one report each, in their order."""
-        rules = await self._markets.rules_for(orders.orders[0].symbol)
+        prices = [p for each in orders.orders for p in (each.limit_price, each.stop_price)]
+        rules = await self._markets.rules_for(orders.orders[0].symbol, prices)
         body, record = list_body(orders, rules)
         root = next(each for each in orders.orders if each.client_order_id == record.root)
         self._reads.expect_list(record)
@@ -141,7 +143,7 @@ class Trading:
         documented, and too much would be bought.
         """
         now = await self._look(symbol, client_order_id, venue_order_id)
-        rules = await self._markets.rules_for(symbol)
+        rules = await self._markets.rules_for(symbol, (limit_price, stop_price))
         wanted = OrderRequest(
             client_order_id=client_order_id,
             symbol=symbol,
