@@ -2,9 +2,11 @@
 
 from decimal import Decimal
 
+import attrs
 import pytest
 from tests.support.bench import virtual
 from tests.support.orders import AT, BTC
+from tests.support.tickets import INSTRUMENT
 from tests.support.venue import ScriptedVenue
 
 from execkit.errors import InsufficientBalanceError, MarketClosedError, OrderRejectedError
@@ -47,6 +49,30 @@ async def test_a_venue_without_stop_market_orders_gets_a_stop_limit(make):
     await bench.quiet()
     assert sells(bench) == [(OrderType.STOP_LIMIT, 1, D("95.3"), D("94.3"))]
     assert bench.alarms == []
+
+
+@virtual
+async def test_a_market_that_takes_stop_limits_only_gets_one(make):
+    """D8: although the venue has stop-market orders elsewhere; left behind, it is escalated like any other."""
+    venue = ScriptedVenue()
+
+    async def instrument(_symbol):
+        return attrs.evolve(INSTRUMENT, stop_limit_only=True)
+
+    venue.instrument = instrument
+    bench = make(venue, keeper=True)
+    assert OrderType.STOP in venue.capabilities.order_types
+    await bench.open("1", stop_loss=D("95.3"))
+    await bench.quiet()
+    assert sells(bench) == [(OrderType.STOP_LIMIT, 1, D("95.3"), D("94.3"))]
+    see(bench, "94.3")
+    await bench.quiet(1)
+    assert flattened(bench) == ([], [])
+    see(bench, "94.2")
+    await bench.quiet(1)
+    assert flattened(bench)[0] == [1]
+    assert bench.book.positions.quantity(BTC) == 0
+    assert venue.open == []
 
 
 @virtual
