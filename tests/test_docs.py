@@ -174,3 +174,14 @@ def test_every_document_is_reachable():
 
 if __name__ == "__main__":
     (REFERENCE / "names.md").write_text(names())
+
+
+def test_pages_of_venues_have_equal_headings():
+    """Whoever has read one venue's page finds his way on the others."""
+    pages = [
+        (ROOT / "docs" / "venues" / f"{name}.md").read_text()
+        for name in ("alpaca", "binance", "ibkr")
+    ]
+    found = [re.findall(r"^## (.+)$", page, re.MULTILINE) for page in pages]
+    assert found[0] == found[1] == found[2]
+    assert "Capabilities" in found[0]
