@@ -384,11 +384,13 @@ async def test_a_fraction_of_a_share():
         rules = await adapter.instrument("AAPL")
         assert (rules.lot_size, rules.min_notional) == (D("1e-9"), D(1))
         part = D("0.123456789")
-        error = await refused(adapter, market(quantity=part))
-        assert "day" in str(error)
+        error = await refused(adapter, order(quantity=part))
+        assert "use day instead of gtc" in str(error)
         error = await refused(adapter, market(quantity=D("0.1234567891")))
         assert "nine decimals" in str(error)
-        await adapter.place_order(market(quantity=part, time_in_force=TimeInForce.DAY))
+        assert venue.posts() == []
+        await adapter.place_order(market(quantity=part))
+        assert venue.posts()[-1].body["time_in_force"] == "day"
         await venue.until(lambda: venue.state.position("AAPL") == part)
         stop = {"type": OrderType.STOP, "limit_price": None, "stop_price": D(130)}
         protects = order(side=Side.SELL, quantity=part, reduce_only=True, **stop)
