@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from tests.support.ibkr import AAPL, adapter_of, on_the_wire, order
+from tests.support.ibkr import AAPL, Updates, adapter_of, on_the_wire, order
 
 from execkit.clock import ManualClock
 from execkit.errors import (
@@ -16,7 +16,7 @@ from execkit.errors import (
     NotSentError,
     OrderStatusUnknownError,
 )
-from execkit.model.order import OrderState, OrderType, Side
+from execkit.model.order import OrderState, OrderType, Side, StreamGap
 from execkit.testing.venues.faults import Mishap
 from execkit.testing.venues.tws.control import TwsControl
 from execkit.testing.venues.tws.server import WireTws
@@ -139,3 +139,23 @@ async def test_cancel_all_asks_for_all_at_once():
         adapter._table.lose("enough")
         with pytest.raises(OrderStatusUnknownError):
             await stopping
+
+
+async def test_codes_that_end_a_connection():
+    """502, 503, 504 and 507 without an order: what was sent is in doubt, the line made anew, the order found."""
+    await asyncio.gather(*map(connection_ends, (502, 503, 504, 507)))
+
+
+async def connection_ends(code):
+    async with on_the_wire(order_timeout=timedelta(seconds=20)) as (venue, adapter):
+        updates = Updates(adapter)
+        venue.fault("place", Mishap.HANG, reached=True)
+        placing = asyncio.ensure_future(adapter.place_order(order()))
+        await venue.until(lambda: bool(venue.received))
+        venue.announce(code)
+        with pytest.raises(OrderStatusUnknownError):
+            await placing
+        await updates.until(lambda u: isinstance(u, StreamGap) and "again" in u.reason)
+        found = await adapter.get_order(AAPL, client_order_id=order().client_order_id)
+        assert found.status is OrderState.ACCEPTED
+        assert venue.sends(order().client_order_id) == venue.taken(order().client_order_id) == 1

@@ -77,6 +77,35 @@ async def test_several_accounts_need_a_name():
         await adapter.close()
 
 
+async def test_one_of_several_accounts_is_traded_and_seen():
+    """Orders name the account; orders, executions, positions and cash of the other one are not ours."""
+    async with WireTws(accounts=("DU1", "DU2")) as venue:
+        other, ours = (
+            adapter_of(venue, account="DU1", client_id=2),
+            adapter_of(venue, account="DU2"),
+        )
+        await other.connect()
+        await other.place_order(order("theirs", type=OrderType.MARKET))
+        await other.place_order(order("open"))
+        await ours.connect()
+        await ours.place_order(order("mine"))
+        assert [each.sent.account for each in venue.received] == ["DU1", "DU1", "DU2"]
+        assert [o.client_order_id for o in await ours.open_orders()] == [
+            order("mine").client_order_id
+        ]
+        ago = venue.clock.now() - timedelta(hours=1)
+        assert await ours.fills_since(ago) == []
+        assert len(await other.fills_since(ago)) == 1
+        assert [p.symbol for p in await other.positions()] == [AAPL]
+        assert await ours.positions() == []
+        with pytest.raises(ExchangeUnavailableError, match="no cash balance"):
+            await ours.balances()  # this TWS keeps all of it in the first account
+        await ours.cancel_all()
+        assert len(await other.open_orders()) == 1
+        await ours.close()
+        await other.close()
+
+
 async def test_real_money_is_spelled_out():
     """An account with real money is refused without `live=True`, whatever the port; paper prices are free to read."""
     async with WireTws(accounts=("U1234567",)) as venue:
