@@ -164,17 +164,25 @@ class Reader:
             self.recorder.record(submit)
 
     async def _fetch(self, _order: ManagedOrder) -> bool:
-        for fill in self._fills:
-            self.intake.take_fill(fill, Source.LOOKUP)
+        self._list()
         return True
 
+    def _list(self) -> None:
+        began = min(fill.at for fill in self._fills)
+        self.intake.take_fills(self._fills, Source.LOOKUP, covers=began)
+
     async def read(self, news: Sequence[News]) -> str:
-        """Take in news and return a digest of what is known then."""
+        """Take in news and return a digest of what is known then.
+
+        The venue is asked what an execution corrects that nobody knows, and whether an old one still stands.
+        """
         for each in news:
             if isinstance(each, Fill):
                 self.intake.take_fill(each, Source.STREAM)
             else:
                 await self.intake.absorb(each, Source.STREAM)
+            if self.intake.corrections.orders:
+                self._list()
         return self.digest()
 
     def digest(self) -> str:
