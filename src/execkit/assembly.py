@@ -13,9 +13,9 @@ import msgspec
 import structlog
 
 from execkit.bars.cache import MarketDataCache
-from execkit.bars.live import LiveBars
+from execkit.bars.live import LiveBars, LiveOptions
 from execkit.bars.runner import BarRunner
-from execkit.bars.sessions import Hours, ListedHours
+from execkit.bars.sessions import HoursOf
 from execkit.clock import Clock, SystemClock
 from execkit.clockwatch import ClockWatch
 from execkit.config import Config
@@ -59,7 +59,7 @@ from execkit.orders.recovery import Reconciler
 from execkit.orders.resolver import Resolver
 from execkit.parts import Parts, Settings
 from execkit.pipeline import ExecutionPipeline
-from execkit.plans import chain_of
+from execkit.plans import calendars_of, chain_of
 from execkit.protection.keeper import ProtectionKeeper
 from execkit.quotes import QuoteBook
 from execkit.risk.ledger import RiskLedger
@@ -208,6 +208,7 @@ def _wire(
         on_foreign=lambda: ledger.set_foreign(book.foreign.values(), book.marks),
     )
     pipeline = settings.pipeline or chain_of(settings.plans) or standard_pipeline()
+    hours = _hours(settings)
     rng = settings.rng or random.Random()  # noqa: S311 - ids and jitter, no secrets
     quotes = QuoteBook(adapter, book, clock, ask=gateway.pace.ask, rng=rng)
     quotes.on_quote = keeper.on_quote
@@ -222,7 +223,7 @@ def _wire(
         ledger=ledger,
         quotes=quotes,
         bars=MarketDataCache(),
-        market=MarketHours(adapter, clock, _calendar(settings)),
+        market=MarketHours(adapter, clock, _calendar(settings, hours)),
         gateway=gateway,
         resolver=resolver,
         keeper=keeper,
@@ -247,7 +248,7 @@ def _wire(
     control = None
     if settings.control and isinstance(journal, FileJournal) and not _is_virtual():
         control = ControlServer(journal.path, lambda request: obey(desk, request), clock)
-    runner = _runner(settings, desk, currency, submit)
+    runner = _runner(settings, desk, currency, submit, hours)
     live = None
     if settings.live is not None and runner is not None:
 
@@ -274,16 +275,16 @@ def _wire(
     )
 
 
-def _hours(settings: Settings) -> Hours | None:
-    if settings.live is None:
-        return None
-    return settings.live.hours(always_open=settings.exchange.capabilities.always_open)
+def _hours(settings: Settings) -> HoursOf:
+    """Return the hours of each symbol: its plan's, else those of the venue; bars that are given have no venue's."""
+    live = settings.live or LiveOptions()
+    always_open = settings.live is None or settings.exchange.capabilities.always_open
+    return live.hours(calendars_of(settings.plans), always_open=always_open)
 
 
-def _calendar(settings: Settings) -> Calendar | None:
+def _calendar(settings: Settings, hours: HoursOf) -> Calendar | None:
     """Return what a market's hours are while the venue does not tell: stated, or those that its bars go by."""
-    hours = _hours(settings)
-    if settings.calendar is None and isinstance(hours, ListedHours):
+    if settings.calendar is None and settings.live is not None:
         return told_by(hours)
     return settings.calendar
 
@@ -336,12 +337,15 @@ def _runner(
     desk: Desk,
     currency: str,
     submit: Callable[[TradingSignal], Awaitable[ExecutionResult]],
+    hours: HoursOf,
 ) -> BarRunner | None:
     if not settings.plans:
         return None
     registry = settings.functions
     if registry is None:
         registry = ExecutionFunctionRegistry(clock=desk.clock)
+    stated = [plan.bars.timeframe for plan in settings.plans if plan.bars is not None]
+    base = min(stated, key=lambda each: each.seconds, default=Timeframe.M1)
     used = {rule.function for plan in settings.plans for rule in (*plan.entry, *plan.exit)}
     if any(name not in registry for name in used):
         register_builtins(registry)
@@ -354,8 +358,8 @@ def _runner(
         record=desk.recorder.record,
         account=lambda: desk.book.account(currency, desk.ledger.reserved_cash),
         clock=desk.clock,
-        hours=_hours(settings),
-        base=next((p.bars.timeframe for p in settings.plans if p.bars is not None), Timeframe.M1),
+        hours=hours,
+        base=base,
     )
 
 

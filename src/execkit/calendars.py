@@ -19,6 +19,8 @@ from execkit.errors import ConfigurationError
 
 DEFAULT_CALENDAR: Final = "XNYS"
 DEFAULT_TIMEZONE: Final = "America/New_York"
+ALWAYS: Final = "24/7"
+"""The calendar of a market that never closes."""
 _AROUND: Final = timedelta(days=400)
 _ENOUGH: Final = timedelta(days=40)
 """Closer than this to the end of what was read, more is read; a week or a long holiday never crosses it."""
@@ -102,12 +104,12 @@ def market_hours(
     timezone: str = DEFAULT_TIMEZONE,
     market_hours_only: bool = True,
 ) -> Hours:
-    """Return the hours of a market: the sessions of a *calendar*, or 24/7 in UTC where there is none, as for crypto.
+    """Return the hours of a market: the sessions of a *calendar*, or 24/7 in UTC for None and `24/7`, as for crypto.
 
     Without *market_hours_only* a session market's bars go round the clock, its days from midnight to midnight in
     *timezone*.
     """
-    if calendar is None:
+    if calendar is None or calendar == ALWAYS:
         return AlwaysOpen()
     if market_hours_only:
         return ExchangeHours(calendar)

@@ -226,8 +226,7 @@ class ExecutionEngine(ByHand):
         digest = signal.digest
         flying = self._in_flight.get(signal_id)
         known = self.book.signals.get(signal_id)
-        known_digest = flying[0] if flying else known.digest if known else digest
-        if known_digest != digest:
+        if digest != (flying[0] if flying else known.digest if known else digest):
             raise SignalConflictError(
                 f"signal_id: {signal_id!r} came before with other content; a new signal needs a new id"
             )
@@ -236,7 +235,7 @@ class ExecutionEngine(ByHand):
         if known is not None and known.told:
             if known.result is not None:
                 return from_record(known.result, self.book, self.desk.clock.now())
-            return self._denied(signal, Denial.of(DenialCode.DUPLICATE_SIGNAL, signal_id=signal_id))
+            return self._denied(signal, DenialCode.DUPLICATE_SIGNAL, signal_id=signal_id)
         return await self._run(signal, signal_id, digest)
 
     async def follow(self, signals: AsyncIterable[TradingSignal]) -> None:
@@ -277,7 +276,7 @@ class ExecutionEngine(ByHand):
         roles = (OrderRole.ENTRY, OrderRole.EXIT)
         if not orders and any(self.book.next_revision(signal_id, role) for role in roles):
             # It had an order that is no longer in memory.
-            return self._denied(signal, Denial.of(DenialCode.DUPLICATE_SIGNAL, signal_id=signal_id))
+            return self._denied(signal, DenialCode.DUPLICATE_SIGNAL, signal_id=signal_id)
         if orders and orders[-1].state is OrderState.IN_DOUBT:
             await self.desk.resolver.settled(orders[-1], _DOUBT_SECONDS)
         if not orders or orders[-1].state in (OrderState.FAILED, OrderState.PRESUMED_ABSENT):
@@ -292,23 +291,23 @@ class ExecutionEngine(ByHand):
                 instrument = await self.instrument(signal.symbol)
             except OrderRejectedError as error:
                 return self._denied(
-                    signal, Denial.of(DenialCode.SYMBOL_UNKNOWN, symbol=signal.symbol, reason=error)
+                    signal, DenialCode.SYMBOL_UNKNOWN, symbol=signal.symbol, reason=error
                 )
             except (ExchangeError, TimeoutError, OSError) as error:
-                return self._denied(signal, Denial.of(DenialCode.VENUE_UNAVAILABLE, reason=error))
+                return self._denied(signal, DenialCode.VENUE_UNAVAILABLE, reason=error)
         quote = desk.quotes.fresh(signal.symbol) or await desk.quotes.get(signal.symbol)
         position = book.position(signal.symbol)
         role = role_of(signal, position)
         if role is OrderRole.ENTRY:
             if desk.reconciler.is_blind:
-                return self._denied(
-                    signal,
-                    Denial.of(DenialCode.NOT_RECONCILED, reason="the venue could not be read"),
-                )
+                reason = "the venue could not be read"
+                return self._denied(signal, DenialCode.NOT_RECONCILED, reason=reason)
             if quote is None:
                 last = desk.quotes.last(signal.symbol)
                 age = "none" if last is None else str(desk.clock.now() - last.at)
-                return self._denied(signal, Denial.of(DenialCode.QUOTE_STALE, age=age))
+                return self._denied(signal, DenialCode.QUOTE_STALE, age=age)
+        elif signal.entry_only:
+            return self._denied(signal, DenialCode.POSITION_EXISTS, symbol=signal.symbol)
         elif quote is None:
             # A reduction goes on with the best price there is.
             quote = desk.quotes.last(signal.symbol) or assumed_quote(
@@ -344,8 +343,9 @@ class ExecutionEngine(ByHand):
             return result.with_alert(f"this result is not durable: {error}")
         return result
 
-    def _denied(self, signal: TradingSignal, denial: Denial) -> ExecutionResult:
-        return denied(signal, signal.signal_id or "", denial, self.desk.clock.now())
+    def _denied(self, signal: TradingSignal, code: DenialCode, **why: object) -> ExecutionResult:
+        now = self.desk.clock.now()
+        return denied(signal, signal.signal_id or "", Denial.of(code, **why), now)
 
     async def _resubmit(self, queued: SignalQueued) -> None:
         """Run a signal that waited for its market."""

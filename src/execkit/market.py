@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from execkit.bars.sessions import Hours
+from execkit.bars.sessions import HoursOf, ListedHours
 from execkit.clock import Clock
 from execkit.exchanges.base import ExchangeAdapter, MarketStatus
 
@@ -25,10 +25,13 @@ MAX_AGE: Final = timedelta(seconds=15)
 _QUERY_SECONDS: Final = 5.0
 
 
-def told_by(hours: Hours) -> Calendar:
-    """Return what the sessions of *hours* say of every symbol."""
+def told_by(hours_of: HoursOf) -> Calendar:
+    """Return what the sessions of each symbol say; of one that never closes nothing."""
 
-    def tell(_symbol: str, at: datetime) -> MarketStatus:
+    def tell(symbol: str, at: datetime) -> MarketStatus | None:
+        hours = hours_of(symbol)
+        if not isinstance(hours, ListedHours):
+            return None
         is_open = hours.is_open(at)
         return MarketStatus(
             is_open=is_open,

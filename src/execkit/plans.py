@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import Field, model_validator
 
 from execkit.bars.reader import BarFileSpec, Gaps, Label, VolumeUnit
+from execkit.calendars import market_hours
 from execkit.config_yaml import YamlFile, load_yaml
 from execkit.errors import ConfigurationError, RegistrationError
 from execkit.functions.base import ExecutionAction, Part
@@ -107,6 +108,8 @@ class TradePlan(Section):
     name: Name
     symbol: SymbolName
     exchange: Name | None = None
+    calendar: str | None = None
+    """Exchange whose sessions the market has, e.g. `XNYS`, or `24/7`; None: what the venue is, and 24/7 in a replay."""
     entry: Annotated[tuple[Rule, ...], Field(strict=False, min_length=1)]
     exit: Annotated[tuple[Rule, ...], Field(strict=False)] = ()
     risk: PlanRisk = PlanRisk()
@@ -132,6 +135,10 @@ class TradePlan(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        try:
+            market_hours(self.calendar)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
         if self.bars is not None:
             if self.bars.symbol not in (None, self.symbol):
                 raise ValueError(
@@ -217,6 +224,24 @@ def chain_of(plans: Iterable[TradePlan]) -> ExecutionPipeline | None:
                 "give both the same `risk:`, run them apart, or pass a pipeline of your own"
             )
     return plans[0].pipeline() if plans else None
+
+
+def calendars_of(plans: Iterable[TradePlan]) -> dict[str, str]:
+    """Return the calendars that *plans* state, by symbol.
+
+    Raises `ConfigurationError` when two plans say different things of one market, because it has its bars once.
+    """
+    found: dict[str, str] = {}
+    for plan in plans:
+        if (
+            plan.calendar is not None
+            and found.setdefault(plan.symbol, plan.calendar) != plan.calendar
+        ):
+            raise ConfigurationError(
+                f"plans: {plan.name!r} has calendar {plan.calendar} for {plan.symbol}, another plan has "
+                f"{found[plan.symbol]}; give both the same"
+            )
+    return found
 
 
 def load_plans(

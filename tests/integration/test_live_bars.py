@@ -10,17 +10,20 @@ from tests.support.recorded import RecordedVenue
 from execkit.bars.cache import MarketDataCache
 from execkit.bars.live import LiveBars, LiveOptions
 from execkit.bars.runner import BarRunner
-from execkit.bars.sessions import ListedHours, Session
+from execkit.bars.sessions import AlwaysOpen, ListedHours, Session
 from execkit.cli.prices import bars_along
 from execkit.engine import ExecutionEngine
 from execkit.errors import RateLimitError
 from execkit.exchanges.base import MarketStatus
 from execkit.exchanges.paper import PaperExchange
+from execkit.functions.base import ExecutionSignal
 from execkit.functions.builtin import standard_registry
 from execkit.journal.segments import read_entries
-from execkit.model.market import BarData, Timeframe
+from execkit.model.denial import DenialCode
+from execkit.model.market import BarData, Quote, Timeframe
 from execkit.model.order import Side
 from execkit.model.records import Alarm, BarClosed, BarSkipped, Filled
+from execkit.model.result import Outcome
 from execkit.model.signal import TradingSignal
 from execkit.plans import TradePlan
 from execkit.replay import replay
@@ -451,3 +454,153 @@ def test_a_clock_that_was_an_hour_ahead_blinds_nobody(begin, missing):
     assert minutes == [at(n) for n in range(9, 30) if n not in missing]
     fives = [(each.close_time, each.volume) for each in told if each.timeframe == "5m"]
     assert fives == [(at(n), 5 - (n == 10 and len(missing))) for n in (10, 15, 20, 25)]
+
+
+def test_a_plans_entry_never_closes_what_another_plan_has_opened():
+    """Two plans want different things at one close: the first is in when the second is looked at, and stays in."""
+    registry = standard_registry()
+
+    def wants(action):
+        async def function(_context):
+            return ExecutionSignal(action=action, confidence=Decimal("0.9"))
+
+        return function
+
+    registry.register("long")(wants("enter_long"))
+    registry.register("short")(wants("enter_short"))
+    plans = [
+        TradePlan(name=name, symbol=SYMBOL, entry=[{"function": name, "timeframe": "1m"}])
+        for name in ("long", "short")
+    ]
+
+    async def main(clock):
+        price = Decimal(40_000)
+        venue = PaperExchange(
+            balances={"USDT": Decimal(10_000)}, prices={SYMBOL: price}, clock=clock
+        )
+        engine = ExecutionEngine(venue, journal=None, plans=plans, functions=registry, clock=clock)
+        async with engine:
+            parts = engine.parts
+            parts.runner.go_live(lambda work: parts.upkeep.spawn(work, "signal"))
+            await clock.sleep_until(at(1))
+            venue.feed_quote(Quote(SYMBOL, price - 1, price + 1, clock.now(), last=price))
+            await engine.on_bar(
+                BarData(SYMBOL, Timeframe.M1, at(1), price, price, price, price, Decimal(1))
+            )
+            await asyncio.sleep(5)
+            assert engine.positions[SYMBOL].signal_id.startswith("long|")
+            assert engine.book.positions.closed == []
+            told = {name.partition("|")[0]: known for name, known in engine.book.signals.items()}
+            assert told["long"].result.outcome is Outcome.FILLED
+            assert told["short"].result.denial.code is DenialCode.POSITION_EXISTS
+
+    run_virtual(main, start=START)
+
+
+def test_what_a_days_close_decides_is_done_at_the_next_open(tmp_path):
+    """The market has just closed when the day's function answers: its order waits for the open, and is sent then."""
+    day = TradePlan(
+        name="days",
+        symbol=SYMBOL,
+        calendar="XNYS",
+        entry=[
+            {"function": "close_above", "timeframe": "1d", "parameters": {"threshold_price": 100}}
+        ],
+    )
+    opens, closes, next_open = (
+        datetime(2024, 1, 2, 14, 30, tzinfo=UTC),
+        datetime(2024, 1, 2, 21, tzinfo=UTC),
+        datetime(2024, 1, 3, 14, 30, tzinfo=UTC),
+    )
+
+    async def main(clock):
+        price = Decimal(40_000)
+        venue = PaperExchange(
+            balances={"USDT": Decimal(10_000)}, prices={SYMBOL: price}, clock=clock
+        )
+        engine = ExecutionEngine(venue, journal=None, plans=[day], clock=clock)
+        async with engine:
+            for minute in range(1, 391):
+                bar = BarData(
+                    SYMBOL,
+                    Timeframe.M1,
+                    opens + timedelta(minutes=minute),
+                    *[price] * 4,
+                    Decimal(1),
+                )
+                if bar.close_time == closes:
+                    await clock.sleep_until(closes)
+                    venue.feed_quote(Quote(SYMBOL, price, price, clock.now(), last=price))
+                    venue.core.set_halted(SYMBOL, halted=True)
+                    await engine.on_bar(bar)
+                else:
+                    engine.parts.runner.warm_up([bar])
+            assert len(engine.book.queued) == 1
+            await clock.sleep_until(next_open - timedelta(minutes=1))
+            assert engine.positions == {}
+            await clock.sleep_until(next_open)
+            venue.core.set_halted(SYMBOL, halted=False)
+            venue.feed_quote(Quote(SYMBOL, price, price, clock.now(), last=price))
+            for _ in range(14):  # the queue is looked at once in a period, which is a minute
+                await asyncio.sleep(5)
+                venue.feed_quote(Quote(SYMBOL, price, price, clock.now(), last=price))
+            assert next_open <= engine.positions[SYMBOL].opened_at <= clock.now()
+
+    run_virtual(main, start=opens)
+
+
+def test_a_share_and_a_coin_in_one_runner(tmp_path):
+    """Each has its own hours: after the share's session its minutes are no empty ones, and the coin's go on."""
+    share = "XYZ/USD"
+    end = at(60)
+    hours = {
+        SYMBOL: AlwaysOpen(),
+        share: ListedHours(
+            Session(day.date(), day, day + timedelta(minutes=30))
+            for day in (START + timedelta(days=n) for n in range(-2, 3))
+        ),
+    }
+    bars = [
+        BarData(symbol, Timeframe.M1, at(n), *[Decimal(100)] * 4, Decimal(1))
+        for n in range(1, 61)
+        for symbol in (SYMBOL, share)
+        if symbol == SYMBOL or n <= 30
+    ]
+    closed, skipped = [], []
+
+    async def main(clock):
+        venue = RecordedVenue(clock, bars)
+        engine = ExecutionEngine(venue, journal=None, clock=clock)
+        async with engine:
+            desk = engine.parts.desk
+
+            def record(record):
+                if isinstance(record, BarClosed):
+                    closed.append((record.symbol, record.close_time))
+                elif isinstance(record, BarSkipped):
+                    skipped.append((record.symbol, record.first))
+                engine.parts.recorder.record(record)
+
+            runner = BarRunner(
+                registry=standard_registry(clock=clock),
+                plans=[
+                    PLAN.model_copy(update={"name": f"p{n}", "symbol": symbol})
+                    for n, symbol in enumerate(hours)
+                ],
+                cache=MarketDataCache(),
+                book=desk.book,
+                submit=engine.submit,
+                record=record,
+                account=lambda: engine.account,
+                clock=clock,
+                hours=hours.__getitem__,
+            )
+            live = LiveBars(runner, desk, spawn=engine.parts.upkeep.spawn)
+            await live.start()
+            await clock.sleep_until(end + timedelta(seconds=30))
+            await live.stop()
+
+    run_virtual(main, start=START + timedelta(microseconds=1))
+    last = {symbol: max(close for each, close in closed if each == symbol) for symbol in hours}
+    assert last == {SYMBOL: end, share: at(30)}
+    assert [first for symbol, first in skipped if symbol == share] == []

@@ -10,7 +10,16 @@ from execkit.functions.base import ExecutionAction
 from execkit.functions.builtin import standard_registry
 from execkit.functions.compose import all_of, use
 from execkit.model.market import Timeframe
-from execkit.plans import PlanBars, PlanRisk, Rule, TradePlan, TradePlanStatus, chain_of, load_plans
+from execkit.plans import (
+    PlanBars,
+    PlanRisk,
+    Rule,
+    TradePlan,
+    TradePlanStatus,
+    calendars_of,
+    chain_of,
+    load_plans,
+)
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plans" / "breakout.yaml"
 ENTRY = {"function": "close_above", "timeframe": "1h", "parameters": {"threshold_price": 100}}
@@ -290,3 +299,23 @@ def test_the_chain_has_the_risk_that_the_plans_state():
         chain_of([make(**careful), make(name="q")])
     levels_only = {"risk": {"stop_loss_pct": 1}}
     assert chain_of([make(**levels_only), make(name="q")]) is not None
+
+
+def test_a_plan_may_state_its_markets_calendar(tmp_path):
+    """One that nobody knows is refused with its line; of one market there is one."""
+    values = {
+        "name": "a",
+        "symbol": "XYZ/USD",
+        "entry": [{"function": "breakout", "timeframe": "1h", "parameters": {"bars": 5}}],
+    }
+    always, shares = (TradePlan(**values, calendar=name) for name in ("24/7", "XNYS"))
+    assert calendars_of([always, TradePlan(**values)]) == {"XYZ/USD": "24/7"}
+    with pytest.raises(ConfigurationError, match="XNYS for XYZ/USD, another plan has 24/7"):
+        calendars_of([always, shares])
+    file = tmp_path / "plan.yaml"
+    file.write_text(
+        "name: a\nsymbol: XYZ/USD\ncalendar: NYSEE\n"
+        "entry:\n  - {function: breakout, timeframe: 1h, parameters: {bars: 5}}\n"
+    )
+    with pytest.raises(ConfigurationError, match=r"plan\.yaml:3: calendar: 'NYSEE' is unknown"):
+        TradePlan.load(file)

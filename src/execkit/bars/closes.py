@@ -11,8 +11,12 @@ from typing import Final, Protocol
 
 import msgspec
 
+from execkit.errors import ConfigurationError
 from execkit.model.market import BarData, Timeframe
 
+_LEAST_AGE: Final = timedelta(minutes=1)
+_MOST_AGE: Final = timedelta(hours=1)
+_SHARE_OF_AGE: Final = 12
 _KEPT: Final = 20_000
 """Closes that the percentiles are taken from: the last ones."""
 
@@ -53,6 +57,34 @@ class BarSkip(msgspec.Struct, frozen=True):
     first: datetime
     last: datetime
     reason: str
+
+
+class AgeLimits:
+    """How old a close may be when it is told.
+
+    What is stated holds for all timeframes; else the limit follows the timeframe: a twelfth of it, but a minute at
+    least and an hour at most. A minute's close is no news any more when the next minute is over, while a day's decision
+    is still that of the day five minutes later.
+    """
+
+    def __init__(self, stated: timedelta | None = None) -> None:
+        if stated is not None and stated < timedelta(0):
+            raise ConfigurationError(f"max_age: {stated} must not be negative")
+        self._stated = stated
+        self.least = _LEAST_AGE if stated is None else stated
+        """What every close may be."""
+        self.most = _MOST_AGE if stated is None else stated
+        """What no close may be older than."""
+
+    def of(self, timeframe: Timeframe) -> timedelta:
+        """Return the limit of a timeframe."""
+        if self._stated is not None:
+            return self._stated
+        return min(max(timeframe.duration / _SHARE_OF_AGE, self.least), self.most)
+
+    def at(self, timeframe: Timeframe, close: datetime) -> timedelta:
+        """Return the limit of one close; others than this class may know what else closes with it."""
+        return self.of(timeframe)
 
 
 class BarSource(Protocol):

@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from execkit.bars.closes import BarSkip, BarSource, Lateness, LatenessStats
+from execkit.bars.closes import AgeLimits, BarSkip, BarSource, Lateness, LatenessStats
 from execkit.bars.handover import Callback, Handover, Stream
 from execkit.bars.sessions import Hours
 from execkit.calendars import DEFAULT_TIMEZONE, market_hours
@@ -60,6 +60,25 @@ class _Group:
             return at  # the calendar has ended: nobody knows a better one
 
 
+class _Skips:
+    """Closes that are too old, told as one for each run of them."""
+
+    def __init__(self, reason: str, handover: Handover) -> None:
+        self._reason = f"too old: {reason}"
+        self._handover = handover
+        self._run: tuple[datetime, datetime] | None = None
+
+    def add(self, first: datetime, last: datetime) -> None:
+        self._run = (first if self._run is None else self._run[0], last)
+
+    def tell(self, streams: Iterable[Stream]) -> None:
+        """Tell these streams of the run, if there is one."""
+        run, self._run = self._run, None
+        if run is not None:
+            for stream in streams:
+                self._handover.skip(stream, *run, self._reason)
+
+
 class BarCloseDetector:
     """Calls back at the close of bars, for any number of symbols and timeframes.
 
@@ -74,7 +93,7 @@ class BarCloseDetector:
         schedule_advance: How long before a close the clock is read for the last time and the exact timer set.
         grace: How long a close waits for the last trades to come in. The lateness counts from the true close.
         patience: How long after its close a bar is waited for that the source says is still to come.
-        max_age: Closes older than this, after a suspend or a blocked loop, fire nothing.
+        max_age: Closes older than this, after a suspend or a blocked loop, fire nothing; None: what `AgeLimits` says.
         budget: Time after which an async callback that still waits is cancelled, at twice of it at the latest; None:
             never.
         fired: Tells the last close that fired before a restart, e.g. from the journal.
@@ -98,25 +117,26 @@ class BarCloseDetector:
         schedule_advance: timedelta = timedelta(milliseconds=100),
         grace: timedelta = timedelta(0),
         patience: timedelta = timedelta(seconds=2),
-        max_age: timedelta = timedelta(seconds=60),
+        max_age: timedelta | AgeLimits | None = None,
         budget: timedelta | None = timedelta(seconds=1),
         fired: Callable[[str, Timeframe], datetime | None] = lambda _symbol, _timeframe: None,
         on_skip: Callable[[BarSkip], object] | None = None,
         on_step: Callable[[timedelta], object] | None = None,
     ) -> None:
+        self._ages = max_age if isinstance(max_age, AgeLimits) else AgeLimits(max_age)
         named = {
             "accuracy": accuracy,
             "schedule_advance": schedule_advance,
             "grace": grace,
             "patience": patience,
-            "max_age": max_age,
         }
         for name, value in named.items():
             if value < timedelta(0):
                 raise ConfigurationError(f"{name}: {value} must not be negative")
-        if not grace <= patience <= min(_LONGEST_PATIENCE, max_age):
+        longest = min(_LONGEST_PATIENCE, self._ages.least)
+        if not grace <= patience <= longest:
             raise ConfigurationError(
-                f"patience: {patience} must lie between grace, {grace}, and {min(_LONGEST_PATIENCE, max_age)}"
+                f"patience: {patience} must lie between grace, {grace}, and {longest}"
             )
         self.hours = hours or market_hours(
             calendar, timezone=timezone, market_hours_only=market_hours_only
@@ -124,7 +144,6 @@ class BarCloseDetector:
         self._clock: Clock = clock or SystemClock()
         self._advance = schedule_advance.total_seconds()
         self._grace = grace
-        self._max_age = max_age
         self._fired = fired
         self._on_step = on_step
         self._lateness = Lateness(accuracy)
@@ -133,7 +152,7 @@ class BarCloseDetector:
             self._clock,
             self._lateness,
             patience=patience,
-            max_age=max_age,
+            ages=self._ages,
             budget=budget,
             on_skip=on_skip,
         )
@@ -219,14 +238,24 @@ class BarCloseDetector:
         stream.last = stream.proven = self._fired(stream.symbol, stream.timeframe)
         if stream.last is None or group.next == _NEVER:
             return
-        young = max(stream.last, group.after - self._max_age)
+        skips = _Skips("it closed while nobody was watching", self._handover)
+        oldest = group.after - self._ages.most
         first = group.hours.next_close(stream.timeframe, stream.last)
-        resumed = group.hours.next_close(stream.timeframe, young)
+        resumed = group.hours.next_close(stream.timeframe, max(stream.last, oldest))
         if first < min(resumed, group.after):
             last = group.hours.previous_close(stream.timeframe, resumed - _INSTANT)
-            self._handover.skip(stream, first, last, "it closed while nobody was watching")
-        for close in group.hours.closes(stream.timeframe, young, group.after):
-            self._handover.put(close, [stream])
+            skips.add(first, last)
+        for close in group.hours.closes(stream.timeframe, max(stream.last, oldest), group.after):
+            if self._is_too_old(group, close, group.after):
+                skips.add(close, close)
+            else:
+                skips.tell([stream])
+                self._handover.put(close, [stream])
+        skips.tell([stream])
+
+    def _is_too_old(self, group: _Group, close: datetime, at: datetime) -> bool:
+        age = at - close
+        return age > self._ages.least and age > self._ages.at(group.timeframe, close)
 
     # -- time ------------------------------------------------------------------------------------------
 
@@ -295,17 +324,21 @@ class BarCloseDetector:
 
     def _due(self, group: _Group, wall: datetime, reason: str) -> list[datetime]:
         """Return what has closed; skip what is too old."""
-        oldest = wall - self._max_age
+        skips = _Skips(reason, self._handover)
+        oldest = wall - self._ages.most
         if group.next < oldest:
             first = group.next
             group.begin(oldest - _INSTANT)
-            last = group.last_close(min(group.next - _INSTANT, oldest))
-            for stream in group.streams:
-                self._handover.skip(stream, first, last, f"older than {self._max_age}: {reason}")
+            skips.add(first, group.last_close(min(group.next - _INSTANT, oldest)))
         closes = []
         while group.next + self._grace <= wall:
-            closes.append(group.next)
+            if self._is_too_old(group, group.next, wall):
+                skips.add(group.next, group.next)
+            else:
+                skips.tell(group.streams)
+                closes.append(group.next)
             group.begin(group.next)
+        skips.tell(group.streams)
         return closes
 
     def _together(self, groups: list[_Group]) -> list[Stream]:

@@ -22,7 +22,7 @@ from execkit.bars.closes import NOT_YET, NotYet
 from execkit.bars.followed import Followed
 from execkit.bars.past import BarPast
 from execkit.bars.quality import MAX_MOVE_PCT, BarFinding, BarIssue, BarUse
-from execkit.bars.sessions import AlwaysOpen, Hours
+from execkit.bars.sessions import Hours, HoursOf, hours_by_symbol
 from execkit.clock import Clock, SystemClock
 from execkit.errors import ConfigurationError, UnsupportedFeatureError
 from execkit.exchanges.base import ExchangeAdapter
@@ -50,7 +50,7 @@ class BarFeed:
         symbols: What to follow.
         timeframes: Longer bars that are built from those of *base*.
         base: Shortest bars.
-        hours: When the market trades; by default always.
+        hours: When the markets trade, all of them or each; by default always.
         clock: Wall time.
         source: `bars` of the venue, which are its own last word; `trades`, which are quicker; `auto` takes bars where
             the venue streams them.
@@ -73,7 +73,7 @@ class BarFeed:
         *,
         timeframes: Iterable[str | Timeframe] = (),
         base: str | Timeframe = Timeframe.M1,
-        hours: Hours | None = None,
+        hours: Hours | HoursOf | None = None,
         clock: Clock | None = None,
         source: Source = "auto",
         cache: MarketDataCache | None = None,
@@ -88,7 +88,7 @@ class BarFeed:
     ) -> None:
         self.base = Timeframe.parse(base)
         self.timeframes = tuple(dict.fromkeys(map(Timeframe.parse, timeframes)))
-        self.hours = hours or AlwaysOpen()
+        hours_of = hours_by_symbol(hours)
         self.cache = MarketDataCache() if cache is None else cache
         self.is_connected = False
         self.findings = 0
@@ -105,13 +105,13 @@ class BarFeed:
         self._on_finding = on_finding
         self._markets = {
             symbol: Followed(
-                symbol, self.base, self.timeframes, self.hours, max_move_pct, self.cache
+                symbol, self.base, self.timeframes, hours_of(symbol), max_move_pct, self.cache
             )
             for symbol in dict.fromkeys(symbols)
         }
         self._tasks: list[asyncio.Task[None]] = []
         self._asking: dict[str, asyncio.Task[None]] = {}
-        self._past = BarPast(adapter, self.hours, self._clock, self._find)
+        self._past = BarPast(adapter, self._clock, self._find)
 
     async def start(self) -> None:
         """Open the stream, and fetch the past; returns when that is in."""
@@ -235,7 +235,7 @@ class BarFeed:
         start = market.aggregator.last or close_time - step
         ends: Sequence[datetime] = (close_time,)
         if start + step != close_time:
-            ends = list(self.hours.closes(self.base, start, close_time))
+            ends = list(market.hours.closes(self.base, start, close_time))
         if seen is None or ends[0] - step < seen or not self._can_believe:
             self._ask(market, close_time)
             return False
@@ -341,11 +341,13 @@ class BarFeed:
         now = self._clock.now()
         since = now - self._backfill * self.base.duration
         for timeframe in self.timeframes:
-            since = min(since, self.hours.previous_close(timeframe, now))
+            since = min(since, market.hours.previous_close(timeframe, now))
         history: list[BarData] = []
         for timeframe in sorted(self.timeframes, key=lambda each: each.seconds, reverse=True):
             if timeframe is not self.base:
-                history += await self._past.before(market.symbol, timeframe, since, self._backfill)
+                history += await self._past.before(
+                    market.symbol, timeframe, since, self._backfill, market.hours
+                )
         for bar in history:
             self.cache.append(bar)
         asked_at = self._clock.now()
@@ -359,21 +361,14 @@ class BarFeed:
         """Find symbols of which nothing comes although they trade."""
         while True:
             now = self._clock.now()
-            is_open = self._is_open(now)
             for market in self._markets.values():
-                if market.heard_at is None or not is_open:
+                if market.heard_at is None or not market.is_open(now):
                     market.heard_at = now
                 elif now - market.heard_at > self._stale_after and not market.is_stale:
                     market.is_stale = True
                     self._find(market.check.silence(market.heard_at))
             self.cache.drop_stale(now - FORGOTTEN)
             await asyncio.sleep(self._stale_after.total_seconds() / 4)
-
-    def _is_open(self, at: datetime) -> bool:
-        try:
-            return self.hours.is_open(at)
-        except ConfigurationError:
-            return False  # the calendar has ended
 
     def __repr__(self) -> str:
         kind = "trades" if self.uses_trades else "bars"

@@ -43,8 +43,8 @@ class Followed:
         """The newest bar of each timeframe, which is the one that a close asks for."""
         self.heard_at: datetime | None = None
         self.is_stale = False
+        self.hours = hours
         self._base = base
-        self._hours = hours
         self._cache = cache
 
     def has(self, close_time: datetime) -> bool:
@@ -73,6 +73,13 @@ class Followed:
                 latest[bar.timeframe] = bar
             self._cache.append(bar)
 
+    def is_open(self, at: datetime) -> bool:
+        """Tell whether it trades at a moment, as far as its calendar reaches."""
+        try:
+            return self.hours.is_open(at)
+        except ConfigurationError:
+            return False
+
     @property
     def proven(self) -> datetime | None:
         """Close of the last bar that has come."""
@@ -86,7 +93,7 @@ class Followed:
             return
         self.check.rewind()
         self.builder.rewind(self.proven or now)
-        self.aggregator = BarAggregator(self._base, self.aggregator.timeframes, self._hours)
+        self.aggregator = BarAggregator(self._base, self.aggregator.timeframes, self.hours)
         for bar in self._cache.history(self.symbol, self._base):
             self.add(bar)
 
@@ -95,7 +102,7 @@ class Followed:
         if self.whole_from is None:
             return None
         try:
-            ended = self._hours.previous_close(self._base, self.whole_from)
+            ended = self.hours.previous_close(self._base, self.whole_from)
         except ConfigurationError:
             ended = self.whole_from  # no calendar knows
         is_there = self.proven is not None and self.proven >= ended

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 import structlog
 
-from execkit.bars.closes import BarCloseEvent, BarSkip, BarSource, Lateness, NotYet
+from execkit.bars.closes import AgeLimits, BarCloseEvent, BarSkip, BarSource, Lateness, NotYet
 from execkit.clock import Clock
 from execkit.model.market import Timeframe
 
@@ -49,7 +49,7 @@ class Handover:
         lateness: Lateness,
         *,
         patience: timedelta,
-        max_age: timedelta,
+        ages: AgeLimits,
         budget: timedelta | None,
         on_skip: Callable[[BarSkip], object] | None,
     ) -> None:
@@ -57,7 +57,7 @@ class Handover:
         self._clock = clock
         self._lateness = lateness
         self._patience = patience
-        self._max_age = max_age
+        self._ages = ages
         self._budget = None if budget is None else budget.total_seconds()
         self._on_skip = on_skip
         self._queue: deque[tuple[datetime, Sequence[Stream], bool]] = deque()
@@ -101,7 +101,8 @@ class Handover:
     async def _hand_over(self, close: datetime, streams: Sequence[Stream], *, final: bool) -> None:
         take = None if self._source is None else self._source.take
         pause_at = self._clock.now() - close + _SLICE
-        now, max_age, measured = self._clock.now, self._max_age, list[timedelta]()
+        now, ages, measured = self._clock.now, self._ages, list[timedelta]()
+        young = ages.least
         with _Watch(self._loop, self._budget) as watch, self._lateness.batch(measured):
             for count, stream in enumerate(streams, 1):
                 if stream.last is not None and close <= stream.last:
@@ -117,7 +118,7 @@ class Handover:
                         await asyncio.sleep(0)
                         late = now() - close
                         pause_at = late + _SLICE
-                    if late > max_age:
+                    if late > young and late > ages.at(timeframe, close):
                         self.skip(stream, close, close, f"told {late} after it closed")
                         continue
                     stream.last = close

@@ -6,8 +6,8 @@ What it does at a close is what a replay does at the same bar, so the same plan 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -15,13 +15,13 @@ import attrs
 import structlog
 
 from execkit.bars.cache import MarketDataCache
-from execkit.bars.closes import BarCloseEvent, LatenessStats
+from execkit.bars.closes import AgeLimits, BarCloseEvent, LatenessStats
 from execkit.bars.detector import BarCloseDetector
 from execkit.bars.feed import FORGOTTEN, BarFeed, Source
 from execkit.bars.quality import MAX_MOVE_PCT, BarFinding, BarIssue
-from execkit.bars.runner import MAX_AGE, BarRunner
-from execkit.bars.sessions import Hours, ListedHours, agrees, heed
-from execkit.calendars import DEFAULT_CALENDAR, DEFAULT_TIMEZONE, market_hours
+from execkit.bars.runner import BarRunner
+from execkit.bars.sessions import Hours, HoursOf, ListedHours, agrees, heed
+from execkit.calendars import ALWAYS, DEFAULT_CALENDAR, DEFAULT_TIMEZONE, market_hours
 from execkit.exchanges.base import MarketPhase
 from execkit.handlers.desk import Desk
 from execkit.model.market import BarData, Timeframe
@@ -48,7 +48,9 @@ class LiveOptions:
     """How live market data is used; see `BarCloseDetector` and `BarFeed` for the fields that they share."""
 
     calendar: str | None = None
-    """Exchange whose sessions count; None: 24/7 in UTC where the venue never closes, else New York's."""
+    """Exchange whose sessions count, `24/7` for none; None: 24/7 in UTC where the venue never closes, else New York's.
+
+    A plan that states a calendar has that one."""
     timezone: str = DEFAULT_TIMEZONE
     market_hours_only: bool = True
     source: Source = "auto"
@@ -57,7 +59,8 @@ class LiveOptions:
     grace: timedelta = timedelta(milliseconds=100)
     """Only bars that are built here from trades wait so long for the last of them."""
     patience: timedelta = timedelta(seconds=2)
-    max_age: timedelta = MAX_AGE
+    max_age: timedelta | None = None
+    """None: as old as `AgeLimits` says; by it a day's close is told after a minute without the process, too."""
     backfill: int = 100
     max_move_pct: Decimal = MAX_MOVE_PCT
     status_every: timedelta = timedelta(seconds=30)
@@ -66,13 +69,39 @@ class LiveOptions:
     It wins when it says the same of all markets, twice; what is said of some of them only changes nobody's hours.
     """
 
-    def hours(self, *, always_open: bool = True) -> Hours:
-        """Return the market's hours, for the runner too; *always_open* as the venue's capabilities say."""
-        return market_hours(
-            self.calendar or (None if always_open else DEFAULT_CALENDAR),
-            timezone=self.timezone,
-            market_hours_only=self.market_hours_only,
-        )
+    def hours(
+        self, calendars: Mapping[str, str] | None = None, *, always_open: bool = True
+    ) -> HoursOf:
+        """Return the hours of each symbol, for the runner too.
+
+        *calendars* are those that symbols have of their own, *always_open* is as the venue's capabilities say.
+        """
+        usual = self.calendar or (ALWAYS if always_open else DEFAULT_CALENDAR)
+        stated, made = dict(calendars or {}), dict[str, Hours]()
+        for name in {usual, *stated.values()}:
+            made[name] = market_hours(
+                name, timezone=self.timezone, market_hours_only=self.market_hours_only
+            )
+        return lambda symbol: made[stated.get(symbol, usual)]
+
+
+class _Ages(AgeLimits):
+    """The limit of a short bar's close is that of the longest bar that a plan uses and that closes with it."""
+
+    def __init__(self, runner: BarRunner, stated: timedelta | None) -> None:
+        super().__init__(stated)
+        self._timeframes = runner.timeframes
+        self._hours = {runner.hours_of(symbol) for symbol in runner.symbols}
+
+    def at(self, timeframe: Timeframe, close: datetime) -> timedelta:
+        """Return the limit of one close."""
+        ends = {
+            longer
+            for longer in self._timeframes
+            for hours in self._hours
+            if hours.is_close(longer, close)
+        }
+        return max(map(self.of, {timeframe, *ends}))
 
 
 class LiveBars:
@@ -101,7 +130,7 @@ class LiveBars:
         self._spawn = spawn
         self._after = after or desk.recorder.settle
         self._options = options
-        self._hours = runner.hours
+        self._ages = _Ages(runner, options.max_age)
         self._settling = False
         self._alarmed: dict[tuple[str, str], datetime] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -110,7 +139,7 @@ class LiveBars:
             runner.symbols,
             timeframes=runner.timeframes,
             base=runner.base,
-            hours=self._hours,
+            hours=runner.hours_of,
             clock=desk.clock,
             source=options.source,
             cache=MarketDataCache(_KEPT),
@@ -123,20 +152,23 @@ class LiveBars:
         )
         self.detector = BarCloseDetector(
             self.feed,
-            hours=self._hours,
             clock=desk.clock,
             accuracy=options.accuracy,
             schedule_advance=options.schedule_advance,
             grace=options.grace if self.feed.uses_trades else timedelta(0),
             patience=options.patience,
-            max_age=options.max_age,
+            max_age=self._ages,
             budget=None,  # each evaluation has its own
             fired=self._fired,
             on_skip=runner.on_skip,
             on_step=self._stepped,
         )
         self.feed.on_data = self.detector.deliver
-        self.detector.watch(runner.symbols, runner.base, self._on_close)
+        self._symbols: dict[Hours, list[str]] = {}
+        for symbol in runner.symbols:
+            self._symbols.setdefault(runner.hours_of(symbol), []).append(symbol)
+        for hours, symbols in self._symbols.items():
+            self.detector.watch(symbols, runner.base, self._on_close, hours=hours)
 
     @property
     def stats(self) -> LatenessStats:
@@ -148,9 +180,10 @@ class LiveBars:
         self._runner.go_live(lambda work: self._spawn(work, "signal"))
         await self.feed.start()
         await self.detector.start()
-        if isinstance(self._hours, ListedHours):
-            task = asyncio.get_running_loop().create_task(self._compare_hours(self._hours))
-            self._tasks.append(task)
+        loop = asyncio.get_running_loop()
+        for hours in self._symbols:
+            if isinstance(hours, ListedHours):
+                self._tasks.append(loop.create_task(self._compare_hours(hours)))
 
     async def stop(self) -> None:
         """Ask nobody any more."""
@@ -170,9 +203,15 @@ class LiveBars:
         return max((at for at in times if at is not None), default=None)
 
     def _warm_up(self, bars: Sequence[BarData]) -> None:
-        """Give the past to the runner, but for what is young enough to fire."""
-        oldest = self._desk.clock.now() - self._options.max_age
-        self._runner.warm_up(bar for bar in bars if bar.close_time < oldest)
+        """Give the past to the runner, up to the first close that is young enough to fire."""
+        now, first = self._desk.clock.now(), datetime.max.replace(tzinfo=UTC)
+        for bar in bars:
+            close = bar.close_time
+            if bar.timeframe is self._runner.base and now - close <= self._ages.at(
+                bar.timeframe, close
+            ):
+                first = min(first, close)
+        self._runner.warm_up(bar for bar in bars if bar.close_time < first)
 
     async def _on_close(self, event: BarCloseEvent) -> None:
         runner, desk, symbol = self._runner, self._desk, event.symbol
@@ -244,7 +283,7 @@ class LiveBars:
     async def _objection(self, hours: ListedHours) -> tuple[bool, datetime | None] | None:
         """Return what the venue says otherwise than the calendar: only what is so in every market is of the hours."""
         told = set()
-        for symbol in self._runner.symbols:
+        for symbol in self._symbols[hours]:
             status = await self._desk.adapter.market_status(symbol)
             if status.phase is MarketPhase.HALTED:
                 continue

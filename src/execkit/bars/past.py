@@ -25,12 +25,10 @@ class BarPast:
     def __init__(
         self,
         adapter: ExchangeAdapter,
-        hours: Hours,
         clock: Clock,
         find: Callable[[BarFinding], object],
     ) -> None:
         self._adapter = adapter
-        self._hours = hours
         self._clock = clock
         self._find = find
         self._gate = asyncio.Semaphore(_AT_ONCE)
@@ -51,14 +49,14 @@ class BarPast:
         return [bar for bar in bars if since < bar.close_time <= now]
 
     async def before(
-        self, symbol: str, timeframe: Timeframe, until: datetime, count: int
+        self, symbol: str, timeframe: Timeframe, until: datetime, count: int, hours: Hours
     ) -> list[BarData]:
         """Return about *count* bars that close up to *until*; the venue's own that end elsewhere are left out."""
-        spread = 1 if isinstance(self._hours, AlwaysOpen) else _SPREAD
+        spread = 1 if isinstance(hours, AlwaysOpen) else _SPREAD
         began = until - count * timeframe.duration * spread
         found = await self.since(symbol, timeframe, began) or []
         bars = [bar for bar in found if bar.close_time <= until]
-        wrong = [bar for bar in bars if not self._hours.is_close(timeframe, bar.close_time)]
+        wrong = [bar for bar in bars if not hours.is_close(timeframe, bar.close_time)]
         if wrong:
             text = f"{len(wrong)} bars of the venue's history end elsewhere; left out"
             at = wrong[0].close_time

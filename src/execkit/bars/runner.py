@@ -18,17 +18,14 @@ import structlog
 from execkit.bars.aggregate import BarAggregator
 from execkit.bars.answers import problem_of, shown, stop_moved
 from execkit.bars.cache import MarketDataCache
-from execkit.bars.closes import BarSkip
+from execkit.bars.closes import AgeLimits, BarSkip
 from execkit.bars.evaluation import FunctionUse, Watchdog
 from execkit.bars.plan_run import Plan, PlanRun
 from execkit.bars.rounds import Moment, Round
-from execkit.bars.sessions import AlwaysOpen, Hours
+from execkit.bars.sessions import Hours, HoursOf, hours_by_symbol
 from execkit.clock import Clock
 from execkit.errors import ConfigurationError, ExecKitError, SignalConflictError
-from execkit.functions.base import (
-    ExecutionContext,
-    to_trading_signal,
-)
+from execkit.functions.base import ExecutionContext, to_trading_signal
 from execkit.functions.registry import ExecutionFunctionRegistry
 from execkit.model.account import AccountView
 from execkit.model.market import BarData, Timeframe
@@ -42,7 +39,6 @@ from execkit.orders.book import Book
 log = structlog.get_logger("execkit")
 
 BUDGET: Final = timedelta(milliseconds=100)
-MAX_AGE: Final = timedelta(seconds=60)
 _INSTANT: Final = timedelta(microseconds=1)
 
 
@@ -51,6 +47,7 @@ class _Market:
 
     def __init__(self, base: Timeframe, runs: list[PlanRun], hours: Hours) -> None:
         self.runs = runs
+        self.hours = hours
         self.used = {use.timeframe for run in runs for use in run.uses}
         self.aggregator = BarAggregator(base, self.used, hours)
         self.last: datetime | None = None
@@ -71,8 +68,10 @@ class BarRunner:
         clock: Wall time, for the age of a bar.
         base: Timeframe of the bars that come in.
         budget: Time that one evaluation may take.
-        max_age: A close older than this when its bar arrives is recorded and fires nothing.
-        hours: When the markets trade; by default always.
+        max_age: A close older than this when its bar arrives is recorded and fires nothing; None: what `AgeLimits`
+            says of its timeframe. A signal is not sent later than that either; time in which the market is closed
+            does not count.
+        hours: When the markets trade, all of them or each; by default always.
 
     Raises `ConfigurationError` or `RegistrationError` naming plan and rule when a function cannot be made.
     """
@@ -90,8 +89,8 @@ class BarRunner:
         clock: Clock,
         base: Timeframe = Timeframe.M1,
         budget: timedelta = BUDGET,
-        max_age: timedelta = MAX_AGE,
-        hours: Hours | None = None,
+        max_age: timedelta | None = None,
+        hours: Hours | HoursOf | None = None,
     ) -> None:
         self._registry = registry
         self._cache = cache
@@ -101,22 +100,21 @@ class BarRunner:
         self._account = account
         self._clock = clock
         self._budget = budget.total_seconds()
-        self._max_age = max_age
+        self.ages = AgeLimits(max_age)
         self._spawn: Callable[[Coroutine[Any, Any, None]], object] | None = None
         self._under_way: set[str] = set()
         self.base = base
-        self.hours = hours or AlwaysOpen()
+        self.hours_of = hours_by_symbol(hours)
         self._runs: dict[str, PlanRun] = {}
         for plan in plans:
             if plan.name in self._runs:
                 raise ConfigurationError(f"plans: two are named {plan.name!r}; rename one")
             self._runs[plan.name] = PlanRun(plan, registry, book, record)
-        symbols = dict.fromkeys(run.plan.symbol for run in self._runs.values())
+        by_symbol: dict[str, list[PlanRun]] = {}
+        for run in self._runs.values():
+            by_symbol.setdefault(run.plan.symbol, []).append(run)
         self._markets = {
-            symbol: _Market(
-                base, [r for r in self._runs.values() if r.plan.symbol == symbol], self.hours
-            )
-            for symbol in symbols
+            symbol: _Market(base, runs, self.hours_of(symbol)) for symbol, runs in by_symbol.items()
         }
 
     def go_live(self, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
@@ -141,7 +139,7 @@ class BarRunner:
             last = market.last
             taken = self._take(market, bar)
             if taken and last is not None:
-                self._note_gap(last, bar)
+                self._note_gap(market.hours, last, bar)
             for close_time, bars in groupby(taken, key=_close_time):
                 await self._close(market, close_time, list(bars))
 
@@ -172,7 +170,7 @@ class BarRunner:
             proven = known[-1].close_time if known else None
             if market.last is not None and market.last > now and market.last != proven:
                 market.last = None
-                market.aggregator = BarAggregator(self.base, market.used, self.hours)
+                market.aggregator = BarAggregator(self.base, market.used, market.hours)
                 self.warm_up(known)
 
     def on_skip(self, skip: BarSkip) -> None:
@@ -183,9 +181,9 @@ class BarRunner:
         for timeframe in sorted(market.used, key=lambda each: each.seconds):
             fired = self._book.fired.get((skip.symbol, str(timeframe)))
             after = max(filter(None, (fired, skip.first - _INSTANT)))
-            first = self.hours.next_close(timeframe, after)
+            first = market.hours.next_close(timeframe, after)
             if first <= skip.last:
-                last = self.hours.previous_close(timeframe, skip.last)
+                last = market.hours.previous_close(timeframe, skip.last)
                 self._record_skip(skip.symbol, timeframe, first, last, skip.reason)
 
     def _record_skip(
@@ -230,11 +228,11 @@ class BarRunner:
         for text in list(self._book.owed.values()):
             await self._send(msgspec.json.decode(text, type=TradingSignal))
 
-    def _note_gap(self, last: datetime, bar: BarData) -> None:
-        expected = self.hours.next_close(bar.timeframe, last)
+    def _note_gap(self, hours: Hours, last: datetime, bar: BarData) -> None:
+        expected = hours.next_close(bar.timeframe, last)
         if bar.close_time <= expected:
             return
-        missing = sum(1 for _ in self.hours.closes(bar.timeframe, last, bar.open_time))
+        missing = sum(1 for _ in hours.closes(bar.timeframe, last, bar.open_time))
         text = f"{missing} {bar.timeframe} bars are missing before {bar.open_time.isoformat()}"
         log.warning("bars.missing", symbol=bar.symbol, text=text)
         self._record(
@@ -271,11 +269,12 @@ class BarRunner:
         asked = [(run, run.asked(position)) for run in market.runs]
         at = self._clock.now()
         age = at - close_time
-        late = f"closed {age} ago, more than {self._max_age}" if age > self._max_age else ""
         acted: set[PlanRun] = set()
         with Watchdog(self._budget) as watchdog:
             moment = Moment(position, self._account(), at, watchdog)
             for now in rounds:
+                limit = self.ages.of(now.bar.timeframe)
+                late = f"closed {age} ago, more than {limit}" if age > limit else ""
                 for run, uses in asked:
                     for use in uses:
                         if use.timeframe is not now.bar.timeframe:
@@ -319,7 +318,7 @@ class BarRunner:
     async def _ask(self, run: PlanRun, use: FunctionUse, now: Round, moment: Moment) -> bool:
         """Ask one function, and return whether its answer is an order."""
         bar = now.bar
-        history = self._cache.history(bar.symbol, bar.timeframe)
+        history, hours = self._cache.history(bar.symbol, bar.timeframe), self.hours_of(bar.symbol)
         context = ExecutionContext(
             plan=run.plan.name,
             symbol=bar.symbol,
@@ -344,7 +343,7 @@ class BarRunner:
                     stop_loss=stop if answer.stop_loss is None else answer.stop_loss,
                     take_profit=target if answer.take_profit is None else answer.take_profit,
                     exchange=run.plan.exchange,
-                    max_age=self._max_age,
+                    max_age=self.ages.of(bar.timeframe) + hours.closed_for(moment.at),
                 )
                 now.signals.append(signal)
             except (ConfigurationError, ArithmeticError) as error:

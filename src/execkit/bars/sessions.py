@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import pairwise
 from typing import Final
@@ -91,6 +91,13 @@ class Hours(ABC):
                 if opened > after:
                     return opened
             session = self.session_after(session.close)
+
+    def closed_for(self, at: datetime) -> timedelta:
+        """Return how long the market stays closed from a moment on; zero while it trades, and where nobody knows."""
+        try:
+            return timedelta(0) if self.is_open(at) else self.next_open(at) - at
+        except ConfigurationError:
+            return timedelta(0)
 
     def next_close(self, timeframe: Timeframe, after: datetime) -> datetime:
         """Return the first close of a bar after *after*."""
@@ -206,6 +213,18 @@ class AlwaysOpen(Hours):
 
     def __repr__(self) -> str:
         return f"AlwaysOpen({self.zone})"
+
+
+HoursOf = Callable[[str], Hours]
+"""The hours of each symbol; those of one symbol are always the same object."""
+
+
+def hours_by_symbol(hours: Hours | HoursOf | None) -> HoursOf:
+    """Return the hours of each symbol; one set holds for all, and None is a market that never closes."""
+    if hours is None or isinstance(hours, Hours):
+        same = AlwaysOpen() if hours is None else hours
+        return lambda _symbol: same
+    return hours
 
 
 class ListedHours(Hours):

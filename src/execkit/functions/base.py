@@ -218,7 +218,8 @@ def to_trading_signal(
 ) -> TradingSignal:
     """Turn an entry or exit into what the chain takes.
 
-    Strength is 100 x confidence, and confluence is unknown, so unchecked. EXIT reduces the open position. The signal
+    Strength is 100 x confidence, and confluence is unknown, so unchecked. EXIT reduces the open position, and an entry
+    never does, whatever was opened meanwhile by another plan or by hand. The signal
     id is made of plan, function, symbol, timeframe and close, so the same bar never counts twice. *details* are
     further fields of `TradingSignal`. Raises `ConfigurationError` for an action that is no order.
     """
@@ -243,6 +244,7 @@ def to_trading_signal(
         "stop_loss": signal.stop_loss,
         "take_profit": signal.take_profit,
         "reduce_only": signal.action is ExecutionAction.EXIT,
+        "entry_only": signal.action.is_entry,
         "signal_id": SEPARATOR.join(parts),
         "created_at": context.timestamp,
         "source": f"plan:{context.plan}",

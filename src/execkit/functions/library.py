@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import islice
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -20,6 +21,7 @@ from execkit.functions.measures import (
     best_price,
     breakout_confidence,
     mean_close,
+    since,
 )
 from execkit.functions.registry import ExecutionFunctionRegistry, FunctionClass
 from execkit.model.fields import Duration, Positive
@@ -235,8 +237,7 @@ class TimeExit(ExecutionFunctionBase[TimeExitParams]):
             is_due, shown = age >= self.params.after, f"open for {age} of {self.params.after}"
         else:
             limit = self.params.bars or 0
-            last = context.history[-limit:]
-            count = sum(bar.open_time >= position.opened_at for bar in last)
+            count = sum(1 for _ in islice(since(context.history, position.opened_at), limit))
             is_due, shown = count >= limit, f"open for {count} of {limit} bars"
         if not is_due:
             return ExecutionSignal.none(shown)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
 from typing import Final
 
 from execkit.bars.cache import BarHistory
+from execkit.model.market import BarData
 from execkit.model.position import Position
 from execkit.numbers import MONEY, ONE, ZERO
 
@@ -68,14 +71,24 @@ def _clamp(value: Decimal) -> Decimal:
     return min(ONE, max(ZERO, value))
 
 
+def since(history: BarHistory, moment: datetime) -> Iterator[BarData]:
+    """Yield the bars that began at *moment* or later, the newest first.
+
+    The last bar of a session may be shorter than its timeframe; no bar began before the close of the one before it.
+    """
+    for place in range(len(history) - 1, -1, -1):
+        bar = history[place]
+        if bar.open_time < moment and not (place and history[place - 1].close_time >= moment):
+            return
+        yield bar
+
+
 def best_price(position: Position, history: BarHistory) -> Decimal:
     """Return the most favourable price since entry, as far as position and bars tell."""
     prices = [position.average_price]
     if position.best_price is not None:
         prices.append(position.best_price)
-    for bar in reversed(history):
-        if bar.open_time < position.opened_at:
-            break
+    for bar in since(history, position.opened_at):
         prices.append(bar.high if position.is_long else bar.low)
         if position.best_price is not None:
             break  # the bars before this one are in the position's own best price

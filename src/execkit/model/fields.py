@@ -142,10 +142,25 @@ def checked(model: type[M], data: object, *, where: Callable[[Path], str] = _now
 
 
 def _describe(model: Any, error: ValidationError, where: Callable[[Path], str]) -> str:
-    return "\n".join(
-        f"{where(problem['loc'])}{path_text(problem['loc'])}: {_explain(model, problem)}"
-        for problem in error.errors(include_url=False)
-    )
+    lines = []
+    for problem in error.errors(include_url=False):
+        path, text = _located(model, problem["loc"], _explain(model, problem))
+        lines.append(f"{where(path)}{path_text(path)}: {text}")
+    return "\n".join(lines)
+
+
+_KEY: Final = re.compile(r"([a-z_]+(?:\[\d+\]|\.[a-z_]+)*): (.+)", re.DOTALL)
+
+
+def _located(model: type[BaseModel], path: Path, text: str) -> tuple[Path, str]:
+    """Move the key that a text names, as a check of several values does, from the text into the path."""
+    named = _KEY.fullmatch(text)
+    if named is None:
+        return path, text
+    parts = re.findall(r"[a-z_]+|\d+", named[1])
+    if parts[0] not in set(_keys_at(model, path)):
+        return path, text
+    return (*path, *(int(part) if part.isdigit() else part for part in parts)), named[2]
 
 
 def path_text(path: Path) -> str:

@@ -64,6 +64,8 @@ class TradingSignal:
     post_only: bool = False
     reduce_only: bool = False
     """Only reduce an open position, never open one."""
+    entry_only: bool = False
+    """Only open or add to a position, never reduce one: denied while a position the other way is open."""
     exchange: str | None = None
     """Name of the exchange it is meant for; None takes the engine's."""
     signal_id: str | None = None
@@ -118,9 +120,11 @@ class TradingSignal:
             isinstance(self.signal_id, str) and 0 < len(self.signal_id) <= 200
         ):
             raise ConfigurationError(f"signal_id: {self.signal_id!r} must be 1 to 200 characters")
-        for name in ("post_only", "reduce_only"):
+        for name in ("post_only", "reduce_only", "entry_only"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{name}: {getattr(self, name)!r} is not True or False")
+        if self.reduce_only and self.entry_only:
+            raise ConfigurationError("reduce_only, entry_only: a signal is one of the two at most")
         if self.max_age is not None and not (
             isinstance(self.max_age, timedelta) and self.max_age > timedelta(0)
         ):
@@ -159,4 +163,6 @@ class TradingSignal:
             self.extended_hours,
             self.slicing,
             self.slice_of,
+            # Left out where it says nothing, so that the digests of earlier signals stay what they were.
+            *(("entry_only",) if self.entry_only else ()),
         )

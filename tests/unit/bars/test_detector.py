@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from execkit.bars.closes import NOT_YET
+from execkit.bars.closes import NOT_YET, AgeLimits
 from execkit.bars.detector import BarCloseDetector
 from execkit.bars.sessions import AlwaysOpen, ListedHours, Session
 from execkit.errors import ConfigurationError
@@ -137,7 +137,7 @@ def test_never_early():
 
 @pytest.mark.parametrize("hours", [1, 8])
 def test_a_jump_ahead_skips_what_is_too_old(hours):
-    """H2, H5, K11: set ahead or suspended: one skip with its range, at most the close younger than max_age, then on."""
+    """H2, H5, K11: set ahead or suspended: a skip with its range, closes young for their timeframe, then on."""
 
     async def story(bench):
         bench.watch(frames=["1m", "4h"])
@@ -151,11 +151,15 @@ def test_a_jump_ahead_skips_what_is_too_old(hours):
     assert bench.closes[:5] == [at(n) for n in range(1, 6)]
     ours = [e.close_time for e in bench.events[5:] if e.timeframe is Timeframe.M1]
     assert ours == [after + timedelta(minutes=n) for n in (5, 6, 7)]
-    assert bench.events[5].lateness <= timedelta(seconds=32)
+    late = [e.lateness for e in bench.events[5:] if e.timeframe is Timeframe.M1]
+    assert late[0] <= timedelta(seconds=32)
+    # Five and a half minutes before the clock is looked at the second four hours ended; of the first no news is left.
+    long = [e.close_time for e in bench.events if e.timeframe is Timeframe.H4]
+    assert long == ([at(480)] if hours == 8 else [])
     assert bench.steps == [pytest.approx(timedelta(hours=hours), abs=timedelta(seconds=0.001))]
     skips = {s.timeframe: (s.first, s.last) for s in bench.skips}
     assert skips[Timeframe.M1] == (at(6), after + timedelta(minutes=4))
-    assert (Timeframe.H4 in skips) == (hours == 8)
+    assert skips.get(Timeframe.H4) == ((at(240), at(240)) if hours == 8 else None)
     assert all("clock jumped ahead" in skip.reason for skip in bench.skips)
 
 
@@ -483,3 +487,38 @@ def test_refuses_options_that_cannot_work(options, text):
     """Named with value and limit, before anything runs."""
     with pytest.raises(ConfigurationError, match=text):
         BarCloseDetector(**options)
+
+
+@pytest.mark.parametrize(
+    ("frame", "limit"),
+    [
+        ("1m", 60),
+        ("5m", 60),
+        ("15m", 75),
+        ("30m", 150),
+        ("1h", 300),
+        ("4h", 1200),
+        ("1d", 3600),
+        ("1w", 3600),
+    ],
+)
+def test_how_old_a_close_may_be_follows_its_timeframe(frame, limit):
+    """A twelfth of it, a minute at least, an hour at most; what is stated holds for all."""
+    assert AgeLimits().of(Timeframe.parse(frame)) == timedelta(seconds=limit)
+    assert AgeLimits(timedelta(seconds=7)).of(Timeframe.parse(frame)) == timedelta(seconds=7)
+    with pytest.raises(ConfigurationError, match="max_age"):
+        AgeLimits(timedelta(seconds=-1))
+
+
+@pytest.mark.parametrize(("away", "told"), [(300, True), (301, False)])
+def test_a_restart_tells_an_hour_that_is_still_news(away, told):
+    """Five minutes are the limit of an hour: at it the close fires, after it the close is skipped."""
+
+    async def story(bench):
+        bench.watch(frames=["1h"])
+        await bench.detector.start()
+        await bench.until(at(70))
+
+    bench = virtual(story, start=at(60, away), fired=lambda _symbol, _frame: at(0))
+    assert bench.closes == ([at(60)] if told else [])
+    assert [(s.first, s.last) for s in bench.skips] == ([] if told else [(at(60), at(60))])

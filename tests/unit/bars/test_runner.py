@@ -10,7 +10,8 @@ import pytest
 from execkit.bars.closes import BarSkip
 from execkit.bars.plan_run import PlanRun
 from execkit.bars.runner import BarRunner
-from execkit.bars.sessions import ListedHours, Session
+from execkit.bars.sessions import AlwaysOpen, ListedHours, Session
+from execkit.clock import ManualClock
 from execkit.errors import ConfigurationError, ExecKitError, RegistrationError, SignalConflictError
 from execkit.functions.base import ExecutionFunctionBase, ExecutionSignal, FunctionParams
 from execkit.functions.builtin import standard_registry
@@ -23,6 +24,8 @@ from execkit.model.signal import TradingSignal
 from execkit.orders.book import Book
 from execkit.virtual_time import run_virtual
 
+START = ManualClock().now()
+SYMBOL = "BTC/USDT"
 ABOVE = ("close_above", "1m", {"threshold_price": 100})
 BELOW = ("close_below", "1m", {"threshold_price": 90})
 
@@ -707,3 +710,71 @@ async def test_a_night_between_sessions_is_no_gap(desk, bar, plan):
     assert not [r for r in desk.records if isinstance(r, Alarm)]
     await desk.feed(runner, bar(2880 + 601))
     assert [r.code for r in desk.records if isinstance(r, Alarm)] == ["BARS_MISSING"]
+
+
+# --- each market's own hours, and how old is too old --------------------------------------------------
+
+
+def sessions_of(*days, opens=14.5, closes=21):
+    """Sessions on these days of January 2024; hours in UTC."""
+    midnight = [START + timedelta(days=day - 1) for day in days]
+    return ListedHours(
+        Session(at.date(), at + timedelta(hours=opens), at + timedelta(hours=closes))
+        for at in midnight
+    )
+
+
+def test_each_market_has_its_own_hours(desk, plan, bar):
+    """A share's hours end at half past, those of a coin with the clock, in one runner."""
+    rule = ("close_above", "1h", {"threshold_price": 500})
+    hours = {"XYZ/USD": sessions_of(1, 2, 3), SYMBOL: AlwaysOpen()}
+    plans = [plan([rule], name=f"p{n}", symbol=symbol) for n, symbol in enumerate(hours)]
+    runner = desk.runner(*plans, hours=hours.__getitem__)
+    minutes = range(14 * 60 + 31, 17 * 60 + 1)
+    run(desk.feed(runner, *(bar(n, symbol=symbol) for n in minutes for symbol in hours)))
+    closed = {
+        symbol: [
+            (c.close_time - START) / timedelta(hours=1) for c in desk.closes if c.symbol == symbol
+        ]
+        for symbol in hours
+    }
+    assert closed == {"XYZ/USD": [15.5, 16.5], SYMBOL: [16, 17]}
+
+
+def test_how_old_a_close_may_be_follows_the_timeframe(desk, plan, bar):
+    """At 01:00 four minutes late: the hour is asked about, its last minute is not, and both are recorded."""
+    rules = [("close_above", frame, {"threshold_price": 100}) for frame in ("1m", "1h")]
+    runner = desk.runner(plan(rules))
+
+    async def story():
+        await desk.feed(runner, *(bar(n, 99) for n in range(1, 60)))
+        desk.clock.set(bar(64).close_time)
+        await runner.on_bar(bar(60, 101))
+
+    run(story())
+    assert ids(desk) == ["p|close_above|BTC/USDT|1h|2024-01-01T01:00:00Z"]
+    minute = desk.closes[-2].decisions[0]
+    assert (minute.skipped, minute.reasoning) == (True, "closed 0:04:00 ago, more than 0:01:00")
+
+
+@pytest.mark.parametrize(("closes_at", "age"), [(20 * 60, 300), (21 * 60, 17.5 * 3600 + 300)])
+def test_a_closed_market_does_not_make_a_signal_older(desk, plan, bar, closes_at, age):
+    """What a session's last bar decides is for the next open: until then, and as long as ever, it may wait."""
+    hours = sessions_of(1, 2, opens=14)
+    hours.amend(
+        (START + timedelta(days=1)).date(),
+        Session(
+            (START + timedelta(days=1)).date(),
+            START + timedelta(hours=38.5),
+            START + timedelta(hours=45),
+        ),
+    )
+    runner = desk.runner(plan([("close_above", "1h", {"threshold_price": 100})]), hours=hours)
+    run(
+        desk.feed(
+            runner,
+            *(bar(n, 101 if n == closes_at else 99) for n in range(closes_at - 60, closes_at + 1)),
+        )
+    )
+    (signal,) = desk.submitted
+    assert signal.max_age == timedelta(seconds=age)

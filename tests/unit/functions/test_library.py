@@ -24,6 +24,7 @@ from execkit.functions.compose import (
     use,
 )
 from execkit.functions.library import LIBRARY, MaCross, MaCrossParams
+from execkit.functions.measures import best_price
 from execkit.model.account import AccountView
 from execkit.model.market import BarData, Timeframe
 from execkit.model.position import Position
@@ -240,3 +241,23 @@ def test_nobody_looks_ahead():
     run_state_machine_as_test(
         NoLookAhead, settings=settings(max_examples=40, stateful_step_count=15)
     )
+
+
+def test_a_shorter_last_bar_of_a_session_counts_from_where_it_began():
+    """Four-hour bars of New York close at 13:30 and 16:00: who entered at 13:00 has held all of the second one."""
+
+    def four_hours(close, high):
+        price = Decimal(100)
+        return BarData(
+            "BTC/USDT", Timeframe.H4, close, price, Decimal(high), price, price, Decimal(1)
+        )
+
+    history = [
+        four_hours(START + timedelta(hours=13, minutes=30), 150),
+        four_hours(START + timedelta(hours=16), 120),
+    ]
+    early, late = held(1, opened=13 * 60), held(1, opened=14 * 60)
+    assert best_price(early, BarHistory(history)) == 120
+    assert best_price(late, BarHistory(history)) == 100
+    assert action("time_exit", history, early, bars=1) == "exit"
+    assert action("time_exit", history, late, bars=1) == "none"

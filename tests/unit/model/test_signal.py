@@ -183,3 +183,13 @@ def test_post_only_is_content():
     """It changes what is sent."""
     limit = {"limit_price": D(1)}
     assert make_signal(post_only=True, **limit).digest != make_signal(**limit).digest
+
+
+def test_a_signal_that_only_opens_is_another_than_one_that_may_close():
+    """Their digests differ; one that says nothing of it keeps the digest that it had; both at once are refused."""
+    assert make_signal(entry_only=True).digest != make_signal().digest
+    assert make_signal(entry_only=False).digest == make_signal().digest
+    with pytest.raises(ConfigurationError, match="reduce_only, entry_only"):
+        make_signal(reduce_only=True, entry_only=True)
+    with pytest.raises(ConfigurationError, match=r"^entry_only: 1 "):
+        make_signal(entry_only=1)
