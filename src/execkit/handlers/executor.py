@@ -8,6 +8,7 @@ order, byte for byte, go out again - never a marketable one where that proof can
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import ClassVar
 
@@ -26,17 +27,22 @@ from execkit.handlers.adjusting import TOO_MUCH, marketable_limit, shrunk
 from execkit.handlers.desk import Desk
 from execkit.handlers.holding import hold_as_target
 from execkit.model.denial import Denial, DenialCode
-from execkit.model.order import OrderRole, OrderState, OrderType
+from execkit.model.order import OrderRole, OrderState, OrderType, TimeInForce
 from execkit.model.result import ExecutionResult, Outcome
 from execkit.model.ticket import OrderTicket
 from execkit.numbers import ZERO, non_negative
 from execkit.orders.commands import Entry, Reduction, Sent
+from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
+from execkit.orders.waiting import Use
 from execkit.pipeline import Next, outcome_of
 
 log = structlog.get_logger("execkit")
 
 _MAX_SHRINKS = 3
+_AT_ONCE = (TimeInForce.IOC, TimeInForce.FOK)
+_EXECUTES_WITHIN = 2.0
+"""Seconds that a position goes without its stop at most for an entry that should execute at once."""
 
 
 class _TryAgain(Exception):  # noqa: N818 - a signal to tenacity, not an error
@@ -266,14 +272,14 @@ class OrderExecutorHandler:
                 if gateway.same_payload(kept, command):
                     if kept.state is OrderState.PRESUMED_ABSENT and not self._may_resend(kept):
                         return Sent(kept)
-                    return await self._after_doubt(await gateway.resend(kept, command))
+                    return await self._after_doubt(await self._send_entry(command, kept))
                 if kept.state is OrderState.NEW:
                     gateway.give_up(kept, "superseded by a changed order")
                 elif self.desk.adapter.capabilities.absence_window != timedelta(0):
                     return Sent(
                         kept
                     )  # another order beside it, should it show up late, is one too many
-            return await self._after_doubt(await gateway.send(command))
+            return await self._after_doubt(await self._send_entry(command, None))
         if earlier is not None and _took_effect(earlier):
             return await self._after_doubt(Sent(earlier))
         # The stop steps aside for the moment of the send only: between two tries the position is protected again.
@@ -288,6 +294,29 @@ class OrderExecutorHandler:
             else:
                 sent = await gateway.send(command)
         return await self._after_doubt(sent)
+
+    async def _send_entry(self, command: Entry, again: ManagedOrder | None) -> Sent:
+        """Send an entry; where the venue takes none beside a stop, the stop steps aside while it executes."""
+        gateway, ticket = self.desk.gateway, command.ticket
+        executes = ticket.type is OrderType.MARKET or ticket.time_in_force in _AT_ONCE
+        if (
+            self.desk.adapter.capabilities.opposite_orders
+            or not executes
+            or self.desk.book.position(ticket.symbol) is None
+        ):
+            return await _send(gateway, command, again)
+        # Whatever keeps it waiting or from leaving comes before the stop goes.
+        denial = await gateway.admit(command, again)
+        while denial is None and (wait := gateway.throttle.wait(Use.ENTRY)) > 0:
+            await asyncio.sleep(wait)
+            denial = await gateway.admit(command, again)
+        if denial is not None:
+            return Sent(denial=denial)
+        async with self.desk.keeper.stepping_aside(ticket.symbol):
+            sent = await _send(gateway, command, again)
+            if sent.order is not None:
+                await gateway.changes.until(sent.order, lambda o: o.is_closed, _EXECUTES_WITHIN)
+            return sent
 
     def _earlier(self, ticket: OrderTicket, earlier: ManagedOrder | None) -> ManagedOrder | None:
         """Return the newest order of this signal, also one from before a restart."""
@@ -334,6 +363,10 @@ class OrderExecutorHandler:
             return ticket.cancel_at
         rested = self.desk.clock.now() + self.order_timeout
         return rested if ticket.cancel_at is None else min(rested, ticket.cancel_at)
+
+
+async def _send(gateway: OrderGateway, command: Entry, again: ManagedOrder | None) -> Sent:
+    return await (gateway.send(command) if again is None else gateway.resend(again, command))
 
 
 def _took_effect(order: ManagedOrder) -> bool:

@@ -23,6 +23,9 @@ class Capabilities:
     reduce_only: bool = False
     """The venue itself refuses to let such an order flip or grow a position."""
     amend: bool = False
+    opposite_orders: bool = True
+    """Whether a buy and a sell of ours may be open in one symbol. Where not, a stop steps aside while an entry executes
+    that adds to its position, and no such entry can rest."""
     positions_are_holdings: bool = False
     """`positions` shows what is held of each asset, in whichever of its markets: a spot account. Compared by asset."""
     lists: frozenset[ListKind] = frozenset()

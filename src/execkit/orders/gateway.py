@@ -104,7 +104,7 @@ class OrderGateway:
 
     async def send(self, command: Entry | Reduction) -> Sent:
         """Send a new order, or say why not. See `Sent`."""
-        denial = await self._admit(command)
+        denial = await self.admit(command)
         if denial is not None:
             return Sent(denial=denial)
         account = self.recorder.journal.account
@@ -129,7 +129,7 @@ class OrderGateway:
 
         Both get the stop's quantity, as far as the position allows, and may take the place of the same orders.
         """
-        denial = await self._admit(stop)
+        denial = await self.admit(stop)
         fitted = denial or fit_reduction(stop, self.book)
         if isinstance(fitted, Denial):
             return Sent(denial=fitted), Sent(denial=fitted)
@@ -174,10 +174,10 @@ class OrderGateway:
         """Close an order that provably was never sent."""
         self.recorder.record(order.record_of(OrderEvent.FAIL, Source.CHAIN, reason))
 
-    async def _admit(
+    async def admit(
         self, command: Entry | Reduction, order: ManagedOrder | None = None
     ) -> Denial | None:
-        """Wait until the venue's pause is over; return why the command may not leave then, or None."""
+        """Wait until the venue's pause is over; return why a command may not leave then, or None."""
         denial = self._refuse(command, order)
         while denial is None and self.pace.left() > 0:
             await self._turn(_symbol_of(command))
@@ -216,7 +216,7 @@ class OrderGateway:
     async def _turn_to_send(self, legs: Legs) -> Denial | None:
         """Wait for the turn of orders; return why they may not leave then, or None: they are to be sent at once."""
         for order, command in legs:
-            denial = await self._admit(command, order)
+            denial = await self.admit(command, order)
             if denial is not None:
                 return denial
         use = Use.REDUCTION if isinstance(legs[0][1], Reduction) else Use.ENTRY

@@ -52,6 +52,10 @@ class Closer:
         """Tell whether nothing was heard of a cancel for so long that it is asked for once more, blind or not."""
         return self.gateway.recorder.clock.now() - order.updated_at >= _ASK_AGAIN
 
+    async def stop_entering(self, symbol: str, reason: str) -> bool:
+        """Cancel the entries of a symbol that are still open; return False when one is not proven gone."""
+        return await self.cancel_each(tuple(self.book.orders.open_entries(symbol)), reason)
+
     async def make_room(self, symbol: str, quantity: Decimal, side: Side) -> None:
         """Cancel what protects and keeps *quantity* from being closed on *side*, and see it gone."""
         if reducible(self.book, symbol, side) >= quantity:
@@ -77,6 +81,8 @@ class Closer:
         whole = instrument.round_quantity(wanted)
         if whole <= ZERO or whole < instrument.min_quantity:
             return True  # the venue takes no order for so little
+        # What is taken out is not built up meanwhile, and some venues let nobody sell beside a buy of his own.
+        await self.stop_entering(symbol, "the position is being closed")
         await self.make_room(symbol, wanted, side)
         # A stop that could not be proven gone may stay only where the venue keeps the two from executing both.
         stuck = tuple(

@@ -17,7 +17,6 @@ from typing import Final
 
 import structlog
 
-from execkit.model.events import ProtectionFailed
 from execkit.model.instrument import Instrument
 from execkit.model.order import OrderRole, OrderState, Side
 from execkit.model.position import Position
@@ -29,7 +28,6 @@ from execkit.model.records import (
     StopMoved,
     SymbolBlocked,
 )
-from execkit.numbers import plain
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
 from execkit.protection.closing import Closer
@@ -38,18 +36,23 @@ from execkit.protection.plan import (
     Plan,
     Step,
     amendable,
+    is_protective,
     is_turned,
     is_unproven,
     plan_protection,
     refused_late,
 )
 from execkit.protection.policy import ProtectionPolicy, resting_target
+from execkit.protection.telling import Teller
 from execkit.protection.watching import PriceWatcher
 
 log = structlog.get_logger("execkit")
 
 _LONGEST_WAIT: Final = 30.0
 """Seconds between two tries to close a position that the venue does not let us close."""
+
+_LOOK_FOR_OPEN: Final = 5.0
+"""Seconds between two tries to place a stop while its market is closed."""
 
 _NEWS: Final = (Filled, StopMoved, ExternalChange)
 
@@ -79,9 +82,8 @@ class ProtectionKeeper:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._dirty: set[str] = set()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self.placer = StopPlacer(gateway, policy)
-        self._held: dict[str, str] = {}
-        """Positions whose stop is held here, by symbol: a person was told."""
+        self.placer = StopPlacer(gateway, self.closer, policy)
+        self.teller = Teller(self.recorder)
         self._naked_since: dict[str, float] = {}
         self._refusals: dict[str, int] = {}
         """How often in a row a position could not be closed."""
@@ -183,6 +185,7 @@ class ProtectionKeeper:
             instrument = await self._instrument_of(symbol)
             position = self.book.position(symbol)
             reductions = self.book.orders.open_reductions(symbol)
+            least = self._least(position, instrument)
             plan = plan_protection(
                 position,
                 reductions,
@@ -191,11 +194,11 @@ class ProtectionKeeper:
                 target=self._target(position, instrument),
                 can_rest=bool(self.placer.types_for(instrument)),
                 turned=is_turned(position, self.book),
+                least=least,
             )
-            if plan.step in (Step.NOTHING, Step.HOLD):
+            if plan.step in (Step.NOTHING, Step.HOLD, Step.TOO_SMALL):
                 self._forget(symbol)
-                if position is not None and plan.step is Step.HOLD:
-                    self._hold(position, plan)
+                self.teller.of_plan(plan, position, least)
                 return
             if plan.step in (Step.PLACE, Step.RESIZE, Step.WAIT):
                 self._naked_since.setdefault(symbol, loop.time())
@@ -211,6 +214,7 @@ class ProtectionKeeper:
 
     def _forget(self, symbol: str) -> None:
         self.placer.forget(symbol)
+        self.teller.forget(symbol)
         self._naked_since.pop(symbol, None)
         self._refusals.pop(symbol, None)
         self._not_before.pop(symbol, None)
@@ -221,17 +225,12 @@ class ProtectionKeeper:
             return None
         return resting_target(position, instrument)
 
-    def _hold(self, position: Position, plan: Plan) -> None:
-        """Tell a person once that only this process watches over a position."""
-        symbol = position.symbol
-        if self._held.get(symbol) != position.position_id:
-            self._held[symbol] = position.position_id
-            self.recorder.alarm(
-                "NOT_PROTECTING",
-                f"{symbol} {plain(position.quantity)}: the venue takes no stops, so the one at "
-                f"{plain(plan.stop_price)} is held here and protects only while this process runs",
-                symbol=symbol,
-            )
+    def _least(self, position: Position | None, instrument: Instrument) -> Decimal:
+        """Return the smallest quantity that the venue takes a stop for; a reduce-only order may be worth little."""
+        stop = None if position is None else position.stop_loss
+        if stop is None or self.gateway.adapter.capabilities.reduce_only:
+            return instrument.min_quantity
+        return instrument.smallest_quantity(stop)
 
     async def _take_step(
         self, symbol: str, instrument: Instrument, position: Position | None, plan: Plan
@@ -241,6 +240,11 @@ class ProtectionKeeper:
             return await self._cancel(symbol, plan.orders, plan.reason or "nothing left to protect")
         assert position is not None, "without one there is only something to cancel"
         now = asyncio.get_running_loop().time()
+        if self.placer.found_closed(symbol) and plan.step in (Step.PLACE, Step.RESIZE):
+            # The time to place it begins when it can be placed.
+            self._naked_since.pop(symbol, None)
+            if now < self._not_before.get(symbol, 0.0) or await self._is_closed(symbol):
+                return False
         refused = self._is_refused(symbol)
         overdue = refused or self._is_late(symbol)
         if plan.step is Step.FLATTEN or overdue:
@@ -258,7 +262,32 @@ class ProtectionKeeper:
         if plan.step is Step.RESIZE:
             return await self._resize(symbol, instrument, position, plan)
         await self.placer.place(instrument, position, plan)
+        return not self._waits_for_open(position, plan)
+
+    def _waits_for_open(self, position: Position, plan: Plan) -> bool:
+        """Tell whether the stop has to wait for its market, which takes no order to flatten either; see to that."""
+        symbol = position.symbol
+        if not self.placer.found_closed(symbol):
+            return False
+        self.teller.waits_for_open(position, plan)
+        self._look_for_open(symbol)
         return True
+
+    async def _is_closed(self, symbol: str) -> bool:
+        """Tell whether the venue says that the market is closed still; a try each time would fill the journal."""
+        try:
+            async with asyncio.timeout(_LOOK_FOR_OPEN):
+                status = await self.gateway.adapter.market_status(symbol)
+        except Exception as error:  # noqa: BLE001 - then the try itself will show it
+            log.warning("protection.status_unknown", symbol=symbol, error=repr(error))
+            return False
+        if not status.is_open:
+            self._look_for_open(symbol)
+        return not status.is_open
+
+    def _look_for_open(self, symbol: str) -> None:
+        self._not_before[symbol] = asyncio.get_running_loop().time() + _LOOK_FOR_OPEN
+        self._check_later(symbol, _LOOK_FOR_OPEN)
 
     async def _cancel(self, symbol: str, orders: tuple[ManagedOrder, ...], reason: str) -> bool:
         """Cancel orders; return False, and look again a little later, when one is not proven gone."""
@@ -302,7 +331,7 @@ class ProtectionKeeper:
             and old.intent.list_id is None
             and not await self.placer.place(instrument, position, plan, replaces=ids)
         ):
-            return True
+            return not self._waits_for_open(position, plan)
         return await self._cancel(symbol, plan.orders, "the position has changed")
 
     # -- closing ---------------------------------------------------------------------------------------
@@ -316,6 +345,20 @@ class ProtectionKeeper:
         try:
             async with self._locks[symbol]:
                 await self.closer.make_room(symbol, quantity, side)
+                yield
+        finally:
+            self.check(symbol)
+
+    @asynccontextmanager
+    async def stepping_aside(self, symbol: str) -> AsyncIterator[None]:
+        """Take away what protects a position while an entry executes that the venue would not take beside it.
+
+        While this is held the keeper leaves the symbol alone; then it protects what there is.
+        """
+        try:
+            async with self._locks[symbol]:
+                resting = filter(is_protective, self.book.orders.open_reductions(symbol))
+                await self.closer.cancel_each(tuple(resting), "it makes way for an entry")
                 yield
         finally:
             self.check(symbol)
@@ -336,19 +379,7 @@ class ProtectionKeeper:
         if position is None:
             return True
         if alarm:
-            self.recorder.alarm(
-                "UNPROTECTED",
-                f"{symbol} {plain(position.quantity)}: {reason}; flattening",
-                symbol=symbol,
-            )
-            self.recorder.announce(
-                ProtectionFailed(
-                    at=self.recorder.clock.now(),
-                    signal_id=position.signal_id,
-                    symbol=symbol,
-                    reason=reason,
-                )
-            )
+            self.teller.flattening(position, reason)
         sent = await self.closer.close(symbol, instrument, position, OrderRole.FLATTEN)
         if sent:
             self._forget(symbol)

@@ -25,6 +25,7 @@ from execkit.numbers import ZERO, plain
 from execkit.orders.commands import Reduction, Sent
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
+from execkit.protection.closing import Closer
 from execkit.protection.plan import Plan, protective_side, stop_limit_price, stop_types
 from execkit.protection.policy import ProtectionPolicy
 
@@ -48,14 +49,17 @@ class StopPlacer:
     most refuse a stop that would trigger at once, and the other type of stop, where it has both.
     """
 
-    def __init__(self, gateway: OrderGateway, policy: ProtectionPolicy) -> None:
+    def __init__(self, gateway: OrderGateway, closer: Closer, policy: ProtectionPolicy) -> None:
         self._gateway = gateway
+        self._closer = closer
         self._recorder = gateway.recorder
         self._limit_pct = policy.stop_limit_pct
         self._failures: dict[str, int] = {}
         self._refusals: dict[str, int] = {}
         self._without_lists: set[str] = set()
         """Symbols of which the venue has refused a list."""
+        self._closed: set[str] = set()
+        """Symbols whose market was closed at the last try."""
 
     def types_for(self, instrument: Instrument) -> tuple[OrderType, ...]:
         """Return the types of stop that a market takes, the preferred one first; none: it takes no stops."""
@@ -64,6 +68,10 @@ class StopPlacer:
     def failures(self, symbol: str) -> int:
         """Return how often in a row no stop could be placed."""
         return self._failures.get(symbol, 0)
+
+    def found_closed(self, symbol: str) -> bool:
+        """Tell whether the last try has failed because the market takes no orders now."""
+        return symbol in self._closed
 
     def forget(self, symbol: str) -> None:
         """Begin to count anew."""
@@ -79,6 +87,7 @@ class StopPlacer:
     ) -> bool:
         """Place a stop; return whether it is known to rest."""
         symbol = instrument.symbol
+        self._closed.discard(symbol)
         stop = self._stop(instrument, position, plan, replaces)
         price = self.target_beside(position, plan)
         if price is None:
@@ -97,6 +106,11 @@ class StopPlacer:
         if price is not None and _is_about_terms(sent.error):
             self._without_lists.add(symbol)
             return False  # the stop follows at once, alone
+        if _is_about_terms(sent.error) and await self._stop_entering(symbol):
+            return False  # the stop follows at once, for what there is
+        if isinstance(sent.error, MarketClosedError):
+            self._closed.add(symbol)
+            return False
         failures = self._failures[symbol] = self.failures(symbol) + 1
         reason = str(sent.error or sent.denial or "no reason given")
         log.warning("protection.refused", symbol=symbol, failures=failures, reason=reason)
@@ -161,6 +175,16 @@ class StopPlacer:
         if beside.order is not None and beside.order.state is OrderState.NEW:
             self._gateway.give_up(beside.order, "not sent; a new stop follows")
         return sent
+
+    async def _stop_entering(self, symbol: str) -> bool:
+        """Cancel what is open of an entry; return whether there was something, and it is gone.
+
+        Some venues take no stop beside an order of ours on the other side (Alpaca calls it a wash trade), and what
+        cannot be protected must not grow.
+        """
+        if not self._recorder.book.orders.open_entries(symbol):
+            return False
+        return await self._closer.stop_entering(symbol, "the venue takes no stop beside it")
 
     def _change_terms(self, instrument: Instrument, position: Position, plan: Plan) -> None:
         """Move the trigger one tick away from the market."""

@@ -33,6 +33,8 @@ class Step(Enum):
     """The venue takes no stops: the price is watched here."""
     WAIT = "wait"
     """Something is in doubt: what to do depends on what became of it."""
+    TOO_SMALL = "too small"
+    """The venue takes no order for so little; a stop follows when there is more."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -98,12 +100,14 @@ def plan_protection(
     target: Decimal | None = None,
     can_rest: bool = True,
     turned: bool = False,
+    least: Decimal = ZERO,
 ) -> Plan:
     """Return the next step that brings the live stops of a symbol in line with its position.
 
     *reductions* are the symbol's reductions that may be live. *target* is the price of a target that may rest in one
     list with the stop; a stop that rests already can do without, and its target is watched from here. *can_rest* tells
-    whether the venue takes stops at all; *turned*, whether the position is what a reduction has made of another one.
+    whether the venue takes stops at all; *turned*, whether the position is what a reduction has made of another one;
+    *least* is the smallest quantity that the venue takes an order for, beside the instrument's own minimum.
 
     A position without a stop price is not protected by us (it came from outside); a rest below the venue's minimum
     cannot be, but what is left of a stop may stay.
@@ -130,8 +134,12 @@ def plan_protection(
     if trigger is None:
         return Plan(Step.NOTHING)
     right = next(filter(None, (_good(o, resting, trigger, target, needed) for o in stops)), ())
-    if (needed < instrument.min_quantity or needed <= ZERO) and not right:
-        return Plan(Step.CANCEL, orders=tuple(resting)) if resting else Plan(Step.NOTHING)
+    if (needed < max(instrument.min_quantity, least) or needed <= ZERO) and not right:
+        if resting:
+            return Plan(Step.CANCEL, orders=tuple(resting))
+        if needed > ZERO:
+            return Plan(Step.TOO_SMALL, quantity=needed, stop_price=trigger)
+        return Plan(Step.NOTHING)
     unproven = tuple(order for order in resting if is_unproven(order))
     if unproven:
         return Plan(Step.WAIT, orders=unproven)

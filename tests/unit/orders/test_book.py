@@ -380,6 +380,17 @@ def test_restrictions_are_state():
     assert book.state_hash() == before
 
 
+@pytest.mark.parametrize("symbol", ["BTC/USDT:USDT", "BTC/USDT:PAXOS"])
+def test_equity_values_what_has_a_longer_name(symbol):
+    """What a future, or a listing elsewhere, has cost is no loss: its position is worth its mark, else its entry."""
+    book = book_of(entry(symbol=symbol), filled(symbol=symbol, price="100"))
+    assert book.cash == {"USDT": D(-100), "BTC": D(1)}
+    assert book.equity("USDT") == 0
+    book.marks[symbol] = D(120)
+    assert book.equity("USDT") == 20
+    assert book.equity("USD") == 0, "in another currency it has no price"
+
+
 def test_equity_marks_are_kept_for_a_day_and_an_hour():
     """Enough for any rolling day."""
     book = Book()

@@ -9,7 +9,13 @@ from tests.support.orders import AT, BTC
 from tests.support.tickets import INSTRUMENT
 from tests.support.venue import ScriptedVenue
 
-from execkit.errors import InsufficientBalanceError, MarketClosedError, OrderRejectedError
+from execkit.errors import (
+    ExchangeUnavailableError,
+    InsufficientBalanceError,
+    MarketClosedError,
+    OrderRejectedError,
+)
+from execkit.exchanges.base import MarketStatus
 from execkit.model.market import Quote
 from execkit.model.order import OrderRole, OrderState, OrderType, Side
 from execkit.model.records import Alarm, ExternalChange, StopMoved
@@ -206,9 +212,58 @@ async def test_a_refusal_that_is_not_about_the_terms_changes_none(make, error):
     bench = make(keeper=True)
     bench.venue.script("place_order", bench.venue._place, error)
     await bench.open("1")
-    await bench.quiet(2)
+    await bench.quiet(6)
     assert sells(bench) == [(OrderType.STOP, 1, 95, None)]
     assert bench.journal.records(StopMoved) == []
+
+
+@pytest.mark.parametrize("says", ["closed", "open", "nothing"])
+@virtual
+async def test_a_stop_waits_for_its_market_to_open(make, says):
+    """D13: told once, neither blocked nor flattened however long it takes, and placed when it can be.
+
+    It is tried again when the venue says that the market is open, and when it says nothing.
+    """
+
+    async def market_status(_symbol):
+        if says == "nothing":
+            raise ExchangeUnavailableError("down")
+        return MarketStatus(is_open=says == "open" or is_open)
+
+    is_open = False
+    bench = make(keeper=True)
+    bench.venue.market_status = market_status
+    bench.venue.script("place_order", bench.venue._place)
+    bench.venue.always("place_order", MarketClosedError("closed"))
+    await bench.open("1")
+    await bench.quiet(60)
+    assert bench.alarms == ["NOT_PROTECTING"]
+    assert "its market is closed, so the stop at 95 is placed when it opens" in (
+        bench.book.alarms[0].text
+    )
+    assert (bench.orders(OrderRole.FLATTEN), list(bench.book.blocked)) == ([], [])
+    assert len(bench.orders(OrderRole.STOP)) == (1 if says == "closed" else 12)
+    is_open = True
+    bench.venue.always("place_order")
+    await bench.quiet(6)
+    assert sells(bench) == [(OrderType.STOP, 1, 95, None)]
+    assert bench.alarms == ["NOT_PROTECTING"]
+
+
+@virtual
+async def test_a_position_worth_too_little_for_a_stop(make):
+    """D13: told once and left alone; a stop of the whole size follows when there is more."""
+    bench = make(keeper=True)
+    bench.venue.always("instrument", attrs.evolve(INSTRUMENT, min_notional=D(50)))
+    await bench.open("0.5")
+    for _ in range(3):
+        bench.keeper.check(BTC)
+        await bench.quiet(10)
+    assert (bench.venue.open, bench.alarms) == ([], ["NOT_PROTECTING"])
+    assert "the venue takes no order below 0.53, so the stop at 95" in bench.book.alarms[0].text
+    await bench.open("0.5", signal="s2")
+    await bench.quiet()
+    assert sells(bench) == [(OrderType.STOP, 1, 95, None)]
 
 
 @virtual

@@ -174,7 +174,8 @@ def test_a_rest_below_the_minimum_cannot_be_protected():
     """Nothing is placed for it; a stop that is left over goes, one of its size may stay."""
     dust = position("0.015")
     left = stop()
-    assert plan(dust) == Plan(Step.NOTHING)
+    assert plan(dust) == Plan(Step.TOO_SMALL, quantity=D("0.01"), stop_price=D(95))
+    assert plan(position("0.005")) == Plan(Step.NOTHING), "less than a lot"
     assert plan(dust, left) == Plan(Step.CANCEL, orders=(left,))
     partly = stop("1", "95", fill("p", "st", "0.99", side=Side.SELL))
     assert plan(position("0.01"), partly) == Plan(Step.NOTHING)

@@ -160,6 +160,7 @@ class AlpacaAdapter(ExchangeAdapter):
             ),
             short_selling=self._can_short,
             amend=True,
+            opposite_orders=False,  # "potential wash trade detected"
             positions_are_holdings=True,
             lists=frozenset(ListKind),
             extended_hours=True,

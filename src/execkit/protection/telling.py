@@ -1,0 +1,78 @@
+"""Telling a person of a position without a stop at its venue: once, however often it is looked at."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+from execkit.model.events import ProtectionFailed
+from execkit.model.position import Position
+from execkit.numbers import plain
+from execkit.orders.recorder import Recorder
+from execkit.protection.plan import Plan, Step
+
+_HERE: Final = "is held here and protects only while this process runs"
+
+
+class Teller:
+    """Raises the keeper's alarms, each once for a position and a reason until the position is protected again."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._told: dict[str, tuple[str, str]] = {}
+        """Position without a stop at the venue, and why, by symbol."""
+        self._flattening: dict[str, str] = {}
+        """Position that is being flattened because it could not be protected, by symbol."""
+
+    def of_plan(self, plan: Plan, position: Position | None, least: Decimal) -> None:
+        """Tell of a plan that leaves no stop at the venue; *least* is the smallest quantity that it takes."""
+        if position is None:
+            return
+        if plan.step is Step.NOTHING:
+            self._told.pop(position.symbol, None)
+        elif plan.step is Step.HOLD:
+            self._not_protecting(position, plan, "the venue takes no stops, so the one at", _HERE)
+        elif not self._recorder.book.orders.open_entries(position.symbol):
+            # Else more of it may come in a moment.
+            why = f"the venue takes no order below {plain(least)}, so the stop at"
+            self._not_protecting(position, plan, why, "is placed when there is more")
+
+    def waits_for_open(self, position: Position, plan: Plan) -> None:
+        """Tell of a stop that its market does not take now."""
+        why = "its market is closed, so the stop at"
+        self._not_protecting(position, plan, why, "is placed when it opens")
+
+    def flattening(self, position: Position, reason: str) -> None:
+        """Tell that a position could not be protected and is being flattened; the tries that follow are no news."""
+        symbol = position.symbol
+        if self._flattening.get(symbol) == position.position_id:
+            return
+        self._flattening[symbol] = position.position_id
+        self._recorder.alarm(
+            "UNPROTECTED",
+            f"{symbol} {plain(position.quantity)}: {reason}; flattening",
+            symbol=symbol,
+        )
+        self._recorder.announce(
+            ProtectionFailed(
+                at=self._recorder.clock.now(),
+                signal_id=position.signal_id,
+                symbol=symbol,
+                reason=reason,
+            )
+        )
+
+    def forget(self, symbol: str) -> None:
+        """Tell of the next flattening anew."""
+        self._flattening.pop(symbol, None)
+
+    def _not_protecting(self, position: Position, plan: Plan, why: str, what: str) -> None:
+        symbol = position.symbol
+        if self._told.get(symbol) == (position.position_id, why):
+            return
+        self._told[symbol] = position.position_id, why
+        self._recorder.alarm(
+            "NOT_PROTECTING",
+            f"{symbol} {plain(position.quantity)}: {why} {plain(plan.stop_price)} {what}",
+            symbol=symbol,
+        )
