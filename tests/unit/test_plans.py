@@ -319,3 +319,19 @@ def test_a_plan_may_state_its_markets_calendar(tmp_path):
     )
     with pytest.raises(ConfigurationError, match=r"plan\.yaml:3: calendar: 'NYSEE' is unknown"):
         TradePlan.load(file)
+
+
+def test_a_wrong_rule_does_not_make_its_list_too_short(tmp_path):
+    """One mistake is one line."""
+    file = tmp_path / "plan.yaml"
+    file.write_text(
+        "name: a\nsymbol: BTC/USDT\nentry:\n  - function: breakout\n    timeframe: 7m\n"
+        "    parameters: {bars: 5}\n"
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        TradePlan.load(file)
+    (line,) = str(caught.value).splitlines()
+    assert "plan.yaml:5: entry[0].timeframe: " in line
+    file.write_text("name: a\nsymbol: BTC/USDT\nentry: []\n")
+    with pytest.raises(ConfigurationError, match=r"plan\.yaml:3: entry: "):
+        TradePlan.load(file)

@@ -143,7 +143,13 @@ def checked(model: type[M], data: object, *, where: Callable[[Path], str] = _now
 
 def _describe(model: Any, error: ValidationError, where: Callable[[Path], str]) -> str:
     lines = []
-    for problem in error.errors(include_url=False):
+    problems = error.errors(include_url=False)
+    for problem in problems:
+        at = problem["loc"]
+        if problem["type"] == "too_short" and any(
+            other["loc"][: len(at)] == at and other is not problem for other in problems
+        ):
+            continue  # a list seems too short only because what is wrong in it does not count
         path, text = _located(model, problem["loc"], _explain(model, problem))
         lines.append(f"{where(path)}{path_text(path)}: {text}")
     return "\n".join(lines)
