@@ -8,7 +8,8 @@ import pytest
 from tests.support.ibkr import AAPL, on_the_wire, order
 
 from execkit.errors import InvalidOrderError
-from execkit.model.order import OrderState, OrderType, Side
+from execkit.model.order import ListKind, OrderList, OrderState, OrderType, Side
+from execkit.testing.venues.faults import Mishap
 
 D = Decimal
 MARKET = {"type": OrderType.MARKET}
@@ -87,3 +88,24 @@ async def test_an_order_of_another_kind_is_left_alone():
         with pytest.raises(InvalidOrderError, match="LIT"):
             await adapter.amend_order(AAPL, client_order_id=live.sent.ref, quantity=D(5))
         assert venue.messages[3] == 1
+
+
+async def test_a_family_whose_last_leg_is_refused_leaves_nothing_behind():
+    """The last message was to transmit all: the legs that wait for it are cancelled, and none is live (A21)."""
+    async with on_the_wire() as (venue, adapter):
+        legs = (
+            order("entry", limit_price=D(195)),
+            order("stop", side=Side.SELL, type=OrderType.STOP, stop_price=D(190)),
+            order("target", side=Side.SELL, limit_price=D(220)),
+        )
+        venue.fault("place", Mishap.ERROR, skip=2, code=201, text="Order rejected - reason:no")
+        reports = await adapter.place_list(
+            OrderList(list_id="xklist", kind=ListKind.BRACKET, orders=legs)
+        )
+        assert [report.status for report in reports] == [
+            OrderState.CANCELLED,
+            OrderState.CANCELLED,
+            OrderState.REJECTED,
+        ]
+        assert not [live for live in venue.orders.by_perm.values() if live.is_open]
+        assert venue.messages[3] == 3

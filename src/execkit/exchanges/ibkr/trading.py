@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -102,12 +103,27 @@ class Trading:
             (self._table.begin(request, listed), listed, order) for request, listed, order in sent
         ]
         await self._send(legs)
-        return await asyncio.gather(*(self._leg(known) for known, _listed, _order in legs))
+        knowns = [known for known, _listed, _order in legs]
+        reports = await asyncio.gather(*map(self._leg, knowns))
+        if has_parent and reports[-1].status is OrderState.REJECTED:
+            # It was to transmit the others, which TWS now keeps for ever, for whoever transmits them by hand.
+            taken_back = await asyncio.gather(*map(self._take_back, knowns[:-1]))
+            return [*taken_back, reports[-1]]
+        return reports
 
-    async def _leg(self, known: Known) -> OrderReport:
+    async def _take_back(self, known: Known) -> OrderReport:
+        """Cancel an order that was sent and never transmitted; what is not shown as cancelled stays in doubt."""
+        if not known.has_ended:
+            with suppress(ExchangeError):
+                await self._send_cancel(known)
+        return await self._leg(known, what="cancel")
+
+    async def _leg(self, known: Known, what: str = "place") -> OrderReport:
         """Return what is known of one leg of a list, also when it failed."""
         try:
-            return await self._answer(known)
+            if what == "place" or known.is_acknowledged:
+                return await self._answer(known)
+            raise OrderStatusUnknownError("it was sent and not transmitted", venue="ibkr")
         except ExchangeError as error:
             report = known.report()
             assert report is not None, "its terms are known"
@@ -222,6 +238,10 @@ class Trading:
         known = await self._found(client_order_id, venue_order_id)
         if known.has_ended:
             return await self._told(known)
+        await self._send_cancel(known)
+        return await self._told(known)
+
+    async def _send_cancel(self, known: Known) -> None:
         link = self._line.sending
         await link.turns(self._queue_limit, 1)
         known.asking.add("cancel")
@@ -235,7 +255,6 @@ class Trading:
             )
         finally:
             known.asking.discard("cancel")
-        return await self._told(known)
 
     def may_cancel(self, report: OrderReport) -> bool:
         """Tell whether this API client has placed an order."""
