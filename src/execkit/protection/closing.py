@@ -7,15 +7,21 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Final
 
+import structlog
+from msgspec.structs import replace
+
+from execkit.errors import ExchangeError, InsufficientBalanceError, QuantityTooLargeError
 from execkit.model.instrument import Instrument
 from execkit.model.order import OrderRole, OrderState, Side
 from execkit.model.position import Position
-from execkit.numbers import ZERO
+from execkit.numbers import ZERO, plain
 from execkit.orders.commands import Reduction
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.proofs import reducible
 from execkit.protection.plan import is_protective, protective_side
+
+log = structlog.get_logger("execkit")
 
 _ASK_AGAIN: Final = timedelta(seconds=15)
 
@@ -93,23 +99,61 @@ class Closer:
         left = min(wanted, reducible(self.book, symbol, side, replaces=stuck))
         if instrument.round_quantity(left) <= ZERO:
             return self.book.position(symbol) is None
-        sent = await self.gateway.send(
-            Reduction(
-                instrument=instrument,
-                side=side,
-                quantity=left,
-                role=role,
-                parent=position.position_id,
-                position_id=position.position_id,
-                signal_id=position.signal_id or None,
-                expected_price=self.book.mark(symbol),
-                replaces=stuck,
-            )
+        command = Reduction(
+            instrument=instrument,
+            side=side,
+            quantity=left,
+            role=role,
+            parent=position.position_id,
+            position_id=position.position_id,
+            signal_id=position.signal_id or None,
+            expected_price=self.book.mark(symbol),
+            replaces=stuck,
         )
+        sent = await self.gateway.send(command)
+        less = await self._allowed(command, sent.error)
+        if less is not None:
+            sent = await self.gateway.send(replace(command, quantity=less))
         order = sent.order
         if order is not None and order.state is OrderState.NEW:
             self.gateway.give_up(order, "not sent; tried again")
         return order is not None and (order.state.may_be_live or bool(order.filled))
+
+    async def _allowed(self, command: Reduction, error: ExchangeError | None) -> Decimal | None:
+        """Return what the venue would take of an exit that it refused as too much; None where less does not help.
+
+        The same once more would be refused once more. What the venue does not have stays open, and a person is told.
+        """
+        instrument, wanted = command.instrument, command.quantity
+        if isinstance(error, QuantityTooLargeError):
+            most = wanted / 2 if error.allowed is None else error.allowed
+        elif isinstance(error, InsufficientBalanceError):
+            free = await self._free(command) if error.available is None else error.available
+            most = min(free, wanted - instrument.lot_size)
+        else:
+            return None
+        less = instrument.round_quantity(most)
+        if less < max(instrument.min_quantity, instrument.lot_size):
+            return None
+        if isinstance(error, InsufficientBalanceError):
+            self.gateway.recorder.alarm(
+                "CLOSED_IN_PART",
+                f"{instrument.symbol}: the venue takes {plain(less)} of {plain(wanted)} to close; "
+                f"{plain(wanted - less)} stay open",
+                symbol=instrument.symbol,
+            )
+        return less
+
+    async def _free(self, command: Reduction) -> Decimal:
+        """Return how much of what is to be sold the venue has free; zero where it does not say."""
+        gateway, base = self.gateway, command.instrument.base
+        try:
+            balances = await gateway.pace.ask(gateway.adapter.balances, gateway.send_timeout)
+        except (ExchangeError, TimeoutError) as error:
+            log.warning("closing.no_balance", symbol=command.instrument.symbol, error=repr(error))
+            return ZERO
+        sells = command.side is Side.SELL and base in balances
+        return balances[base].free if sells else ZERO
 
 
 def is_gone(order: ManagedOrder) -> bool:

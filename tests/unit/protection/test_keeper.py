@@ -13,9 +13,11 @@ from tests.support.venue import ScriptedVenue, after, never
 
 from execkit.errors import (
     ExchangeUnavailableError,
+    InsufficientBalanceError,
     NotSentError,
     OrderNotFoundError,
     OrderRejectedError,
+    QuantityTooLargeError,
     RateLimitError,
 )
 from execkit.model.events import ProtectionFailed, ProtectionPlaced
@@ -632,6 +634,71 @@ async def test_a_stop_that_fills_while_it_makes_room_leaves_nothing_to_close(mak
     assert sent.order is None
     assert bench.book.positions.quantity(BTC) == 0
     assert len(bench.venue.fills) == 2
+
+
+def sells_at_most(venue, most, error):
+    """Have the venue refuse every sale at the market of more than *most*."""
+
+    def place(request):
+        if request.type is OrderType.MARKET and request.quantity > most:
+            raise error
+        return venue._place(request)
+
+    venue.always("place_order", place)
+
+
+@pytest.mark.parametrize(
+    ("error", "free", "sold"),
+    [
+        (InsufficientBalanceError("no", available=D("0.927")), None, ["1", "0.92"]),
+        (InsufficientBalanceError("no"), D("0.927"), ["1", "0.92"]),
+        (QuantityTooLargeError("no", allowed=D("0.927")), None, ["1", "0.92", "0.08"]),
+        (QuantityTooLargeError("no"), None, ["1", "0.5", "0.5"]),
+    ],
+    ids=["stated", "asked", "too large", "too large, not stated"],
+)
+@virtual
+async def test_what_the_venue_would_take_is_closed(make, error, free, sold):
+    """A17: a refused exit is not repeated unchanged; a person is told of the rest that the venue does not have."""
+    bench = await opened(make)
+    most = D(sold[1])
+    sells_at_most(bench.venue, most, error)
+    if free is not None:
+        bench.venue.cash = {"BTC": free, "USDT": D(0)}
+    assert await bench.keeper.flatten(BTC, "by hand")
+    tried = [o.quantity for o in bench.orders(OrderRole.FLATTEN)[:2]]
+    assert tried == [D(each) for each in sold[:2]]
+    short = [each.text for each in bench.book.alarms if each.code == "CLOSED_IN_PART"]
+    if len(sold) == 2:
+        assert short == [f"{BTC}: the venue takes 0.92 of 1 to close; 0.08 stay open"]
+    else:
+        assert short == []
+        await bench.quiet()
+        assert await bench.keeper.flatten(BTC, "by hand")
+        assert [o.quantity for o in bench.orders(OrderRole.FLATTEN)] == [D(each) for each in sold]
+
+
+@pytest.mark.parametrize(
+    ("error", "free"),
+    [
+        (InsufficientBalanceError("no", available=D("0.019")), None),
+        (InsufficientBalanceError("no", available=D(0)), None),
+        (InsufficientBalanceError("no"), ExchangeUnavailableError("503")),
+        (InsufficientBalanceError("no"), {}),
+        (OrderRejectedError("no"), None),
+    ],
+    ids=["below the minimum", "nothing", "not known", "not held", "another reason"],
+)
+@virtual
+async def test_an_exit_of_which_nothing_passes_is_tried_later(make, error, free):
+    """One refusal, and the same again after a pause: the venue may have another answer then."""
+    bench = await opened(make)
+    sells_at_most(bench.venue, D(0), error)
+    if free is not None:
+        bench.venue.always("balances", free if isinstance(free, Exception) else lambda: free)
+    assert not await bench.keeper.flatten(BTC, "by hand")
+    assert [o.quantity for o in bench.orders(OrderRole.FLATTEN)] == [1]
+    assert "CLOSED_IN_PART" not in bench.alarms
 
 
 @virtual
