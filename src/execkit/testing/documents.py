@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +18,9 @@ import attrs
 
 _OURS: Final = "xk"
 _SINGLE: Final = ("entry", "exit")
+_REPLACED_WITHIN: Final = timedelta(minutes=2)
+"""For how long an order may rest beside the one that takes its place, where the venue lets no reduction flip."""
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 _TERMS: Final = ("symbol", "side", "type")
 
 
@@ -32,6 +35,8 @@ class Placed:
     began: datetime
     ended: datetime | None
     """None while it is open."""
+    group: str = ""
+    """List that the venue keeps together, so that only one of its orders is executed."""
 
 
 @attrs.frozen
@@ -43,6 +48,7 @@ class Execution:
     symbol: str
     change: Decimal
     """Of the position, without fees."""
+    at: datetime = _LONG_AGO
 
 
 @attrs.frozen
@@ -69,6 +75,7 @@ def read_ledger(path: Path) -> Ledger:
             fill["client_order_id"],
             fill["symbol"],
             Decimal(fill["quantity"]) * (1 if fill["side"] == "buy" else -1),
+            datetime.fromisoformat(fill["at"]),
         )
         for fill in state["fills"]
     )
@@ -85,6 +92,7 @@ def _placed(order: dict[str, Any]) -> Placed:
         Decimal(order["filled"]),
         datetime.fromisoformat(order["since"]),
         None if is_open else datetime.fromisoformat(order["updated_at"]),
+        order.get("group", ""),
     )
 
 
@@ -102,7 +110,9 @@ def check_files(journal: Path, ledger: Ledger) -> list[str]:
 
     I1: no two orders of one intent live at one time. I2: together they execute no more than was meant. I3: every
     order was journalled with its content; `unjournalled` tells whether that was before it came. I5: every execution
-    is in the journal, once. I13: an exit or a stop never turns a position.
+    is in the journal, once. I13: an exit or a stop never turns a position, and when one arrives, what rests closes no
+    more together than is held. Of a list only one order counts, and an order may rest for a little beside the one that
+    takes its place, because a paper venue lets no reduction flip a position.
     """
     intents: dict[str, dict[str, Any]] = {}
     fills: list[str] = []
@@ -118,6 +128,7 @@ def check_files(journal: Path, ledger: Ledger) -> list[str]:
         *_together(ours, intents),
         *_executions(ledger.executions, fills),
         *_turned(ledger.executions, intents),
+        *_claimed(ours, ledger.executions, intents),
     ]
 
 
@@ -173,3 +184,58 @@ def _turned(executions: Sequence[Execution], intents: dict[str, dict[str, Any]])
         role = intents.get(each.client_order_id, {}).get("record", {}).get("role", "entry")
         if role != "entry" and (abs(after) > abs(before) or before * after < 0):
             yield f"I13: {each.client_order_id} ({role}) took {each.symbol} from {before} to {after}"
+
+
+def _claimed(
+    ours: Sequence[Placed], executions: Sequence[Execution], intents: dict[str, dict[str, Any]]
+) -> Iterator[str]:
+    """Add up what may close a position whenever a reduction arrives."""
+    resting: list[tuple[Placed, tuple[str, str]]] = []
+    for each in ours:
+        record = intents.get(each.client_order_id, {}).get("record", {})
+        if record.get("role", "entry") == "entry":
+            continue
+        # A change may have made it larger or smaller since: this much was there all the time.
+        least = min(each.quantity, Decimal(record["request"]["quantity"]))
+        order = attrs.evolve(each, quantity=least)
+        at, kind = order.began, (record["parent"], record["role"])
+        claims = {_group(order): _left(order, executions, at)}
+        for other, its_kind in resting:
+            if other.terms[:2] == order.terms[:2] and _rests_on(other, at, is_new=kind != its_kind):
+                group = _group(other)
+                claims[group] = max(claims.get(group, Decimal(0)), _left(other, executions, at))
+        resting.append((order, kind))
+        claimed, held = sum(claims.values(), Decimal(0)), _closable(executions, order.terms, at)
+        if claimed > held:
+            yield f"I13: at {at} {claimed} of {order.terms[0]} could be closed, {held} were held"
+
+
+def _group(order: Placed) -> str:
+    return order.group or order.client_order_id
+
+
+def _rests_on(order: Placed, at: datetime, *, is_new: bool) -> bool:
+    """Tell whether an order lives beside one that arrives: another one, or one that does not take its place at once."""
+    if order.ended is None:
+        return True
+    return order.ended > at if is_new else order.ended > at + _REPLACED_WITHIN
+
+
+def _left(order: Placed, executions: Sequence[Execution], at: datetime) -> Decimal:
+    """Return how much of an order was not executed at a moment."""
+    key = order.client_order_id
+    done = (abs(e.change) for e in executions if e.client_order_id == key and e.at <= at)
+    return order.quantity - sum(done, Decimal(0))
+
+
+def _closable(executions: Sequence[Execution], terms: tuple[str, ...], at: datetime) -> Decimal:
+    """Return the most that an order of this symbol and side could close at a moment."""
+    symbol, side, *_ = terms
+    sign = 1 if side == "sell" else -1
+    position = most = Decimal(0)
+    for each in executions:
+        if each.symbol == symbol and each.at <= at:
+            position += each.change
+            # Of what happened in one moment nobody knows what came first.
+            most = max(most, sign * position) if each.at == at else sign * position
+    return most

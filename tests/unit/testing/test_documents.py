@@ -26,15 +26,16 @@ BUY = ("A/B", "buy", "limit")
 SELL = ("A/B", "sell", "stop")
 
 
-def placed(key, *, terms=BUY, quantity=1, filled=0, began=0, ended=None):
+def placed(key, *, terms=BUY, quantity=1, filled=0, began=0, ended=None, group=""):
     end = None if ended is None else AT + timedelta(seconds=ended)
     start = AT + timedelta(seconds=began)
-    return Placed(key, terms, Decimal(quantity), Decimal(filled), start, end)
+    return Placed(key, terms, Decimal(quantity), Decimal(filled), start, end, group)
 
 
-def intent(key, *, terms=BUY, role="entry", parent="s1"):
+def intent(key, *, terms=BUY, role="entry", parent="s1", quantity="1"):
     request = dict(zip(("symbol", "side", "type"), terms, strict=True))
-    record = {"kind": "intent", "request": request | {"client_order_id": key}}
+    request |= {"client_order_id": key, "quantity": quantity}
+    record = {"kind": "intent", "request": request}
     return {"seq": 1, "record": record | {"role": role, "parent": parent}}
 
 
@@ -90,6 +91,64 @@ def test_each_fault_is_shown(tmp_path, rows, orders, executions, wrong):
     """Every check can fail, and names its invariant."""
     made = [Execution(a, b, "A/B", Decimal(c)) for a, b, c in executions]
     assert found(tmp_path, rows, orders, made) == wrong
+
+
+def sell(key, **details):
+    return placed(key, terms=SELL, **details)
+
+
+@pytest.mark.parametrize(
+    ("orders", "wrong"),
+    [
+        ([sell("xk2", began=1)], []),
+        ([sell("xk2", began=1, quantity=2)], ["I13"]),
+        ([sell("xk2", began=1), sell("xk3", began=2)], ["I13"]),
+        ([sell("xk2", began=1, ended=2), sell("xk3", began=2)], []),
+        ([sell("xk2", began=1, ended=3), sell("xk3", began=2)], ["I13"]),
+        ([sell("xk2", began=1, group="l"), sell("xk3", began=1, group="l")], []),
+        ([sell("xk2", began=1, group="l"), sell("xk3", began=1, group="m")], ["I13"]),
+        ([sell("xk2", began=1, ended=9), sell("xk2b", began=2)], []),
+        ([sell("xk2", began=1, ended=999), sell("xk2b", began=2)], ["I13"]),
+        ([sell("xk3", began=6)], ["I13"]),
+        ([sell("xk2", began=4, quantity="0.4"), sell("xk3", began=7, quantity="0.6")], []),
+        ([sell("xk2", began=5, quantity=1)], []),
+        ([placed("xk2", began=1, quantity="0.1")], ["I13"]),
+    ],
+    ids=[
+        "a stop",
+        "too large",
+        "two",
+        "gone",
+        "still there",
+        "a list",
+        "two lists",
+        "replaced",
+        "not replaced",
+        "after a part was closed",
+        "a part of it was closed by itself",
+        "in the moment of the part",
+        "on the other side",
+    ],
+)
+def test_what_rests_closes_no_more_than_is_held(tmp_path, orders, wrong):
+    """I13: stop, target and exit together, at each moment in which one arrives."""
+    quantities = {"xk1": "1", "xk2": "2", "xk2b": "1", "xk3": "1"}
+    roles = {"xk1": "entry", "xk2": "stop", "xk2b": "stop", "xk3": "target"}
+    rows = [
+        intent(key, role=roles[key], quantity=quantities[key], parent="s1" if key == "xk1" else "p")
+        for key in roles
+    ]
+    for row, order in ((row, order) for row in rows for order in orders):
+        if row["record"]["request"]["client_order_id"] == order.client_order_id:
+            terms = zip(("symbol", "side", "type"), order.terms, strict=True)
+            row["record"]["request"] |= dict(terms)
+    done = [
+        Execution("1", "xk1", "A/B", Decimal(1), AT + timedelta(seconds=1)),
+        Execution("2", "xk2", "A/B", Decimal("-0.4"), AT + timedelta(seconds=5)),
+    ]
+    rows += [fill("1"), fill("2")]
+    entry = placed("xk1", filled=1, ended=1)
+    assert found(tmp_path, rows, [entry, *orders], done) == wrong
 
 
 def test_a_request_without_a_record_is_shown(tmp_path):
