@@ -48,18 +48,23 @@ def let_clock_be_set(monkeypatch):
 
 
 class Stage:
-    """One venue. *exchange* is what an engine trades on, not connected yet."""
+    """One venue with two symbols. *make* returns what an engine trades on, `exchange`: another one after a restart."""
 
-    def __init__(self, name, symbol, venue, exchange):
+    def __init__(self, name, symbols, venue, make):
         self.clock = venue.clock
         self.name = name
-        self.symbol = symbol
+        self.symbol, self.other = symbols
         self.venue = venue
-        self.exchange = exchange
+        self.make = make
+        self.exchange = make()
 
     async def move(self, price):
         """Trade the market at a price."""
         await self.venue.move_price(self.symbol, price)
+
+    async def move_other(self, price):
+        """Trade the market of the other symbol at a price."""
+        await self.venue.move_price(self.other, price)
 
     async def end_minute(self, price, close_time):
         """Trade at a price just before the end of a minute, and again after it, which ends the minute's bar."""
@@ -125,6 +130,9 @@ class IbkrStage(Stage):
     async def move(self, price):
         self.venue.move_price(self.symbol, price)
 
+    async def move_other(self, price):
+        self.venue.move_price(self.other, price)
+
     def accepted(self, client_order_id):
         return self.venue.taken(client_order_id)
 
@@ -148,32 +156,37 @@ class IbkrStage(Stage):
 
 
 @contextlib.asynccontextmanager
-async def binance_stage(clock, **options):
-    async with BinanceVenue(
-        clock=clock, prices={"BTC/USDT": FIRST}, balances={"USDT": CASH}
-    ) as venue:
+async def binance_stage(clock, market="spot", **options):
+    end = {"spot": "", "usdm": ":USDT"}[market]
+    symbol, other = f"BTC/USDT{end}", f"ETH/USDT{end}"
+    kind = {"market": market, "clock": clock, "balances": {"USDT": CASH}}
+    async with BinanceVenue(prices={symbol: FIRST, other: FIRST}, **kind) as venue:
         # A request that is on its way when the clock is set is not too old when it arrives.
-        settings = {"clock": clock, "options": {"recvWindow": 60_000}}
-        exchange = binance.adapter_of(venue, **(settings | options))
-        yield Stage("binance", "BTC/USDT", venue, exchange)
+        settings = {"clock": clock, "options": {"recvWindow": 60_000}} | options
+        yield Stage(
+            "binance", (symbol, other), venue, lambda: binance.adapter_of(venue, **settings)
+        )
 
 
 @contextlib.asynccontextmanager
 async def alpaca_stage(clock, **options):
-    async with AlpacaVenue(clock=clock, prices={"AAPL": FIRST}, cash=CASH) as venue:
-        exchange = alpaca.adapter_of(venue, **options)
-        yield AlpacaStage("alpaca", "AAPL", venue, exchange)
+    async with AlpacaVenue(clock=clock, prices={"AAPL": FIRST, "MSFT": FIRST}, cash=CASH) as venue:
+        yield AlpacaStage(
+            "alpaca", ("AAPL", "MSFT"), venue, lambda: alpaca.adapter_of(venue, **options)
+        )
 
 
 @contextlib.asynccontextmanager
 async def ibkr_stage(clock, **options):
-    async with WireTws(clock=clock, prices={"AAPL": FIRST}, balances={"USD": CASH}) as venue:
+    async with WireTws(
+        clock=clock, prices={"AAPL": FIRST, "MSFT": FIRST}, balances={"USD": CASH}
+    ) as venue:
         # Long enough for a busy machine: here lines are cut, and nothing hangs.
         settings = dict.fromkeys(
             ("read_timeout", "order_timeout", "heartbeat"), timedelta(seconds=5)
         ) | {"absence_window": timedelta(seconds=0.2)}
-        exchange = ibkr.adapter_of(venue, **{"clock": clock, **settings, **options})
-        yield IbkrStage("ibkr", "AAPL", venue, exchange)
+        settings = {"clock": clock, **settings, **options}
+        yield IbkrStage("ibkr", ("AAPL", "MSFT"), venue, lambda: ibkr.adapter_of(venue, **settings))
 
 
 VENUES = {"binance": binance_stage, "alpaca": alpaca_stage, "ibkr": ibkr_stage}

@@ -1,0 +1,129 @@
+"""What a person does from the command line, in another process, to an engine at each venue on the wire."""
+
+import asyncio
+import json
+import sys
+from decimal import Decimal
+
+from tests.support.life import living, on, seconds
+from tests.support.stages import SetClock
+
+from execkit.journal.segments import read_entries
+from execkit.model.denial import DenialCode
+from execkit.model.order import OrderState
+from execkit.model.records import OperatorActed, TradingState
+from execkit.model.result import Outcome
+from execkit.testing.venues.faults import Mishap
+
+D = Decimal
+OTHER = """
+import json, sys
+from datetime import timedelta
+from execkit.cli import main
+from execkit.clock import SystemClock
+now, offset = SystemClock.now, timedelta(seconds=float(sys.argv[1]))
+SystemClock.now = lambda clock: now(clock) + offset
+for line in sys.stdin:
+    try:
+        main(json.loads(line), standalone_mode=False)
+    except Exception as error:
+        print(f"error: {error}")
+    print("done", flush=True)
+"""
+"""Another process, which runs the commands that it is told: starting one for each would take most of the time.
+
+Its clock is that of the stage, because requests are good for some seconds only.
+"""
+
+
+class Terminal:
+    """A person at a command line, whose clock is *offset* seconds ahead of the machine's."""
+
+    def __init__(self, journal, offset):
+        self.journal = journal
+        self.offset = offset
+
+    async def __aenter__(self):
+        pipes = dict.fromkeys(("stdin", "stdout"), asyncio.subprocess.PIPE)
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", OTHER, str(self.offset)), **pipes
+        )
+        return self
+
+    async def __aexit__(self, *exc):
+        self._process.stdin.close()
+        await self._process.wait()
+
+    async def run(self, *command):
+        """Run a command; return what it prints."""
+        words = [*command, "--journal", str(self.journal)]
+        self._process.stdin.write(json.dumps(words).encode() + b"\n")
+        said = ""
+        while True:
+            line = (await self._process.stdout.readline()).decode()
+            if line == "done\n":
+                return said
+            assert line, "the other process is gone"
+            said += line
+
+
+def lose_an_order(life):
+    """Lose the next order on its way, and then the venue."""
+    if life.name == "ibkr":
+        life.venue.is_down = True
+        life.venue.fault("place", Mishap.DROP_REQUEST)
+    else:
+        life.venue.fail_next("place", Mishap.DROP_REQUEST)
+        life.venue.fail_next("read", Mishap.DROP_REQUEST, times=10_000)
+
+
+@on()
+async def test_commands_of_another_process(name, tmp_path):
+    """`execkit halt`, `resume`, `close`, `resolve`, `cancel-all` and `flatten` from another process, each audited."""
+    journal = tmp_path / "orders.db"
+    clock = SetClock()
+    async with (
+        living(
+            name, journal=journal, control=True, clock=clock, reconcile_every=seconds(0.3)
+        ) as life,
+        Terminal(journal, clock.offset.total_seconds()) as person,
+    ):
+        await life.enter()
+        assert "halted" in await person.run("halt", "lunch")
+        assert life.engine.trading_state is TradingState.HALTED
+        denied = await life.submit(symbol=life.stage.other, quantity=D(1))
+        assert denied.denial.code is DenialCode.TRADING_HALTED
+        assert "active" in await person.run("resume")
+
+        rests = {"quantity": D(1), "limit_price": D(192), "stop_loss": D(189)}
+        taken = await life.submit(symbol=life.stage.other, **rests)
+        order = life.engine.orders[taken.client_order_ids[-1]]
+        stops = life.stops()
+        assert order.client_order_id in await person.run("cancel-all")
+        await life.until(lambda: order.state is OrderState.CANCELLED, "cancelled")
+        assert life.stops() == stops, "stops stay"
+        assert "closed: True" in await person.run("close", life.symbol)
+        await life.until(life.is_flat, "closed")
+        assert "nothing to close" in await person.run("close", life.symbol)
+        await life.enter()
+        assert "all sent: True" in await person.run("flatten")
+        await life.until(life.is_flat, "flat")
+
+        sent = life.stage.taken()
+        lose_an_order(life)
+        lost = await life.submit(symbol=life.stage.other, **rests)
+        assert lost.outcome is Outcome.IN_DOUBT, lost
+        [key] = life.engine.orders.in_doubt
+        said = await person.run("resolve", key, "--as", "presumed_absent")
+        assert "presumed_absent" in said, said
+        assert life.engine.orders[key].state is OrderState.PRESUMED_ABSENT
+        life.stage.come_back()
+        await life.until(lambda: not life.engine.desk.reconciler.is_blind, "compared")
+        assert life.stage.taken() == sent
+
+        await life.engine.stop()
+        acts = [e.record for e in read_entries(journal) if isinstance(e.record, OperatorActed)]
+        assert [act.command for act in acts] == [
+            *("halt", "resume", "cancel-all", "close", "flatten", "resolve")
+        ]
+        assert all(act.actor for act in acts)
