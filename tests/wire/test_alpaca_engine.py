@@ -6,33 +6,26 @@ hold the same.
 
 import asyncio
 import itertools
-import random
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from tests.support import wire_worlds
 from tests.support.alpaca import TradingClock, adapter_of, venue_on_the_wire
+from tests.support.wire_worlds import HURRY, PATIENCE, engine_on, hangs, problems, settled, signal
 
 from execkit.bars.live import LiveOptions
 from execkit.engine import ExecutionEngine
 from execkit.exchanges.paper import PaperExchange
-from execkit.handlers.executor import OrderExecutorHandler
-from execkit.handlers.reconciliation import ReconciliationHandler
-from execkit.handlers.risk import RiskManagementHandler
-from execkit.handlers.validation import ValidationHandler
 from execkit.model.events import PositionOpened
 from execkit.model.market import BarData, Timeframe
-from execkit.model.order import OrderRole, OrderState, Side
-from execkit.model.signal import TradingSignal
-from execkit.pipeline import ExecutionPipeline
+from execkit.model.order import Side
 from execkit.plans import TradePlan
 from execkit.protection.policy import ProtectionPolicy
-from execkit.risk.sizing import FixedQuantity
 from execkit.testing.venues.faults import Mishap
 
 SOON = timedelta(0)
-AT_ONCE = 20
-"""Worlds that share the loop: they mostly wait."""
+PATIENT = timedelta(seconds=PATIENCE)
 
 PLACE = [
     ("place", Mishap.DROP_REQUEST, {}),
@@ -91,93 +84,39 @@ STREAM = [
 FAULTS = [*PLACE, *READS, *STREAM]
 
 
-def chain(quantity):
-    return ExecutionPipeline(
-        [
-            ValidationHandler(),
-            RiskManagementHandler(sizing=FixedQuantity(Decimal(quantity))),
-            OrderExecutorHandler(base_delay=0.02, doubt_timeout=1.5),
-            ReconciliationHandler(max_wait_time=0.3, poll_interval=0.1),
-        ]
-    )
-
-
 async def live_through(faults, symbol="AAPL", quantity="10", *, held=None):
     """Return what is wrong after one signal among these faults; nothing when all is well."""
     async with venue_on_the_wire() as venue:
-        adapter = adapter_of(venue)
-        engine = ExecutionEngine(
-            adapter,
-            journal=None,
-            pipeline=chain(quantity),
-            clock=venue.clock,
-            rng=random.Random(1),
-            store=False,
-        )
-        async with engine:
-            adapter._wire._limit = 0.5
+        adapter = adapter_of(venue, timeout=PATIENT)
+        async with engine_on(adapter, quantity, clock=venue.clock) as engine:
+            usual = adapter._wire._limit
+            if hangs(faults):
+                adapter._wire._limit = HURRY
             for on, kind, details in faults:
                 venue.fail_next(on, kind, **details)
-            await engine.submit(
-                TradingSignal(
-                    signal_id="s", symbol=symbol, side=Side.BUY, strength=80, confluence=4
-                )
-            )
+            await engine.submit(signal(symbol))
             if any(details.get("skip") for _, _, details in faults):
-                await venue.until(lambda: not venue.faults.waiting)
+                await venue.until(lambda: not venue.faults.waiting, limit=PATIENCE)
             venue.heal()
+            adapter._wire._limit = usual
             await venue.move_price(symbol, venue.core.quote(symbol).bid + Decimal("0.01"))
             await settled(engine)
             assert held is None or venue.state.position(symbol) == held
-            return problems(venue, engine, symbol)
+            return wrong(venue, engine, symbol)
 
 
-async def settled(engine):
-    """Wait until nothing is in doubt and a pass has compared everything."""
-    reconciler = engine.desk.reconciler
-    async with asyncio.timeout(20):
-        while True:
-            if not engine.book.orders.in_doubt and await reconciler.try_run():
-                await engine.desk.keeper.idle()
-                if not engine.book.orders.in_doubt:
-                    return
-            await asyncio.sleep(0.05)
-
-
-def problems(venue, engine, symbol):
-    found = []
-    orders = [engine.book.orders[key] for key in engine.book.orders]
-    entries = [order for order in orders if order.role is OrderRole.ENTRY]
-    for order in orders:
-        if venue.accepted(order.client_order_id) > 1:
-            found.append(f"{order.role}: accepted {venue.accepted(order.client_order_id)} times")
-        if order.state in (OrderState.IN_DOUBT, OrderState.SUBMITTED):
-            found.append(f"{order!r} is unresolved")
-    taken = sum(venue.accepted(order.client_order_id) for order in entries)
-    if taken > 1:
-        found.append(f"{taken} orders were accepted for one signal")
-    ours, theirs = engine.book.positions.quantity(symbol), venue.state.position(symbol)
-    if ours != theirs:
-        found.append(f"we hold {ours}, the venue says {theirs}")
-    held = venue.state.held_for(symbol, Side.SELL)
-    if theirs and held != theirs:
-        found.append(f"{held} of {theirs} are protected")
-    return found
+def wrong(venue, engine, symbol):
+    return problems(
+        engine,
+        symbol,
+        accepted=venue.accepted,
+        held=venue.state.position(symbol),
+        protected=venue.state.held_for(symbol, Side.SELL),
+    )
 
 
 async def all_of(worlds):
-    gate = asyncio.Semaphore(AT_ONCE)
-
-    async def one(faults):
-        async with gate:
-            names = " + ".join(f"{on}:{kind} {details}" for on, kind, details in faults)
-            try:
-                return [f"{names}: {each}" for each in await live_through(faults)]
-            except Exception as error:
-                return [f"{names}: {error!r}"]
-
-    results = await asyncio.gather(*(one(faults) for faults in worlds))
-    return [each for result in results for each in result]
+    return await wire_worlds.all_of(worlds, live_through)
 
 
 @pytest.mark.parametrize(
@@ -201,36 +140,22 @@ async def test_each_fault_of_the_protection():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 async def test_faults_in_pairs():
     """Every fault of an order with every fault of another kind."""
-    pairs = [*itertools.product(PLACE, [*READS, *STREAM])]
-    assert await all_of(pairs[::2]) == []
+    assert await all_of(itertools.product(PLACE, [*READS, *STREAM])) == []
 
 
-def signal(signal_id, side, **details):
-    return TradingSignal(
-        signal_id=signal_id, symbol="AAPL", side=side, strength=80, confluence=4, **details
-    )
-
-
-def engine_on(venue, journal, **options):
-    return ExecutionEngine(
-        adapter_of(venue),
-        journal=journal,
-        pipeline=chain("10"),
-        clock=venue.clock,
-        rng=random.Random(1),
-        store=False,
-        **options,
-    )
+def engine_of(venue, journal=None, **options):
+    return engine_on(adapter_of(venue), "10", journal=journal, clock=venue.clock, **options)
 
 
 async def test_an_exit_waits_for_the_stop_that_holds_the_shares():
     """Alpaca refuses to sell what a stop holds: the stop is cancelled first, and nothing is refused or left over."""
-    async with venue_on_the_wire() as venue, engine_on(venue, None) as engine:
-        await engine.submit(signal("in", Side.BUY))
+    async with venue_on_the_wire() as venue, engine_of(venue) as engine:
+        await engine.submit(signal("AAPL", "in"))
         await settled(engine)
-        await engine.submit(signal("out", Side.SELL))
+        await engine.submit(signal("AAPL", "out", Side.SELL))
         await settled(engine)
         assert venue.state.position("AAPL") == engine.book.positions.quantity("AAPL") == 0
         assert not venue.core.open["AAPL"]
@@ -253,21 +178,21 @@ async def test_a_stop_that_follows_the_price_protects_also_after_a_restart(tmp_p
     policy = ProtectionPolicy(trailing_pct=Decimal(1))
     async with venue_on_the_wire() as venue:
         for run, prices in enumerate(([152, 154], [155])):
-            async with engine_on(venue, tmp_path / "journal.db", protection=policy) as engine:
+            async with engine_of(venue, tmp_path / "journal.db", protection=policy) as engine:
                 if run == 0:
-                    await engine.submit(signal("in", Side.BUY))
+                    await engine.submit(signal("AAPL", "in"))
                 await venue.until(lambda: any("q:AAPL" in s.topics for s in venue.sockets))
                 for price in prices:
                     await venue.move_price("AAPL", Decimal(price))
                     least = Decimal(price) * Decimal("0.985")
-                    async with asyncio.timeout(10):
+                    async with asyncio.timeout(PATIENCE):
                         while not (stops_at(venue) and stops_at(venue)[0] > least):
                             await asyncio.sleep(0.02)
                 await settled(engine)
                 assert len(stops_at(venue)) == 1
-                assert problems(venue, engine, "AAPL") == []
+                assert wrong(venue, engine, "AAPL") == []
                 assert not engine.book.foreign
-        async with engine_on(venue, tmp_path / "journal.db", protection=policy) as engine:
+        async with engine_of(venue, tmp_path / "journal.db", protection=policy) as engine:
             await venue.move_price("AAPL", Decimal(153))
             await venue.until(lambda: venue.state.position("AAPL") == 0)
             await settled(engine)
@@ -305,7 +230,7 @@ async def test_a_plan_trades_on_paper_by_alpacas_live_bars():
             venue.show_bar(
                 BarData("BTC/USD", Timeframe.M1, close, price, price, price, price, Decimal(3))
             )
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 await opened.wait()
             assert engine.positions["BTC/USD"].average_price == Decimal("60600.01")
         assert [call.path for call in venue.requests if call.method != "GET"] == []

@@ -6,32 +6,42 @@ hold the same.
 
 import asyncio
 import itertools
-import random
 from datetime import timedelta
 from decimal import Decimal
 
+import attrs
 import pytest
+from tests.support import wire_worlds
 from tests.support.ibkr import AAPL, adapter_of
+from tests.support.wire_worlds import (
+    HURRY,
+    PATIENCE,
+    engine_on,
+    once_per_group,
+    orders_of,
+    problems,
+    settled,
+    signal,
+)
 
-from execkit.engine import ExecutionEngine
-from execkit.handlers.executor import OrderExecutorHandler
-from execkit.handlers.reconciliation import ReconciliationHandler
-from execkit.handlers.risk import RiskManagementHandler
-from execkit.handlers.validation import ValidationHandler
-from execkit.model.order import OrderRole, OrderState, Side
-from execkit.model.signal import TradingSignal
-from execkit.pipeline import ExecutionPipeline
-from execkit.risk.sizing import FixedQuantity
 from execkit.testing.venues.faults import Mishap
 from execkit.testing.venues.tws.server import WireTws
 
-AT_ONCE = 12
-"""Worlds that share the loop: they mostly wait."""
+STOPS = ("STP", "STP LMT", "TRAIL", "TRAIL LIMIT")
+
+
+@attrs.frozen
+class Kind:
+    """Chooses the stream's messages of one kind."""
+
+    name: str
+
+    def __call__(self, call):
+        return call[0] == self.name
 
 
 def kind(name):
-    """Choose the stream's messages of one kind."""
-    return {"only": lambda call: call[0] == name}
+    return {"only": Kind(name)}
 
 
 PLACE = [
@@ -70,18 +80,7 @@ LOST = ("place", Mishap.HANG, {"reached": True})
 """Makes the engine ask, so that what is wrong with the answers matters."""
 
 
-def chain():
-    return ExecutionPipeline(
-        [
-            ValidationHandler(),
-            RiskManagementHandler(sizing=FixedQuantity(Decimal(10))),
-            OrderExecutorHandler(base_delay=0.02, doubt_timeout=1.5),
-            ReconciliationHandler(max_wait_time=0.3, poll_interval=0.1),
-        ]
-    )
-
-
-async def live_through(faults, act=None):
+async def live_through(faults, act=None, *, held=None):
     """Return what is wrong after one signal among these faults; nothing when all is well.
 
     Also wrong is a fault that never struck, where it was the only one.
@@ -89,100 +88,90 @@ async def live_through(faults, act=None):
     async with WireTws(balances={"USD": Decimal(1_000_000)}) as venue:
         adapter = adapter_of(venue, absence_window=timedelta(seconds=0.15), messages_per_second=50)
         adapter._pace.limit = 1000  # many looks in a short time; the pace has a test of its own
-        engine = ExecutionEngine(
-            adapter, journal=None, pipeline=chain(), rng=random.Random(1), store=False
-        )
-        async with engine:
+        be_patient(adapter, PATIENCE)
+        async with engine_on(adapter, "10") as engine:
             for on, mishap, details in faults:
                 venue.fault(on, mishap, **details)
-            submitting = asyncio.ensure_future(
-                engine.submit(
-                    TradingSignal(
-                        signal_id="s", symbol=AAPL, side=Side.BUY, strength=80, confluence=4
-                    )
-                )
-            )
+            if act or {mishap for _, mishap, _ in faults} & {Mishap.HANG, Mishap.DROP_ANSWER}:
+                be_patient(adapter, HURRY)
+                # Whatever TWS owes an answer for is asked for again on a new link only.
+                adapter._line._read_timeout = HURRY
+            submitting = asyncio.ensure_future(engine.submit(signal(AAPL)))
             if act is not None:
                 await act(venue)
             await submitting
             venue.faults.waiting.clear()
+            if act is None:
+                be_patient(adapter, PATIENCE)
             if venue.orders.by_perm:
                 venue.move_price(AAPL, Decimal("200.01"))
             await settled(engine)
             unused = (
                 [] if len(faults) > 1 or venue.faults.fired or not faults else ["it never struck"]
             )
-            return problems(venue, engine) + unused
+            assert held is None or venue.held(AAPL) == held
+            return wrong(venue, engine) + unused
 
 
-async def settled(engine):
-    """Wait until nothing is in doubt and a pass has compared everything."""
-    async with asyncio.timeout(30):
-        while True:
-            if not engine.book.orders.in_doubt and await engine.desk.reconciler.try_run():
-                await engine.desk.keeper.idle()
-                if not engine.book.orders.in_doubt:
-                    return
-            await asyncio.sleep(0.05)
+def be_patient(adapter, seconds):
+    """Set how long answers to questions are waited for."""
+    adapter._read_timeout = seconds
+    if adapter._line._link is not None:
+        adapter._line._link._read_timeout = seconds
 
 
-def problems(venue, engine):
-    found = []
-    orders = [engine.book.orders[key] for key in engine.book.orders]
-    for order in orders:
-        if venue.taken(order.client_order_id) > 1:
-            found.append(f"{order.role}: taken {venue.taken(order.client_order_id)} times")
-        if order.state in (OrderState.IN_DOUBT, OrderState.SUBMITTED):
-            found.append(f"{order!r} is unresolved")
+def wrong(venue, engine):
+    """Return what is wrong at the end, also with ids and messages that only this venue has."""
+    found = problems(
+        engine, AAPL, accepted=venue.taken, held=venue.held(AAPL), protected=protected(venue)
+    )
+    for order in orders_of(engine):
         sent = {str(e.sent.order_id) for e in venue.received if e.sent.ref == order.client_order_id}
         if order.attempts == 1 and sent - {order.intent.reserved}:
             found.append(f"sent with {sent}, journalled was {order.intent.reserved!r}")
-    entries = [order for order in orders if order.role is OrderRole.ENTRY]
-    taken = sum(venue.taken(order.client_order_id) for order in entries)
-    if taken > 1:
-        found.append(f"{taken} orders were accepted for one signal")
     ids = [(each.client_id, each.sent.order_id) for each in venue.received if each.taken]
     if len(ids) != len(set(ids)):
         found.append(f"an order id was used twice: {ids}")
-    ours = engine.book.positions.quantity(AAPL)
-    if ours != venue.held(AAPL):
-        found.append(f"we hold {ours}, the venue says {venue.held(AAPL)}")
     if venue.messages[58]:
         found.append("reqGlobalCancel was sent")
     return found
 
 
+def protected(venue):
+    """Return what the stops at the venue would sell."""
+    return once_per_group(
+        (each.sent.oca_group, each.remaining)
+        for each in venue.orders.by_perm.values()
+        if each.is_open and each.sent.action == "SELL" and each.sent.order_type in STOPS
+    )
+
+
 async def all_of(worlds):
-    """Live through all of them, a few at a time; return what went wrong by name."""
-    gate = asyncio.Semaphore(AT_ONCE)
+    async def one(faults):
+        return await live_through([(on, k, dict(d)) for on, k, d in faults])
 
-    async def one(name, faults):
-        async with gate:
-            return name, await live_through([(on, k, dict(d)) for on, k, d in faults])
-
-    results = await asyncio.gather(*(one(name, faults) for name, faults in worlds))
-    return {name: found for name, found in results if found}
-
-
-def name_of(fault):
-    on, mishap, details = fault
-    return f"{on} {mishap} {sorted(map(str, details.items()))}"[:60]
+    return await wire_worlds.all_of(worlds, one)
 
 
 @pytest.mark.slow
 async def test_one_fault_at_a_time():
     """Each fault by itself: one accepted order at most, everything resolved, both sides equal."""
-    alone = [(name_of(fault), [fault]) for fault in (*PLACE, *STREAM)]
-    asked = [(name_of(fault), [LOST, fault]) for fault in READS]
-    assert await all_of([*alone, *asked]) == {}
+    alone = [[fault] for fault in (*PLACE, *STREAM)]
+    asked = [[LOST, fault] for fault in READS]
+    assert await all_of([*alone, *asked]) == []
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 async def test_two_faults_at_a_time():
-    """A hundred and fifty seeded pairs of faults: the same."""
-    pairs = list(itertools.combinations((*PLACE, *READS, *STREAM), 2))
-    chosen = random.Random(5).sample(pairs, 150)
-    assert await all_of([(f"{name_of(a)} + {name_of(b)}", [a, b]) for a, b in chosen]) == {}
+    """All pairs of faults: the same."""
+    pairs = itertools.combinations((*PLACE, *READS, *STREAM), 2)
+    assert await all_of([[a, b] for a, b in pairs]) == []
+
+
+async def test_without_a_fault():
+    """A signal becomes one order, a position and its stop."""
+    assert await live_through([], held=Decimal(10)) == []
 
 
 async def cut_off(venue):
@@ -231,13 +220,9 @@ async def test_late_commission_is_booked(tmp_path):
     """The commission that came after its fill is in the fees, in the cash, and in no alarm (B15)."""
     async with WireTws(balances={"USD": Decimal(1_000_000)}) as venue:
         venue.commission_delay = 0.15
-        engine = ExecutionEngine(
-            adapter_of(venue), journal=tmp_path / "orders.db", pipeline=chain(), store=False
-        )
-        async with engine:
-            await engine.submit(
-                TradingSignal(signal_id="s", symbol=AAPL, side=Side.BUY, strength=80, confluence=4)
-            )
+        adapter = adapter_of(venue)
+        async with engine_on(adapter, "10", journal=tmp_path / "orders.db") as engine:
+            await engine.submit(signal(AAPL))
             while not engine.positions[AAPL].fees:
                 await asyncio.sleep(0.01)
             assert engine.positions[AAPL].fees == {"USD": Decimal("0.2")}

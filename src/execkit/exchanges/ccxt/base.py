@@ -34,7 +34,14 @@ from execkit.exchanges.ccxt.dialect import Dialect, RefusedError, UnansweredErro
 from execkit.exchanges.ccxt.skew import measure
 from execkit.exchanges.ccxt.stream import OrderStream, Session
 from execkit.exchanges.ccxt.values import BadAnswerError, clean
-from execkit.exchanges.ccxt.wire import Wire, ccxt_class, make_client, open_session, sending
+from execkit.exchanges.ccxt.wire import (
+    Wire,
+    ccxt_class,
+    make_client,
+    open_session,
+    sending,
+    shared_tls,
+)
 from execkit.model.instrument import Instrument
 from execkit.model.order import OrderUpdate
 
@@ -188,6 +195,7 @@ class CCXTBase(ExchangeAdapter):
             self._client.http = open_session()
             self._sockets = self._client.session = open_session(streams=True)
             self._client.own_session = False
+            self._client.ssl_context = shared_tls()
             self._client.open()
         await self._load_markets()
 
@@ -230,14 +238,15 @@ class CCXTBase(ExchangeAdapter):
         if skew is None:
             return
         ahead = skew.ahead
-        if abs(ahead) > self._max_skew:
+        if skew.at_least > self._max_skew:
             direction = "ahead of" if ahead > timedelta(0) else "behind"
             raise ConfigurationError(
                 f"clock: this machine's clock is {abs(ahead).total_seconds():.1f} s {direction} {self.name}'s, "
                 f"more than max_clock_skew={self._max_skew.total_seconds():.1f} s; "
                 "synchronise it (NTP, chrony), then start again"
             )
-        self._stamp_by(ahead)
+        if skew.is_sure or skew.at_least:
+            self._stamp_by(ahead)
 
     def _stamp_by(self, ahead: timedelta) -> None:
         self._client.options["timeDifference"] = ahead // _MILLISECOND

@@ -31,6 +31,11 @@ class Skew:
         """Tell whether the answer came quickly enough to set a clock by it."""
         return self.took <= _QUICK
 
+    @property
+    def at_least(self) -> timedelta:
+        """Return by how much the clocks differ for certain, whichever half of the way took how long."""
+        return max(abs(self.ahead) - self.took / 2, timedelta(0))
+
 
 async def measure(ask: Callable[[], Awaitable[datetime | None]], clock: Clock) -> Skew | None:
     """Return the quickest of up to three measurements, the first that is quick; None where the venue tells no time."""

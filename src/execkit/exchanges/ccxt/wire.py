@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import ssl
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
+from functools import cache
 from importlib import import_module
 from typing import Any, Final
 
@@ -284,6 +286,15 @@ def open_session(*, streams: bool = False) -> aiohttp.ClientSession:
     # aiohttp would send a PUT or DELETE a second time when a kept connection turns out to be dead.
     session._retry_connection = False  # noqa: SLF001
     return session
+
+
+@cache
+def shared_tls() -> ssl.SSLContext:
+    """Return one context that verifies for all clients; each would make its own and hold up the loop for it.
+
+    It is never used, because all requests and streams go through the sessions above, which verify by themselves.
+    """
+    return ssl.create_default_context()
 
 
 async def _refuse_redirect(*_args: object) -> None:

@@ -3,6 +3,9 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
+
+from execkit.errors import ConfigurationError
 from execkit.exchanges.binance.adapter import BinanceAdapter
 from execkit.exchanges.ccxt.skew import measure
 from execkit.virtual_time import run_virtual
@@ -13,13 +16,14 @@ AHEAD = timedelta(milliseconds=250)
 class Venue:
     """Tells a time that is behind ours; each answer takes a while, all of it on the way there."""
 
-    def __init__(self, clock, *delays):
+    def __init__(self, clock, *delays, ahead=AHEAD):
         self.clock = clock
+        self.ahead = ahead
         self.delays = list(delays)
 
     async def time(self):
         await asyncio.sleep(self.delays.pop(0))
-        return self.clock.now() - AHEAD
+        return self.clock.now() - self.ahead
 
 
 def test_a_quick_answer_is_enough():
@@ -72,5 +76,22 @@ def test_requests_are_not_stamped_by_slow_answers():
         adapter._server_time = Venue(clock, 0.02).time
         await adapter._resync()
         assert adapter._client.options["timeDifference"] == 240
+
+    run_virtual(main)
+
+
+def test_a_start_is_refused_only_for_what_is_sure():
+    """An answer is wrong by half of its round trip at most: a slow one does not make a good clock a bad one."""
+
+    async def main(clock):
+        adapter = BinanceAdapter("k", "s", clock=clock)
+        adapter._server_time = Venue(clock, 3, 3, 3).time
+        await adapter._compare_clocks()
+        assert adapter._client.options["timeDifference"] == 0
+        for delay, ahead in ((3, 5), (0.04, 1.2), (0.04, -1.2)):
+            off = timedelta(seconds=ahead)
+            adapter._server_time = Venue(clock, delay, delay, delay, ahead=off).time
+            with pytest.raises(ConfigurationError, match="clock: this machine's clock is"):
+                await adapter._compare_clocks()
 
     run_virtual(main)
