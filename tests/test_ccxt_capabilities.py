@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from execkit.exchanges.ccxt.capabilities import can_post_only, read_capabilities
+from execkit.exchanges.ccxt.capabilities import buys_by_cost, can_post_only, read_capabilities
 from execkit.exchanges.ccxt.dialect import DIALECTS, Dialect
 from execkit.exchanges.ccxt.wire import ccxt_class
 from execkit.model.order import OrderType, TimeInForce
@@ -26,7 +26,10 @@ What `CCXTAdapter("<id>")` offers, read from ccxt's own tables `has` and `featur
 venue. A tick is what ccxt states, a dash what it does not state or only emulates.
 
 - *sandbox*: a testnet or a demo that ccxt knows; without one, `live=True` or addresses of your own are needed.
-- *stop*: stop and stop-limit orders. *IOC*, *FOK*, *post*: times in force, and orders that may only make.
+- *market*: *sell* where a buy has to state what it may cost; buy with a limit order there.
+- *stop*: stop and stop-limit orders that can be looked up as well. A venue that keeps stops apart from orders has none
+  here; a protective level is then watched by execkit.
+- *IOC*, *FOK*, *post*: times in force, and orders that may only make.
 - *amend*: a resting order is changed in place. *orders*, *quotes*, *trades*, *bars*: streams. *history*: past bars.
 - *refusals*: error codes of which we know that nothing was accepted. Everywhere else a refusal counts as unknown and
   is looked up, which costs time but no money; the option `refusals` adds codes that you vouch for.
@@ -64,7 +67,7 @@ def row_of(exchange_id):
         bool(has.get("spot")),
         bool(has.get("swap")),
         bool(client.urls.get("test") or client.urls.get("demo")),
-        OrderType.MARKET in can.order_types,
+        "sell" if buys_by_cost(client, market) else OrderType.MARKET in can.order_types,
         OrderType.STOP in can.order_types,
         TimeInForce.IOC in can.times_in_force,
         TimeInForce.FOK in can.times_in_force,
@@ -78,7 +81,12 @@ def row_of(exchange_id):
         bool(dialect.meanings),
         can.lookup_by_client_id,
     )
-    return line([f"`{exchange_id}`", *("✓" if mark else "-" for mark in marks)])
+    return line(
+        [
+            f"`{exchange_id}`",
+            *(("-", "✓")[mark] if isinstance(mark, bool) else mark for mark in marks),
+        ]
+    )
 
 
 @pytest.mark.slow
