@@ -95,10 +95,12 @@ class ExchangeError(ExecKitError):
 
     *outcome_known* tells whether the venue's state is certain: False means that the request may have
     taken effect and has to be looked up. *retryable* tells whether the same request may succeed later.
+    *is_about_another* tells that the answer was about another order: whoever answers is not to be trusted.
     """
 
     outcome_known: bool = True
     retryable: bool = False
+    is_about_another: bool = False
 
     def __init__(
         self,

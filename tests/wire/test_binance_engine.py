@@ -24,6 +24,8 @@ from tests.support.wire_worlds import (
     signal,
 )
 
+from execkit.model.denial import DenialCode
+from execkit.model.records import TradingState
 from execkit.numbers import ZERO
 from execkit.testing.venues.binance import BinanceVenue
 from execkit.testing.venues.faults import Mishap
@@ -126,6 +128,23 @@ def protected(venue, symbol):
     return once_per_group(
         (each.group, each.remaining) for each in legs if not each.is_buy and not each.triggers_above
     )
+
+
+@pytest.mark.parametrize("market", SYMBOLS)
+async def test_an_answer_about_another_order_halts_trading(market):
+    """A10: the order is found and protected, and nothing is added until a person has looked."""
+    symbol = SYMBOLS[market]
+    async with (
+        BinanceVenue(market=market) as venue,
+        engine_on(adapter_of(venue, timeout=PATIENT), "0.01") as engine,
+    ):
+        venue.fail_next("place", Mishap.OTHER_ORDER)
+        await engine.submit(signal(symbol))
+        assert engine.trading_state is TradingState.HALTED
+        again = await engine.submit(signal(symbol, "again"))
+        assert again.denial.code is DenialCode.TRADING_HALTED
+        await settled(engine)
+        assert protected(venue, symbol) == engine.book.positions.quantity(symbol) > 0
 
 
 async def all_of(worlds, market="spot"):

@@ -299,3 +299,15 @@ async def test_the_stream_comes_back():
         async with asyncio.timeout(5):
             assert isinstance(await anext(stream), StreamGap)
         assert adapter._orders.reconnects == 1
+
+
+async def test_a_market_buy_that_would_state_a_cost_is_not_sent():
+    """Such a client asks for a price and buys for an amount of money; our orders are quantities."""
+    asks = {"createOrder": {"createMarketBuyOrderRequiresPrice": True}}
+    buy = {"type": OrderType.MARKET, "limit_price": None}
+    async with on_the_wire(options=asks) as (venue, adapter):
+        with pytest.raises(InvalidOrderError, match="no market buys by quantity; use a limit"):
+            await adapter.place_order(order(**buy))
+        assert venue.calls("place") == []
+        await adapter.place_order(order())
+        assert len(venue.calls("place")) == 1

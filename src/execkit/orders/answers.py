@@ -61,6 +61,8 @@ class Answers:
 
     def failed(self, order: ManagedOrder, error: Exception) -> Sent:
         """Take in an error: a refusal, or whatever it is, bytes may have left."""
+        if isinstance(error, ExchangeError) and error.is_about_another:
+            self._distrust(order, f"names another order: {error}")
         return (
             self._refused(order, error) if isinstance(error, _DEFINITE) else self.lost(order, error)
         )

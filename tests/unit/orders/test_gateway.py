@@ -219,6 +219,26 @@ async def test_an_answer_that_cannot_be_true_is_doubt(make, answer, halts):
 
 
 @virtual
+async def test_an_error_that_tells_of_another_order_halts(make):
+    """A10: also where the adapter has found out."""
+    bench = make()
+
+    def place(request):
+        bench.venue.accept(request)
+        error = OrderStatusUnknownError("the answer has another symbol")
+        error.is_about_another = True
+        raise error
+
+    bench.venue.script("place_order", place)
+    sent = await bench.gateway.send(entry())
+    assert sent.order.state is OrderState.IN_DOUBT
+    assert bench.alarms == ["ANSWER_NOT_OURS"]
+    assert bench.book.trading_state is TradingState.HALTED
+    await bench.quiet(1)
+    assert is_live(sent.order)
+
+
+@virtual
 async def test_a_refusal_does_not_overrule_what_the_stream_has_shown(make):
     """A22: an error although the order went through; it stays live, and a pass is asked for."""
     for number, error in enumerate(

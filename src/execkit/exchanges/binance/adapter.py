@@ -75,11 +75,13 @@ class BinanceAdapter(BinanceOrders):
 
     async def _positions(self) -> list[VenuePosition]:
         answer = await self._api.private("positionRisk", version="3")
-        return [
-            VenuePosition(self._symbols[market_id], quantity, price)
-            for market_id, quantity, price in account.net_positions(answer)
-            if market_id in self._symbols
-        ]
+        found = []
+        for market_id, quantity, price in account.net_positions(answer):
+            if market_id in self._symbols:
+                found.append(VenuePosition(self._symbols[market_id], quantity, price))
+            else:
+                self._outside.tell(market_id, "position")
+        return found
 
     async def dead_man(self, symbol: str, within: timedelta | None) -> None:
         """Start or end the countdown after which Binance cancels every order of a symbol; futures only.
@@ -115,7 +117,9 @@ class BinanceAdapter(BinanceOrders):
         """Tell whether a symbol is open for trading; it and its rules are asked for anew after ten seconds."""
         market_id = self._market(symbol).id
         now = asyncio.get_running_loop().time()
-        if market_id not in self._status or now - self._status[market_id][0] > _STATUS_LASTS:
+        known = self._status.get(market_id)
+        is_old = known is not None and now - known[0] > _STATUS_LASTS
+        if known is None or (is_old and not self._weight.left()):
             await self._renew(market_id)
         is_open = self._status[market_id][1]
         return MarketStatus(is_open=is_open, reason="" if is_open else f"{symbol} is halted")

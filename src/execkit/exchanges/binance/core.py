@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime, timedelta
 from string import ascii_letters, digits
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -19,6 +19,7 @@ from execkit.exchanges.binance.data import MarketFeeds
 from execkit.exchanges.binance.markets import Market, markets_of, with_fees
 from execkit.exchanges.binance.rest import Endpoints
 from execkit.exchanges.binance.user_stream import Conditionals, UnknownMarketError, UserStream
+from execkit.exchanges.binance.weight import HEADER, Weight
 from execkit.exchanges.ccxt.base import CCXTBase
 from execkit.exchanges.ccxt.stream import Session
 from execkit.exchanges.ccxt.unified import market_of
@@ -30,6 +31,8 @@ from execkit.model.market import Quote
 from execkit.model.order import ListKind, OrderType, TimeInForce
 
 log = structlog.get_logger("execkit")
+
+T = TypeVar("T")
 
 _QUOTES: Final = ("USDT", "USDC", "FDUSD", "USD", "EUR", "BTC")
 NO_ZEROS: Final = {"omitZeroBalances": "true"}
@@ -104,6 +107,7 @@ class BinanceCore(CCXTBase):
             remember=self._remember,
             limit=limit,
         )
+        self._weight = Weight()
         self.used_weight: dict[str, int] = {}
         """Binance's count of what this address has used, by the names of its headers, as of the last answer."""
         self._capabilities = _capabilities(market, absence_window)
@@ -117,7 +121,9 @@ class BinanceCore(CCXTBase):
 
     async def _load_markets(self) -> None:
         async def load() -> None:
-            for market in markets_of(await self._api.public("exchangeInfo"), self._kind):
+            body = mapping(await self._api.public("exchangeInfo"))
+            self._weight.note_limits(body.get("rateLimits"))
+            for market in markets_of(body, self._kind):
                 self._keep(market)
 
         await self._ask(load())
@@ -148,7 +154,8 @@ class BinanceCore(CCXTBase):
                 self._keep(market)
             self._status[market_id] = (asyncio.get_running_loop().time(), is_open)
 
-        await self._ask(load())
+        # A part of placing an order, so it does not wait for the weight.
+        await self._call(load(), write=False)
 
     async def _check_account(self) -> None:
         """Compare clocks; refuse a key that may withdraw or may not trade, and an account in hedge mode."""
@@ -213,6 +220,19 @@ class BinanceCore(CCXTBase):
             lower = name.lower()
             if lower.startswith(("x-mbx-used-weight", "x-mbx-order-count")) and value.isdigit():
                 self.used_weight[lower] = int(value)
+                if lower == HEADER:
+                    ahead = timedelta(milliseconds=self._client.options.get("timeDifference", 0))
+                    self._weight.note(int(value), self.clock.now() - ahead)
+
+    async def _ask(self, work: Awaitable[T]) -> T:
+        """Make a request that changes nothing, unless the weight that is left is needed for orders."""
+        try:
+            await self._weight.turn()
+        except asyncio.CancelledError:
+            if asyncio.iscoroutine(work):
+                work.close()
+            raise
+        return await super()._ask(work)
 
     # -- names -------------------------------------------------------------------------------------------
 
@@ -224,6 +244,7 @@ class BinanceCore(CCXTBase):
     def _symbol_of(self, market_id: str) -> str:
         found = self._symbols.get(market_id)
         if found is None:
+            self._outside.tell(market_id, "event")
             raise UnknownMarketError("a market that is not traded here")
         return found
 

@@ -20,10 +20,11 @@ from execkit.exchanges.binance.codes import FILTERS
 from execkit.exchanges.binance.core import BinanceCore
 from execkit.exchanges.binance.markets import Market, check
 from execkit.exchanges.ccxt.dialect import RefusedError
-from execkit.exchanges.ccxt.rules import reduces
+from execkit.exchanges.ccxt.rules import compare, reduces
 from execkit.exchanges.ccxt.unified import read_each
 from execkit.exchanges.ccxt.values import (
     BadAnswerError,
+    OtherOrderError,
     identifier,
     mapping,
     milliseconds,
@@ -78,7 +79,7 @@ class BinanceOrders(BinanceCore):
             report, _ = self._read_algo(await self._api.private("algoOrder", params, method="POST"))
         else:
             report = self._read(await self._api.private("order", params, method="POST"))
-        _compare(report, request)
+        compare(report, request)
         return report
 
     def _is_conditional(self, request: OrderRequest) -> bool:
@@ -127,7 +128,7 @@ class BinanceOrders(BinanceCore):
             for report in map(self._read, rows(body.get("orderReports"), "orderReports"))
         }
         if found.keys().isdisjoint(request.client_order_id for request in orders.orders):
-            raise BadAnswerError("the answer shows none of the orders")
+            raise OtherOrderError("the answer shows none of the orders")
         return [found.get(r.client_order_id) or _in_doubt(r) for r in orders.orders]
 
     async def cancel_order(
@@ -199,7 +200,9 @@ class BinanceOrders(BinanceCore):
             assert quantity is not None
             params |= {"newQty": plain(quantity), "newClientOrderId": client_order_id}
             return await self._tell(self._amend_spot(params))
-        now = await self._ask(self._get(market_id, client_order_id, venue_order_id))
+        # A part of the change, so it does not wait for the weight.
+        named = self._get(market_id, client_order_id, venue_order_id)
+        now = await self._call(named, write=False)
         params |= {
             "side": now.side.upper(),
             "quantity": plain(now.quantity if quantity is None else quantity),
@@ -280,7 +283,7 @@ class BinanceOrders(BinanceCore):
         return read_each(self.name, self._traded(body), self._read)
 
     def _traded(self, body: Any) -> list[Mapping[str, Any]]:
-        return [row for row in rows(body) if row.get("symbol") in self._symbols]
+        return self._outside.listed(rows(body), self._symbols, "order")
 
     async def fills_since(self, since: datetime, symbol: str | None = None) -> Sequence[Fill]:
         """Return executions. Binance lists them by market, so without a symbol those in use are asked for:
@@ -357,15 +360,6 @@ class BinanceOrders(BinanceCore):
 
     def _client_id_of(self, venue_id: str) -> str:
         return self._client_ids.get(venue_id, "")
-
-
-def _compare(report: OrderReport, request: OrderRequest) -> None:
-    """Raise `BadAnswerError` when an answer is not about the order that was sent, or says nothing of it."""
-    for name in ("client_order_id", "symbol", "side", "type", "quantity"):
-        if getattr(report, name) != getattr(request, name):
-            raise BadAnswerError(f"the answer has another {name}")
-    if report.status is OrderState.IN_DOUBT:
-        raise BadAnswerError(f"the answer has the unknown status {report.raw_status!r}")
 
 
 def _in_doubt(request: OrderRequest) -> OrderReport:

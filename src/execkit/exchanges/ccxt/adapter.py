@@ -32,6 +32,7 @@ from execkit.numbers import MONEY, ZERO
 
 _QUOTES: Final = ("USDT", "USDC", "USD", "EUR", "BTC")
 _CASH: Final = frozenset({"USDT", "USDC", "USD", "EUR", "GBP", "DAI", "FDUSD", "TUSD"})
+_NOTHING: Final = (None, "", "0", "0.0")
 _STATUS_LASTS: Final = 10.0
 _READY_WITHIN: Final = 2.0
 """Seconds that a subscription may take to be confirmed, where nobody knows how the venue confirms it."""
@@ -207,8 +208,8 @@ class CCXTAdapter(CCXTOrders):
     async def _follow(self, watch: Any, read: Any) -> None:
         while True:
             for row in await watch():
-                if row.get("symbol") in self._sizes:
-                    self._orders.publish(read(row))
+                for known in self._outside.listed([row], self._sizes, "event"):
+                    self._orders.publish(read(known))
 
     async def _hang_up(self, before: set[str]) -> None:
         for url in set(self._client.clients) - before:
@@ -240,11 +241,10 @@ class CCXTAdapter(CCXTOrders):
         return found
 
     async def _positions(self) -> list[VenuePosition]:
-        found = [
-            read_position(row, self._size_of)
-            for row in rows(await self._client.fetch_positions())
-            if row.get("symbol") in self._sizes
-        ]
+        body = rows(await self._client.fetch_positions())
+        held = [row for row in body if row.get("contracts") not in _NOTHING]
+        listed = self._outside.listed(held, self._sizes, "position")
+        found = [read_position(row, self._size_of) for row in listed]
         return [position for position in found if position is not None]
 
     # -- the market --------------------------------------------------------------------------------------

@@ -31,17 +31,11 @@ from execkit.errors import (
 from execkit.exchanges.base import ExchangeAdapter
 from execkit.exchanges.ccxt import hosts
 from execkit.exchanges.ccxt.dialect import Dialect, RefusedError, UnansweredError, UnsentError
+from execkit.exchanges.ccxt.outside import Outside
 from execkit.exchanges.ccxt.skew import measure
 from execkit.exchanges.ccxt.stream import OrderStream, Session
-from execkit.exchanges.ccxt.values import BadAnswerError, clean
-from execkit.exchanges.ccxt.wire import (
-    Wire,
-    ccxt_class,
-    make_client,
-    open_session,
-    sending,
-    shared_tls,
-)
+from execkit.exchanges.ccxt.values import BadAnswerError, OtherOrderError, clean
+from execkit.exchanges.ccxt.wire import Wire, ccxt_class, make_client, open_session, sending
 from execkit.model.instrument import Instrument
 from execkit.model.order import OrderUpdate
 
@@ -144,6 +138,7 @@ class CCXTBase(ExchangeAdapter):
             own_proxy=own_proxy,
         )
         self._client.hosts = hosts.allowed(self._client)
+        self._outside = Outside(exchange_id)
         self._sockets: aiohttp.ClientSession | None = None
         self._instruments: dict[str, Instrument] = {}
         self._client_ids: OrderedDict[str, str] = OrderedDict()
@@ -195,7 +190,6 @@ class CCXTBase(ExchangeAdapter):
             self._client.http = open_session()
             self._sockets = self._client.session = open_session(streams=True)
             self._client.own_session = False
-            self._client.ssl_context = shared_tls()
             self._client.open()
         await self._load_markets()
 
@@ -308,7 +302,9 @@ class CCXTBase(ExchangeAdapter):
                 kind: type[ExchangeError] = NotSentError if write else ExchangeUnavailableError
             else:
                 kind = OrderStatusUnknownError if write else ExchangeUnavailableError
-            return kind(text, venue=self.name)
+            failure = kind(text, venue=self.name)
+            failure.is_about_another = isinstance(error, OtherOrderError)
+            return failure
         name = type(error).__name__
         if not sent:
             # ccxt itself refused; its words hold what was asked for, never a key.
@@ -326,11 +322,7 @@ class CCXTBase(ExchangeAdapter):
         text = f"{self.name}: {refused.text}"
         if refused.code is not None:
             text = f"{text} (code {refused.code})"
-        details: dict[str, Any] = {
-            "venue": self.name,
-            "code": refused.code,
-            "raw": refused.text,
-        }
+        details: dict[str, Any] = {"venue": self.name, "code": refused.code, "raw": refused.text}
         if kind is RateLimitError:
             waits = refused.retry_after
             if refused.code in self._dialect.clock_codes:

@@ -17,11 +17,12 @@ from execkit.errors import (
     UnsupportedFeatureError,
 )
 from execkit.exchanges.ccxt.base import CCXTBase
-from execkit.exchanges.ccxt.capabilities import can_post_only, features_of
-from execkit.exchanges.ccxt.rules import check_rules, reduces
+from execkit.exchanges.ccxt.capabilities import buys_by_cost, can_post_only, features_of
+from execkit.exchanges.ccxt.rules import check_rules, compare, reduces
 from execkit.exchanges.ccxt.unified import is_whole, read_each, read_fill, read_order
 from execkit.exchanges.ccxt.values import (
     BadAnswerError,
+    OtherOrderError,
     identifier,
     mapping,
     milliseconds,
@@ -71,6 +72,9 @@ class CCXTOrders(CCXTBase):
         lacking = self.capabilities.unsupported(request)
         if lacking is None and request.post_only and not can_post_only(self._client, self.market):
             lacking = "post-only orders"
+        is_priceless = request.type in (OrderType.MARKET, OrderType.STOP)
+        if is_priceless and request.side is Side.BUY and buys_by_cost(self._client, self.market):
+            lacking = "market buys by quantity; use a limit order, IOC where the venue has it"
         if lacking is not None:
             raise InvalidOrderError(f"{self.name}: no {lacking}", venue=self.name)
         rules = self._rules(request.symbol)
@@ -103,10 +107,10 @@ class CCXTOrders(CCXTBase):
             report = self._read(body)
         else:
             if body.get("clientOrderId") not in (None, request.client_order_id):
-                raise BadAnswerError("the answer names another order")
+                raise OtherOrderError("the answer names another order")
             back = self._read_back(request, identifier(body, "id"))
             report = await self._afterwards(back)
-        _compare(report, request)
+        compare(report, request)
         return report
 
     def _params(self, request: OrderRequest, *, is_limit: bool) -> dict[str, Any]:
@@ -269,7 +273,7 @@ class CCXTOrders(CCXTBase):
             found: dict[str, OrderReport] = {}
             for extra in extras:
                 body = rows(await self._client.fetch_open_orders(symbol, None, None, extra))
-                listed = [row for row in body if row.get("symbol") in self._sizes]
+                listed = self._outside.listed(body, self._sizes, "order")
                 reports = read_each(self.name, listed, self._read)
                 found |= {report.venue_order_id: report for report in reports}
             return list(found.values())
@@ -302,7 +306,8 @@ class CCXTOrders(CCXTBase):
                 body = rows(
                     await self._client.fetch_my_trades(symbol, milliseconds(start), _PAGE, params)
                 )
-                page = [self._read_fill(row) for row in body if row.get("symbol") in self._sizes]
+                listed = self._outside.listed(body, self._sizes, "execution")
+                page = [self._read_fill(row) for row in listed]
                 found |= {fill.trade_id: fill for fill in page}
                 news = {identifier(row, "id") for row in body} - seen
                 seen |= news
@@ -340,12 +345,3 @@ def _cursor(body: Sequence[Mapping[str, Any]]) -> str:
     raw = (row.get("info") for row in body)
     found = (each.get("nextPageCursor") for each in raw if isinstance(each, Mapping))
     return next((each for each in found if isinstance(each, str) and each), "")
-
-
-def _compare(report: OrderReport, request: OrderRequest) -> None:
-    """Raise `BadAnswerError` when an answer is not about the order that was sent, or says nothing of it."""
-    for name in ("client_order_id", "symbol", "side", "type", "quantity"):
-        if getattr(report, name) != getattr(request, name):
-            raise BadAnswerError(f"the answer has another {name}")
-    if report.status is OrderState.IN_DOUBT:
-        raise BadAnswerError(f"the answer has the unknown status {report.raw_status!r}")

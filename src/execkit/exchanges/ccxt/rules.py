@@ -5,8 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 from execkit.errors import InvalidOrderError, MarketClosedError, QuantityTooLargeError
+from execkit.exchanges.ccxt.values import BadAnswerError, OtherOrderError
 from execkit.model.instrument import Instrument
-from execkit.model.order import OrderRequest, OrderType, Side
+from execkit.model.order import OrderReport, OrderRequest, OrderState, OrderType, Side
 from execkit.numbers import ZERO, is_multiple, plain
 
 
@@ -32,6 +33,17 @@ def check_rules(
     lot = max(rules.lot_size, market_lot or ZERO) if is_market else rules.lot_size
     _check_quantity(rules, request, lot, market_min if is_market else ZERO)
     _check_notional(rules, request)
+
+
+def compare(report: OrderReport, request: OrderRequest) -> None:
+    """Raise `BadAnswerError` when an answer is not about the order that was sent, or says nothing of it."""
+    for name in ("client_order_id", "symbol", "side", "type"):
+        if getattr(report, name) != getattr(request, name):
+            raise OtherOrderError(f"the answer has another {name}")
+    if report.quantity != request.quantity:
+        raise BadAnswerError("the answer has another quantity")
+    if report.status is OrderState.IN_DOUBT:
+        raise BadAnswerError(f"the answer has the unknown status {report.raw_status!r}")
 
 
 def reduces(request: OrderRequest) -> bool:

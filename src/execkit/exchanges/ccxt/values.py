@@ -26,6 +26,10 @@ class BadAnswerError(Exception):
     """A part of an answer is missing or is not what it should be."""
 
 
+class OtherOrderError(BadAnswerError):
+    """A whole answer, about another order: whoever answers mixes things up."""
+
+
 def parse_json(raw: bytes | str) -> Any:
     """Return the value of a JSON text; numbers with a fraction stay strings, so that none is a float.
 

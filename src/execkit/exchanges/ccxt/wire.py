@@ -288,15 +288,6 @@ def open_session(*, streams: bool = False) -> aiohttp.ClientSession:
     return session
 
 
-@cache
-def shared_tls() -> ssl.SSLContext:
-    """Return one context that verifies for all clients; each would make its own and hold up the loop for it.
-
-    It is never used, because all requests and streams go through the sessions above, which verify by themselves.
-    """
-    return ssl.create_default_context()
-
-
 async def _refuse_redirect(*_args: object) -> None:
     # The first thing that is said on a socket is a signature.
     raise UnansweredError("the venue sends us to another address")
@@ -311,6 +302,15 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
             raise UnansweredError(f"an answer of more than {LARGEST} bytes")
         parts.append(part)
     return b"".join(parts)
+
+
+@cache
+def _shared_tls() -> ssl.SSLContext:
+    """Return one context that verifies for all clients; each would make its own and hold up the loop for it.
+
+    It is never used: all requests and streams go through sessions of `open_session`, which verify by themselves.
+    """
+    return ssl.create_default_context()
 
 
 def ccxt_class(exchange_id: str) -> Any:
@@ -361,6 +361,7 @@ def make_client(
         "limit": limit,
         "number": str,  # the venue's own digits; ccxt's default is a float
         "http": None,
+        "ssl_context": _shared_tls(),
         "hosts": frozenset(),
         "banned_until": 0.0,
         "dials": deque(),
