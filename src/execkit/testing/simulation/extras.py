@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from execkit.assembly import standard_pipeline
 from execkit.model.instrument import Instrument
@@ -29,9 +30,9 @@ from execkit.testing.simulation.judges import (
     StateJudge,
     ThrottleJudge,
 )
-
-if TYPE_CHECKING:
-    from execkit.testing.simulation.world import World
+from execkit.testing.simulation.venue import SimVenue
+from execkit.testing.simulation.watch import Watch
+from execkit.virtual_time import VirtualClock
 
 _APPEARS: Final = 0.02
 _GOES: Final = 0.08
@@ -50,10 +51,29 @@ class KillFile(os.PathLike[str]):
         return "simulated.halt"
 
 
+class Surroundings(Protocol):
+    """The world, as far as features touch it."""
+
+    seed: int
+    lives: int
+    loop: asyncio.AbstractEventLoop
+    clock: VirtualClock
+    venue: SimVenue
+    watch: Watch
+
+    def true_now(self) -> datetime:
+        """Return the venue's time."""
+        ...
+
+    def tell(self, text: str) -> None:
+        """Add a line to the story."""
+        ...
+
+
 class Extras:
     """What the features of a seed bring into a world."""
 
-    def __init__(self, world: World, features: frozenset[Feature]) -> None:
+    def __init__(self, world: Surroundings, features: frozenset[Feature]) -> None:
         self.features = features
         self.world = world
         self.kill_file = KillFile()

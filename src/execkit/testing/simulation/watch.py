@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from execkit.handlers.risk import RiskManagementHandler
 from execkit.ids import is_ours
 from execkit.model.order import Fill, OrderEvent, OrderRequest, OrderRole, OrderState
 from execkit.model.records import (
@@ -26,6 +25,7 @@ from execkit.model.records import (
 )
 from execkit.numbers import ZERO
 from execkit.orders.states import TRANSITIONS
+from execkit.testing.simulation.exposure import exposure_limit, worst_exposure
 from execkit.testing.simulation.judges import Judge
 from execkit.testing.simulation.protected import ProtectionWatch, Shaken
 
@@ -379,24 +379,10 @@ class Watch:
 
     def _check_exposure(self, process: Process, intent: Intent) -> None:
         """Check that no more symbols are held or entered than the chain's limits allow."""
-        risk = next((h for h in _handlers(process) if isinstance(h, RiskManagementHandler)), None)
-        if risk is None:
+        limit = exposure_limit(process)
+        if limit is None:
             return
-        core = self.venue.core
-        worst = ZERO
-        for symbol in core.instruments:
-            price = core.quote(symbol).mid
-            worst += abs(self.venue.quantity(symbol)) * price
-            for order in core.open.get(symbol, {}).values():
-                found = self.intents.get(order.request.client_order_id)
-                key = order.request.client_order_id
-                if found is not None and found[1].role is OrderRole.ENTRY and key not in self.lied:
-                    worst += order.remaining * price
-            if symbol == intent.request.symbol:
-                worst += intent.request.quantity * price
-        equity = process.book.equity("USDT")
-        # Prices move between the check and the send, and equity with them.
-        limit = equity * risk.limits.max_exposure_pct / 100 * Decimal("1.2") + 500
+        worst = worst_exposure(self.venue, self.intents, self.lied, intent)
         self.exposure_looks += 1
         if self.shaken:
             return
@@ -406,8 +392,3 @@ class Watch:
             worst <= limit,
             f"{intent.request.client_order_id}: exposure could come to {worst:.0f}, allowed are {limit:.0f}",
         )
-
-
-def _handlers(process: Process) -> tuple[object, ...]:
-    assert process.engine is not None, "it has sent something"
-    return process.engine.parts.pipeline.handlers
