@@ -143,8 +143,12 @@ class ProtectionWatch:
             position = book.position(symbol)
             known = ZERO if position is None else abs(position.quantity)
             needed = instrument.round_quantity(min(known, abs(self.venue.quantity(symbol))))
-            least = max(instrument.min_quantity, instrument.lot_size)
-            if position is None or position.stop_loss is None or needed < least:
+            if position is None or position.stop_loss is None:
+                self.naked_since.pop(symbol, None)
+                continue
+            # For less than that no order is taken: it is told, and protected when there is more.
+            least = instrument.smallest_quantity(position.stop_loss)
+            if needed < least:
                 self.naked_since.pop(symbol, None)
                 continue
             self.looked += 1
