@@ -223,7 +223,7 @@ def _wire(
         ledger=ledger,
         quotes=quotes,
         bars=MarketDataCache(),
-        market=MarketHours(adapter, clock, _calendar(settings, hours)),
+        market=MarketHours(adapter, clock, _calendar(settings, hours), ask=gateway.pace.ask),
         gateway=gateway,
         resolver=resolver,
         keeper=keeper,

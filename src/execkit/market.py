@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -23,6 +23,15 @@ MAX_AGE: Final = timedelta(seconds=15)
 """How long a status is believed; a halt is noticed that late, but never later than the venue's own refusal."""
 
 _QUERY_SECONDS: Final = 5.0
+
+Ask = Callable[[Callable[[str], Awaitable[MarketStatus]], float, str], Awaitable[MarketStatus]]
+
+
+async def _ask_at_once(
+    query: Callable[[str], Awaitable[MarketStatus]], timeout: float, symbol: str
+) -> MarketStatus:
+    async with asyncio.timeout(timeout):
+        return await query(symbol)
 
 
 def told_by(hours_of: HoursOf) -> Calendar:
@@ -46,15 +55,21 @@ class MarketHours:
     """Market states by symbol.
 
     The venue's clock wins over the calendar: a closure that no calendar knew, as that of 9 January 2025 in New York,
-    is seen. The calendar answers while the venue does not, and fills in the next opening and closing where the venue
-    leaves them out.
+    is seen. The calendar answers while the venue does not, or wants to be left alone, and fills in the next opening and
+    closing where the venue leaves them out.
     """
 
     def __init__(
-        self, adapter: ExchangeAdapter, clock: Clock, calendar: Calendar | None = None
+        self,
+        adapter: ExchangeAdapter,
+        clock: Clock,
+        calendar: Calendar | None = None,
+        *,
+        ask: Ask | None = None,
     ) -> None:
         self._adapter = adapter
         self._clock = clock
+        self._ask = ask or _ask_at_once
         self.calendar = calendar
         self._known: dict[str, tuple[datetime, MarketStatus]] = {}
 
@@ -66,8 +81,7 @@ class MarketHours:
             return known[1]
         planned = None if self.calendar is None else self.calendar(symbol, now)
         try:
-            async with asyncio.timeout(_QUERY_SECONDS):
-                said = await self._adapter.market_status(symbol)
+            said = await self._ask(self._adapter.market_status, _QUERY_SECONDS, symbol)
         except Exception as error:  # noqa: BLE001 - the calendar is what is left
             log.warning("market.status_failed", symbol=symbol, error=repr(error))
             return planned

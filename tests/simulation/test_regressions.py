@@ -10,6 +10,8 @@ ONCE_BROKEN = {
     235: "frozen queries: a position older than our own fills was taken over",
     275: "an exit larger than what a late fill had left stayed open",
     333: "a late fill of a cancelled stop, hidden by the venue for half an hour, was never fetched",
+    172: "a slice of an exit left after its parent was ended by hand",
+    91: "the market's state was asked for while the venue wanted to be left alone",
     46: "a stop filled whole while its amendment was unanswered never ended",
 }
 

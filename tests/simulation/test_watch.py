@@ -8,6 +8,7 @@ import pytest
 from execkit.protection.keeper import ProtectionKeeper
 from execkit.testing.simulate import bold, replay_command, simulate
 from execkit.testing.simulation.actions import Actions
+from execkit.testing.simulation.features import Feature, features_of
 from execkit.testing.simulation.protected import FADES, Shaken, muted
 from execkit.testing.simulation.rules import RULES
 
@@ -37,8 +38,9 @@ def sleepy(monkeypatch):
 @pytest.mark.usefixtures("sleepy")
 def test_an_alarm_excuses_no_keeper_that_sleeps():
     """I12: having told somebody is no reason to leave a position without a stop."""
-    found = {simulate(seed).invariant for seed in range(8)}
-    assert "I12" in found
+    reports = [simulate(seed) for seed in range(8)]
+    assert "I12" in {report.invariant for report in reports}
+    assert any(report.figures["naked_late"] for report in reports), "the clock runs on as well"
 
 
 def test_what_others_did_is_an_excuse_for_a_while():
@@ -86,6 +88,17 @@ def test_the_command_names_what_was_run():
     assert command.endswith("--build execkit.testing.simulate:bold --scenario spot")
     call = replay_command(simulate(1, steps=3, build=lambda: bold()))  # noqa: PLW0108 - it has no name
     assert call.startswith("simulate(1, steps=3, without=(), skip=(), build=...)")
+
+
+def test_features_come_in_swarms_and_can_be_left_out_by_name():
+    """The fixed seeds have each of them often enough, most have none, and shrinking can do without one."""
+    chosen = [features_of(seed) for seed in range(512)]
+    assert all(sum(each in features for features in chosen) >= 8 for each in Feature)
+    assert sum(not features for features in chosen) > 400
+    seed = next(seed for seed, features in enumerate(chosen) if Feature.SLICES in features)
+    assert features_of(seed, without=["slices"]) == chosen[seed] - {Feature.SLICES}
+    assert "slices" in simulate(seed, steps=2).enabled
+    assert "slices" not in simulate(seed, steps=2, without=("slices",)).enabled
 
 
 def test_a_watch_that_is_always_excused_fails_the_campaign():

@@ -437,31 +437,28 @@ def a_restart_forgets_what_slices_have_sent():
 
     def resume(self):
         for parent in self._book.parents.live:
-            parent.children = {}
+            forgotten[parent.record.parent_id] = parent_committed(parent)
         original(self)
 
+    def committed(self, besides=""):
+        known = forgotten.get(self.record.parent_id, Decimal(0))
+        return max(parent_committed(self, besides) - known, Decimal(0))
+
+    forgotten = {}
+    parent_type = sys.modules["execkit.orders.parents"].Parent
+    parent_committed = parent_type.committed
     original = slicer.resume
-    with replaced(slicer, "resume", resume):
+    with (
+        replaced(slicer, "resume", resume),
+        replaced(parent_type, "committed", committed),
+    ):
         yield
 
 
 @bug
 def slices_go_on_after_the_end():
-    """The end of a parent is noted, and its slices leave all the same."""
-    slicer = sys.modules["execkit.slicing.slicer"].Slicer
-
-    def end(self, parent, reason):
-        original(self, parent, reason)
-        task = self._tasks.get(parent.record.parent_id)
-        if reason == "cancel-all" and task is not None:
-            task.uncancel()
-
-    original = slicer._end
-    with (
-        replaced(slicer, "_end", end),
-        replaced(sys.modules["execkit.orders.proofs"], "deny_slice", lambda *a: None),
-        replaced(sys.modules["execkit.handlers.risk"], "deny_slice", lambda *a: None),
-    ):
+    """The gateway does not look whether the parent of a slice has ended, nor how much of it is left."""
+    with replaced(sys.modules["execkit.orders.proofs"], "_deny_part", lambda *a: None):
         yield
 
 
@@ -535,11 +532,11 @@ def the_breaker_never_opens():
 
 @bug
 def a_breaker_holds_reductions_up():
-    """An open breaker lets nothing through, exits neither."""
+    """After a failure a breaker lets nothing through, exits neither."""
     handler = sys.modules["execkit.handlers.breaker"].CircuitBreakerHandler
 
     async def call(self, ticket, call_next):
-        if ticket.is_reduction and self.breaker.state.value == "open":
+        if ticket.is_reduction and self.breaker.in_a_row:
             return ticket.deny(sys.modules["execkit.model.denial"].DenialCode.CIRCUIT_OPEN)
         return await original(self, ticket, call_next)
 
@@ -648,6 +645,19 @@ CAUGHT_BY = {
     "a_target_alone_protects": 144,
     "a_failed_query_shows_absence": 93,
     "not_found_is_absence": 0,
+    "a_restart_forgets_what_slices_have_sent": 16,
+    "a_halt_ends_with_its_process": 172,
+    "the_loss_is_counted_from_the_last_mark": 204,
+    "the_breaker_never_opens": 218,
+    "the_rate_limit_counts_nothing": 18,
+    "a_breaker_holds_reductions_up": 22,
+    "slices_go_on_after_the_end": 304,
+    "the_kill_file_is_ignored": 22,
+    "the_throttle_counts_orders_only": 15,
+    "the_throttle_keeps_reductions_waiting": 15,
+    "a_closed_market_is_open": 18,
+    "silence_is_a_yes": 15,
+    "stops_are_invented": 16,
     "the_canary": 0,
 }
 """A seed that finds each of them."""

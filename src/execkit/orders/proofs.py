@@ -72,7 +72,10 @@ def deny_entry(
 
 def deny_slice(ticket: OrderTicket, book: Book, besides: str) -> Denial | None:
     """Return why a slice may not leave, or None: all slices together never exceed their parent."""
-    name = ticket.signal.slice_of
+    return _deny_part(ticket.signal.slice_of, ticket.quantity or ZERO, book, besides)
+
+
+def _deny_part(name: str | None, quantity: Decimal, book: Book, besides: str) -> Denial | None:
     if name is None:
         return None
     parent = book.parents.get(name)
@@ -80,12 +83,12 @@ def deny_slice(ticket: OrderTicket, book: Book, besides: str) -> Denial | None:
         why = "unknown" if parent is None else parent.ended
         return Denial.of(DenialCode.PARENT_EXCEEDED, parent=name, ended=why)
     sent = parent.committed(besides)
-    if sent + (ticket.quantity or ZERO) > parent.record.quantity:
+    if sent + quantity > parent.record.quantity:
         return Denial.of(
             DenialCode.PARENT_EXCEEDED,
             parent=name,
             sent=sent,
-            slice=ticket.quantity,
+            slice=quantity,
             limit=parent.record.quantity,
         )
     return None
@@ -113,7 +116,10 @@ def reducible(book: Book, symbol: str, side: Side, *, replaces: tuple[str, ...] 
 
 
 def deny_reduction(command: Reduction, order: ManagedOrder, book: Book) -> Denial | None:
-    """Return why an intended reduction may not leave any more, or None: the position may have shrunk meanwhile."""
+    """Return why an intended reduction may not leave any more, or None.
+
+    The position may have shrunk meanwhile, or the order that it is a slice of may have come to its end.
+    """
     if order.cancel_asked:
         return Denial.of(DenialCode.CANCELLED, order=order.client_order_id)
     besides = (*command.replaces, order.client_order_id)
@@ -129,7 +135,7 @@ def deny_reduction(command: Reduction, order: ManagedOrder, book: Book) -> Denia
             asked=order.remaining,
             reducible=allowed,
         )
-    return None
+    return _deny_part(command.slice_of, order.quantity, book, order.client_order_id)
 
 
 def fit_reduction(command: Reduction, book: Book) -> Reduction | Denial:

@@ -9,7 +9,7 @@ import pytest
 
 from execkit.assembly import standard_pipeline
 from execkit.engine import ExecutionEngine
-from execkit.errors import ConfigurationError, OrderRejectedError, VirtualTimeError
+from execkit.errors import ConfigurationError, OrderRejectedError, RateLimitError, VirtualTimeError
 from execkit.exchanges.base import MarketPhase, MarketStatus
 from execkit.handlers.breaker import CircuitBreakerHandler
 from execkit.handlers.confirmation import ConfirmationHandler, TerminalPrompt, question
@@ -444,5 +444,21 @@ def test_a_calendar_helps_where_the_venue_is_silent():
         passed = await engine.submit(signal(ETH))
         assert passed.outcome is Outcome.FILLED
         assert "the market's state is not known" in str(passed)
+
+    play(body, MarketHoursHandler(), venue_class=Sessions)
+
+
+def test_a_venue_that_wants_a_pause_is_not_asked_for_its_hours():
+    """Retry-After holds for this query too; what a calendar says is used meanwhile, and the venue's word after it."""
+
+    async def body(engine, venue, clock):
+        await engine.instrument(BTC)
+        venue.asked = 0
+        engine.desk.gateway.pace.note(RateLimitError("slowly", retry_after=timedelta(seconds=20)))
+        assert await engine.market.status(BTC) is None
+        assert venue.asked == 0
+        await clock.sleep_until(in_a_while(clock, seconds=20.1))
+        assert await engine.market.status(BTC) is venue.state
+        assert venue.asked == 1
 
     play(body, MarketHoursHandler(), venue_class=Sessions)

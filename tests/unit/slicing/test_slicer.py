@@ -262,6 +262,32 @@ def test_a_slice_cannot_be_claimed_from_outside():
     play(body)
 
 
+def test_slices_of_an_exit_never_exceed_it_either():
+    """Neither together nor after its end; the position keeps what they were not to close."""
+
+    async def body(engine, _venue, clock):
+        await engine.submit(large(slicing=None, signal_id="in"))
+        out = {"side": Side.SELL, "reduce_only": True}
+        await engine.submit(large(**out, signal_id="out", quantity=D("0.12")))
+        await wait(clock, minutes=1)
+        assert engine.book.positions.quantity(BTC) == D("0.17")
+        part = {**out, "slicing": None, "slice_of": "out"}
+        greedy = await engine.submit(large(**part, signal_id="x", quantity=D("0.1")))
+        assert greedy.denial.context == {
+            "parent": "out",
+            "sent": "0.03",
+            "slice": "0.1",
+            "limit": "0.12",
+        }
+        await engine.cancel_all()
+        late = await engine.submit(large(**part, signal_id="y", quantity=D("0.05")))
+        assert late.denial.code is DenialCode.PARENT_EXCEEDED
+        assert late.denial.context["ended"].startswith("cancel-all")
+        assert engine.book.positions.quantity(BTC) == D("0.17")
+
+    play(body)
+
+
 def test_a_restart_goes_on_where_it_was():
     """Parts keep their times and ids; what is over by then is ended and said, not sent late."""
 

@@ -7,7 +7,7 @@ import os
 import random
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from execkit.assembly import standard_pipeline
 from execkit.model.instrument import Instrument
@@ -33,6 +33,9 @@ from execkit.testing.simulation.judges import (
 from execkit.testing.simulation.venue import SimVenue
 from execkit.testing.simulation.watch import Watch
 from execkit.virtual_time import VirtualClock
+
+if TYPE_CHECKING:
+    from execkit.testing.simulation.process import Process
 
 _APPEARS: Final = 0.02
 _GOES: Final = 0.08
@@ -149,6 +152,10 @@ class Extras:
         elif not self.kill_file.is_there and drawn < _APPEARS:
             self.switch(on=True)
             self.world.watch.sources["killfile:appeared"] += 1
+
+    def is_used_up(self, process: Process) -> bool:
+        """Tell whether the venue takes no more commands of a process in this window."""
+        return self.pace is not None and self.pace.is_full(process)
 
     def switch(self, *, on: bool) -> None:
         """Put the file that halts there, or take it away."""

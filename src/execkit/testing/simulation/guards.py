@@ -21,10 +21,12 @@ from execkit.testing.simulation.features import Feature
 from execkit.testing.simulation.hours import Hours
 from execkit.testing.simulation.judges import Need
 
-_FAILURES: Final = 3
-_OPEN_FOR: Final = timedelta(seconds=20)
+_FAILURES: Final = 2
+_OPEN_FOR: Final = timedelta(seconds=60)
 _COUNT: Final = 2
-_PER: Final = timedelta(seconds=6)
+_PER: Final = timedelta(seconds=15)
+_QUOTED: Final = 5.0
+"""Seconds that a new quote may take after the turn of an entry has come."""
 _ASKED_FOR: Final = timedelta(seconds=10)
 _BELIEVED: Final = 50.0
 """Seconds for which an old word about the market may be believed: 15, longer when the clock is set back meanwhile."""
@@ -104,7 +106,7 @@ class RateFence(Fence):
         now = self.now()
         if len(self._passed) == _COUNT:
             apart = now - self._passed[0]
-            room = apart >= _PER.total_seconds() - 1e-6
+            room = apart >= _PER.total_seconds() - _QUOTED - 1e-6
             self.need("I10", room, f"{ticket.signal_id}: {_COUNT + 1} entries within {apart:.2f} s")
         self._passed.append(now)
         self.reached["rate_limit:waited"] += any("for its turn" in note for note in ticket.notes)

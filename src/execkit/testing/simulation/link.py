@@ -52,6 +52,18 @@ class SimLink(SendingLink):
         fault = self.chaos.pick("cancel")
         if self.is_down():
             fault = self._rng.choice((Kind.CANCEL_LOST, Kind.CANCEL_UNSENT))
+        if fault is None:
+            return await self._cancel(symbol, client_order_id, venue_order_id, None)
+        self._witness.fails(symbol)
+        try:
+            return await self._cancel(symbol, client_order_id, venue_order_id, fault)
+        finally:
+            if not self.is_dead:
+                self._witness.failed(symbol)
+
+    async def _cancel(
+        self, symbol: str, client_order_id: str, venue_order_id: str | None, fault: Kind | None
+    ) -> OrderReport:
         if fault is Kind.CANCEL_UNSENT:
             raise NotSentError("no route to the venue")
         await self._witness.call_point(self)
@@ -105,6 +117,25 @@ class SimLink(SendingLink):
         await self._gate()
         self._witness.leaves(self, "amend", client_order_id, None)
         fault = self.chaos.pick("amend")
+        if fault is not None:
+            self._witness.fails(symbol)
+        try:
+            return await self._amend(
+                symbol, client_order_id, quantity, limit_price, stop_price, fault
+            )
+        finally:
+            if fault is not None and not self.is_dead:
+                self._witness.failed(symbol)
+
+    async def _amend(
+        self,
+        symbol: str,
+        client_order_id: str,
+        quantity: Decimal | None,
+        limit_price: Decimal | None,
+        stop_price: Decimal | None,
+        fault: Kind | None,
+    ) -> OrderReport:
         if self.is_down() or fault is Kind.AMEND_LOST:
             await self._broken()
         await self._travel()

@@ -39,6 +39,8 @@ class Process:
         self.link = link
         self.tasks: list[asyncio.Task[Any]] = []
         self.is_dead = False
+        self.commits = 0
+        """Commits under way for which the disk takes its time."""
         self.absent: set[str] = set()
         """Orders that the journal says were presumed absent when they went out again."""
         self.forgotten: Counter[str] = Counter()
@@ -147,7 +149,11 @@ class _CommitFaults(Hooks):
     async def before_commit(self) -> None:
         chaos = self._chaos
         if chaos.hit(Kind.COMMIT_SLOW):
-            await asyncio.sleep(chaos.rng.uniform(0.01, 3))
+            self._process.commits += 1
+            try:
+                await asyncio.sleep(chaos.rng.uniform(0.01, 3))
+            finally:
+                self._process.commits -= 1
         if chaos.hit(Kind.COMMIT_FAILS):
             raise JournalCommitError("no space left on device")
         await self._perhaps_die()

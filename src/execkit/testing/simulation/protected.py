@@ -45,6 +45,7 @@ FLOORS: Final = (
     ("protection_judged", "protection_looks", 0.6),
     ("protection_strict", "protection_looks", 0.2),
     ("exposure_judged", "exposure_looks", 0.75),
+    ("naked_clock_judged", "naked_clock_looks", 0.6),
 )
 """Which figure of a campaign is at least which share of which other."""
 _ENOUGH: Final = 20_000
@@ -58,7 +59,7 @@ def muted(figures: Mapping[str, int]) -> list[str]:
     return [
         f"{name} are {figures[name] / figures[of]:.0%} of {of}, at least {least:.0%} are needed"
         for name, of, least in FLOORS
-        if figures[name] < least * figures[of]
+        if figures.get(name, 0) < least * figures.get(of, 0)
     ]
 
 

@@ -115,8 +115,13 @@ class SendingLink(ExchangeAdapter):
         for request in requests:
             self._witness.leaves(self, "place", request.client_order_id, request)
         answer = "unknown"
+        fault = self.chaos.pick("place")
+        if self.is_down():
+            fault = self._rng.choice((Kind.PLACE_LOST, Kind.PLACE_UNSENT))
+        if fault is not None:
+            self._witness.fails(requests[0].symbol)
         try:
-            reports = await self._place(wanted, requests)
+            reports = await self._place(wanted, requests, fault)
             answer = "report"
         except NotSentError:
             answer = "unsent"
@@ -138,15 +143,17 @@ class SendingLink(ExchangeAdapter):
             return reports
         finally:
             if not self.is_dead:
+                if fault is not None:
+                    self._witness.failed(requests[0].symbol)
                 for request in requests:
                     self._witness.answered(request.client_order_id, answer)
 
     async def _place(
-        self, wanted: OrderRequest | OrderList, requests: tuple[OrderRequest, ...]
+        self,
+        wanted: OrderRequest | OrderList,
+        requests: tuple[OrderRequest, ...],
+        fault: Kind | None,
     ) -> Sequence[OrderReport]:
-        fault = self.chaos.pick("place")
-        if self.is_down():
-            fault = self._rng.choice((Kind.PLACE_LOST, Kind.PLACE_UNSENT))
         if fault is Kind.PLACE_UNSENT:
             raise NotSentError("no route to the venue")
         self.outbound.append(wanted)

@@ -27,6 +27,7 @@ from execkit.numbers import ZERO
 from execkit.orders.states import TRANSITIONS
 from execkit.testing.simulation.exposure import exposure_limit, worst_exposure
 from execkit.testing.simulation.judges import Judge
+from execkit.testing.simulation.naked import NakedClock
 from execkit.testing.simulation.protected import ProtectionWatch, Shaken
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Watch:
     shaken: Shaken = attrs.field(init=False)
     """Symbols whose position somebody else has changed, or where the venue executed too much."""
     protection: ProtectionWatch = attrs.field(init=False)
+    naked: NakedClock = attrs.field(init=False)
     forged: set[tuple[str, Decimal]] = attrs.field(factory=set)
     """Signals whose ticket a handler changed after its approval, with the quantity it made of it."""
     left_behind: int = 0
@@ -90,6 +92,7 @@ class Watch:
     def __attrs_post_init__(self) -> None:
         self.shaken = Shaken(self.venue)
         self.protection = ProtectionWatch(self.venue, self.shaken, self.need)
+        self.naked = NakedClock(self.venue, self.lied)
 
     def fail(self, invariant: str, text: str) -> None:
         """Note a violation; the first one ends the run."""
@@ -297,6 +300,7 @@ class Watch:
             judge.accepted(intent)
         if intent.role.is_reduction:
             self.protection.accepted(request.symbol)
+            self.naked.begin_anew(request.symbol)
         if intent.role in _SINGLE:
             self._one_at_most(intent, request)
         if intent.role.is_reduction and not self._never_flips():

@@ -17,7 +17,7 @@ from execkit.journal.fold import fold
 from execkit.model.instrument import Instrument
 from execkit.model.market import Quote
 from execkit.model.order import Fill, OrderReport, OrderRequest, OrderUpdate
-from execkit.model.records import Record
+from execkit.model.records import Filled, Record
 from execkit.numbers import plain
 from execkit.testing.simulation.chaos import Chaos, Kind
 from execkit.testing.simulation.extras import Extras
@@ -150,7 +150,8 @@ class World:
         end = self.loop.time() + seconds
         while (left := end - self.loop.time()) > 0:
             self._wake = self.loop.create_future()
-            timer = self.loop.call_later(min(left, _LOOKS_EVERY), self._rouse)
+            often = 0.5 if self.watch.naked.is_running else _LOOKS_EVERY
+            timer = self.loop.call_later(min(left, often), self._rouse)
             try:
                 await self._wake
             finally:
@@ -181,6 +182,7 @@ class World:
             excused = sustained or not process.journal.is_healthy or self.old is not None
             self.watch.protection.note(process, self.chaos)
             self.watch.protection.look(process, excused=excused)
+            self.watch.naked.look(process, rate_is_used_up=self.extras.is_used_up(process))
 
     # -- prices ----------------------------------------------------------------------------------------
 
@@ -254,6 +256,14 @@ class World:
             self.watch.shaken.add(found[1].request.symbol)
         self.tell(f"lied about {client_order_id}")
 
+    def fails(self, symbol: str) -> None:
+        """See a command leave that comes to nothing."""
+        self.watch.naked.fails(symbol)
+
+    def failed(self, symbol: str) -> None:
+        """See that the process knows of it."""
+        self.watch.naked.failed(symbol)
+
     def shaken(self, symbol: str) -> None:
         """See the venue move a position by itself."""
         self.watch.shaken.add(symbol)
@@ -273,6 +283,8 @@ class World:
         if self._keep_story:
             self.story.append(f"{self.loop.time():.6f} journal {seq}: {record!r}"[:400])
         self.watch.on_record(seq, record)
+        if isinstance(record, Filled):
+            self._rouse()  # to see from when on it is without a stop
 
     async def live(self) -> bool:
         """Start a process, as a supervisor would; return whether it runs."""
