@@ -19,6 +19,7 @@ from execkit.orders.commands import Reduction
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.proofs import reducible
+from execkit.orders.shape import require_number
 from execkit.protection.plan import is_protective, protective_side
 
 log = structlog.get_logger("execkit")
@@ -149,11 +150,12 @@ class Closer:
         gateway, base = self.gateway, command.instrument.base
         try:
             balances = await gateway.pace.ask(gateway.adapter.balances, gateway.send_timeout)
-        except (ExchangeError, TimeoutError) as error:
+            free = balances[base].free if base in balances else ZERO
+            require_number(f"{base} free", free)
+        except Exception as error:  # noqa: BLE001 - an adapter is foreign code: what is no answer says nothing
             log.warning("closing.no_balance", symbol=command.instrument.symbol, error=repr(error))
             return ZERO
-        sells = command.side is Side.SELL and base in balances
-        return balances[base].free if sells else ZERO
+        return free if command.side is Side.SELL else ZERO
 
 
 def is_gone(order: ManagedOrder) -> bool:

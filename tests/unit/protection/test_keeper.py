@@ -685,9 +685,19 @@ async def test_what_the_venue_would_take_is_closed(make, error, free, sold):
         (InsufficientBalanceError("no", available=D(0)), None),
         (InsufficientBalanceError("no"), ExchangeUnavailableError("503")),
         (InsufficientBalanceError("no"), {}),
+        (InsufficientBalanceError("no"), "no table"),
+        (InsufficientBalanceError("no"), {"BTC": None}),
         (OrderRejectedError("no"), None),
     ],
-    ids=["below the minimum", "nothing", "not known", "not held", "another reason"],
+    ids=[
+        "below the minimum",
+        "nothing",
+        "not known",
+        "not held",
+        "no answer",
+        "no balance",
+        "another reason",
+    ],
 )
 @virtual
 async def test_an_exit_of_which_nothing_passes_is_tried_later(make, error, free):
