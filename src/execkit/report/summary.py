@@ -63,6 +63,15 @@ class _Way(msgspec.Struct):
     sold: Decimal = ZERO
     sold_for: Decimal = ZERO
 
+    def add(self, fill: Fill, *, sign: int = 1) -> None:
+        """Count a fill, or with *sign* -1 count it no more."""
+        if fill.side is Side.BUY:
+            self.bought += sign * fill.quantity
+            self.bought_for += sign * fill.notional
+        else:
+            self.sold += sign * fill.quantity
+            self.sold_for += sign * fill.notional
+
 
 class Summary:
     """Adds up a journal's entries; make it with `of`."""
@@ -117,21 +126,29 @@ class Summary:
         was_open = symbol in book.positions.open
         known = book.positions.closed[-1] if book.positions.closed else None
         book.apply(record, at)
+        wrong = self._replaced(fill)
         self.fills.append((fill, order))
-        if not was_open:
+        if not was_open and wrong is None:
             self._ways[symbol] = _Way(fill.side)
         way = self._ways.setdefault(symbol, _Way(fill.side))
-        if fill.side is Side.BUY:
-            way.bought += fill.quantity
-            way.bought_for += fill.notional
-        else:
-            way.sold += fill.quantity
-            way.sold_for += fill.notional
+        way.add(fill)
+        if wrong is not None:
+            way.add(wrong, sign=-1)
         last = book.positions.closed[-1] if book.positions.closed else None
         if last is not None and last is not known:
             self.trades.append(_trade(last, way, order))
             # What went through zero has opened the next position already.
             self._ways[symbol] = _Way(fill.side)
+
+    def _replaced(self, fill: Fill) -> Fill | None:
+        """Take out the execution that a correction replaces, and return it; None where it is none."""
+        if fill.replaces is None:
+            return None
+        for number, (known, _) in enumerate(self.fills):
+            if (known.symbol, known.trade_id) == (fill.symbol, fill.replaces):
+                del self.fills[number]
+                return known
+        return None
 
     # -- money -----------------------------------------------------------------------------------------
 

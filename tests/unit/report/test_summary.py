@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -207,3 +208,34 @@ def test_prices_are_shown_in_groups(price, shown):
     story = Story()
     story.order(Side.BUY, 1, (1, price))
     assert f"filled @ {shown}" in text_of(Summary.of(story.entries))
+
+
+def test_a_corrected_execution_counts_once():
+    """The venue corrected 1 at 100 to 1 at 90 with another fee: figures are those of the correction alone."""
+    story = Story()
+    story.order(Side.BUY, 2, (1, 100), fee="0.5")
+    (wrong,) = (e.record.fill for e in story.entries if isinstance(e.record, Filled))
+    right = msgspec.structs.replace(
+        wrong, trade_id="t1b", price=D(90), fee=D("0.45"), replaces=wrong.trade_id
+    )
+    story.add(Filled(fill=right, source=Source.STREAM))
+    story.order(Side.SELL, 1, (1, 95), role=OrderRole.EXIT, fee="0.1")
+    summary = Summary.of(story.entries)
+    assert [fill.trade_id for fill, _ in summary.fills] == ["t1b", "t2"]
+    assert summary.fees == {"USDT": D("0.55")}
+    (trade,) = summary.trades
+    assert (trade.quantity, trade.entry_price, trade.exit_price) == (1, 90, 95)
+    assert trade.pnl == D(5) - D("0.55")
+
+
+def test_a_corrected_exit_has_the_corrected_price():
+    """Of two sales at 110 and 120 the first was in truth at 90: the exit's mean is 105."""
+    story = Story()
+    story.order(Side.BUY, 2, (2, 100))
+    story.order(Side.SELL, 2, (1, 110), role=OrderRole.EXIT)
+    wrong = story.entries[-1].record.fill
+    right = msgspec.structs.replace(wrong, trade_id="t2b", price=D(90), replaces=wrong.trade_id)
+    story.add(Filled(fill=right, source=Source.STREAM))
+    story.order(Side.SELL, 1, (1, 120), role=OrderRole.EXIT)
+    (trade,) = Summary.of(story.entries).trades
+    assert (trade.exit_price, trade.pnl) == (105, 10)
