@@ -35,7 +35,7 @@ typing: $(STAMP) ## Check types.
 	$(BIN)/mypy
 
 unit: $(STAMP) ## Run the tests, import contracts, document snippets and examples.
-	$(BIN)/pytest -n $(WORKERS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 format: $(STAMP) ## Format the code and apply safe fixes.
 	$(BIN)/ruff format .
