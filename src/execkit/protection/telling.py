@@ -1,7 +1,8 @@
-"""Telling a person of a position without a stop at its venue: once, however often it is looked at."""
+"""Telling a person of a position without a stop at its venue: not at each look, and again while it stays so."""
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 from typing import Final
 
@@ -11,18 +12,24 @@ from execkit.numbers import plain
 from execkit.orders.recorder import Recorder
 from execkit.protection.plan import Plan, Step
 
+REMIND_AFTER: Final = 25.0
+"""Seconds after which a position that could not be flattened is told of again."""
+
 _HERE: Final = "is held here and protects only while this process runs"
 
 
 class Teller:
-    """Raises the keeper's alarms, each once for a position and a reason until the position is protected again."""
+    """Raises the keeper's alarms, each once for a position and a reason until the position is protected again.
+
+    Only of a position that cannot even be flattened a person is reminded.
+    """
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._told: dict[str, tuple[str, str]] = {}
         """Position without a stop at the venue, and why, by symbol."""
-        self._flattening: dict[str, str] = {}
-        """Position that is being flattened because it could not be protected, by symbol."""
+        self._flattening: dict[str, tuple[str, float]] = {}
+        """Position that is being flattened because it could not be protected, and when that was told, by symbol."""
 
     def of_plan(self, plan: Plan, position: Position | None, least: Decimal) -> None:
         """Tell of a plan that leaves no stop at the venue; *least* is the smallest quantity that it takes."""
@@ -43,11 +50,12 @@ class Teller:
         self._not_protecting(position, plan, why, "is placed when it opens")
 
     def flattening(self, position: Position, reason: str) -> None:
-        """Tell that a position could not be protected and is being flattened; the tries that follow are no news."""
-        symbol = position.symbol
-        if self._flattening.get(symbol) == position.position_id:
+        """Tell that a position could not be protected and is being flattened; not at each of the tries that follow."""
+        symbol, now = position.symbol, asyncio.get_running_loop().time()
+        known, told_at = self._flattening.get(symbol, ("", 0.0))
+        if known == position.position_id and now - told_at < REMIND_AFTER:
             return
-        self._flattening[symbol] = position.position_id
+        self._flattening[symbol] = position.position_id, now
         self._recorder.alarm(
             "UNPROTECTED",
             f"{symbol} {plain(position.quantity)}: {reason}; flattening",

@@ -24,6 +24,7 @@ from execkit.model.events import ProtectionFailed, ProtectionPlaced
 from execkit.model.market import Quote
 from execkit.model.order import OrderRole, OrderState, OrderType, Side
 from execkit.model.records import ExternalChange, StopMoved, SymbolBlocked
+from execkit.protection.telling import REMIND_AFTER
 
 D = Decimal
 NO = OrderRejectedError("would trigger immediately")
@@ -277,6 +278,23 @@ async def test_a_refused_stop_is_tried_again(make):
         (D("94.9"), "the venue has refused a stop at 95"),
         (D("94.8"), "the venue has refused a stop at 94.9"),
     ]
+
+
+@virtual
+async def test_who_can_be_neither_protected_nor_closed_is_told_of_again(make):
+    """Not at each of the tries, whose pauses grow to half a minute, but for as long as the position is open."""
+    bench = make(keeper=True)
+    await bench.open()
+
+    def place(request):
+        raise NO
+
+    bench.venue.always("place_order", place)
+    await asyncio.sleep(300)
+    assert bench.book.positions.quantity(BTC) == 1
+    told = bench.alarms.count("UNPROTECTED")
+    assert 300 / 60 - 1 <= told <= 300 / REMIND_AFTER + 1
+    assert len(bench.orders(OrderRole.FLATTEN)) > told
 
 
 @virtual

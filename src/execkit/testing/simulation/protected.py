@@ -24,7 +24,8 @@ WITHIN: Final = 21.0
 AFTERMATH: Final = 45.0
 """Seconds after a fault in which it may still explain a delay: a time-out, and the longest wait between two tries."""
 AT_MOST: Final = 90.0
-"""Seconds without protection that no passing fault explains, unless the symbol is blocked and someone was told."""
+"""Seconds without protection that no passing fault explains, unless the symbol is blocked, or someone who has released
+it was told of late."""
 FADES: Final = 120.0
 """Seconds from the venue's first true answer on within which everything is known again, and excuses nothing more."""
 TOLD: Final = 60.0
@@ -173,11 +174,12 @@ class ProtectionWatch:
             unaware_at = self.unaware_at.get(symbol, 0.0)
             late = now - max(since, unaware_at, self.troubled_at + AFTERMATH) > WITHIN
             blocked = symbol in book.blocked
-            told = blocked and now - self.alarmed_at.get(symbol, -TOLD) < TOLD
+            alarmed = now - self.alarmed_at.get(symbol, -TOLD) < TOLD
+            told = blocked and alarmed
             self.told += told
             self.need(
                 "I12",
-                (told or not late) and (blocked or now - since <= AT_MOST),
+                (told or not late) and (blocked or alarmed or now - since <= AT_MOST),
                 f"{symbol}: {needed} open, {covered} protected, for {now - since:.0f} s, "
                 f"{now - self.troubled_at:.0f} s after the last fault",
             )
