@@ -118,7 +118,9 @@ def _check_protection(world: World, symbol: str) -> None:
     if position is None or position.stop_loss is None:
         return
     needed = instrument.round_quantity(abs(position.quantity))
-    if needed < instrument.min_quantity or needed <= 0:
+    # Less than the venue takes as an order cannot be protected; that is told.
+    least = max(instrument.smallest_quantity(position.stop_loss), instrument.lot_size)
+    if needed < least:
         return
     covered = Decimal(0)
     for order in world.venue.core.open.get(symbol, {}).values():
@@ -127,6 +129,5 @@ def _check_protection(world: World, symbol: str) -> None:
         is_beside_a_stop = bool(order.group) and order.request.stop_price is None
         if is_exit and not is_beside_a_stop and key not in world.watch.lied:
             covered += order.remaining
-    # Less than the venue takes as an order cannot be protected.
-    if abs(needed - covered) >= max(instrument.min_quantity, instrument.lot_size):
+    if abs(needed - covered) >= least:
         world.fail("I12", f"{symbol}: {needed} open, {covered} protected")
