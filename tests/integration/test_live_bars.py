@@ -185,13 +185,22 @@ def test_a_broken_stream_and_a_suspend_are_recorded(tmp_path):
     assert at(100) in closes
 
 
-def test_a_closure_that_no_calendar_knows(tmp_path):
-    """K9: the venue's own clock says closed, twice: no fire, one alarm, and the day is over."""
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_closure_that_no_calendar_knows(tmp_path, hangs):
+    """K9: the venue's own clock says closed, twice: no fire, one alarm, and the day is over.
+
+    An answer that never comes keeps nobody from asking again.
+    """
     begins = [datetime(2023, 12, 31, 1, tzinfo=UTC) + timedelta(days=n) for n in range(4)]
     hours = ListedHours(Session(b.date(), b, b + timedelta(hours=2)) for b in begins)
 
+    asked = []
+
     def prepare(venue):
         async def closed(_symbol):
+            asked.append(_symbol)
+            if hangs and len(asked) == 2:
+                await asyncio.Event().wait()
             return MarketStatus(is_open=False, reason="day of mourning")
 
         venue.market_status = closed

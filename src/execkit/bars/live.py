@@ -41,6 +41,7 @@ _ALARMING: Final = frozenset(
     }
 )
 _ALARM_AGAIN: Final = timedelta(hours=1)
+_STATUS_SECONDS: Final = 10.0
 
 
 @attrs.frozen(kw_only=True)
@@ -284,7 +285,10 @@ class LiveBars:
         """Return what the venue says otherwise than the calendar: only what is so in every market is of the hours."""
         told = set()
         for symbol in self._symbols[hours]:
-            status = await self._desk.adapter.market_status(symbol)
+            desk = self._desk
+            status = await desk.gateway.pace.ask(
+                desk.adapter.market_status, _STATUS_SECONDS, symbol
+            )
             if status.phase is MarketPhase.HALTED:
                 continue
             now, is_open, next_close = self._desk.clock.now(), status.is_open, status.next_close

@@ -2,8 +2,8 @@
 
 Proof of presence is any sight of the order: by client id, among the open orders, or in a fill. Proof of absence needs
 all of these queries to succeed, to have begun after the venue's absence window, and to show nothing. A failed query is
-no answer, and an order that the venue has called a duplicate is there, whatever its queries show. Without proof the
-order stays in doubt, counts in exposure and blocks its symbol for entries.
+no answer, and an order that was sent again and called a duplicate is there, whatever the queries show. Without proof
+the order stays in doubt, counts in exposure and blocks its symbol for entries.
 """
 
 from __future__ import annotations

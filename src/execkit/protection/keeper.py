@@ -275,9 +275,9 @@ class ProtectionKeeper:
 
     async def _is_closed(self, symbol: str) -> bool:
         """Tell whether the venue says that the market is closed still; a try each time would fill the journal."""
+        gateway = self.gateway
         try:
-            async with asyncio.timeout(_LOOK_FOR_OPEN):
-                status = await self.gateway.adapter.market_status(symbol)
+            status = await gateway.pace.ask(gateway.adapter.market_status, _LOOK_FOR_OPEN, symbol)
         except Exception as error:  # noqa: BLE001 - then the try itself will show it
             log.warning("protection.status_unknown", symbol=symbol, error=repr(error))
             return False

@@ -1,5 +1,7 @@
 """Stops where the venue has no stop-market orders, or none at all, and in the form that it takes."""
 
+import asyncio
+from datetime import timedelta
 from decimal import Decimal
 
 import attrs
@@ -14,6 +16,7 @@ from execkit.errors import (
     InsufficientBalanceError,
     MarketClosedError,
     OrderRejectedError,
+    RateLimitError,
 )
 from execkit.exchanges.base import MarketStatus
 from execkit.model.market import Quote
@@ -248,6 +251,29 @@ async def test_a_stop_waits_for_its_market_to_open(make, says):
     await bench.quiet(6)
     assert sells(bench) == [(OrderType.STOP, 1, 95, None)]
     assert bench.alarms == ["NOT_PROTECTING"]
+
+
+@virtual
+async def test_whether_a_market_has_opened_is_not_asked_while_the_venue_wants_a_pause(make):
+    """I10: the pause is for questions too."""
+    asked, now = [], asyncio.get_running_loop().time
+
+    async def market_status(_symbol):
+        asked.append(now())
+        return MarketStatus(is_open=False)
+
+    bench = make(keeper=True)
+    bench.venue.market_status = market_status
+    bench.venue.script("place_order", bench.venue._place)
+    bench.venue.always("place_order", MarketClosedError("closed"))
+    await bench.open("1")
+    await asyncio.sleep(12)
+    assert asked
+    bench.gateway.pace.note(RateLimitError("slow down", retry_after=timedelta(seconds=45)))
+    began = now()
+    await asyncio.sleep(120)
+    assert not [at for at in asked if began < at < began + 45]
+    assert [at for at in asked if at >= began + 45]
 
 
 @virtual
