@@ -11,13 +11,25 @@ import structlog
 
 from execkit.errors import JournalCommitError, UnsupportedFeatureError
 from execkit.handlers.desk import Desk
-from execkit.model.order import Fill, OrderEvent, OrderReport, OrderRole, OrderUpdate, StreamGap
-from execkit.model.records import EquityMarked, OrderChanged, Record, SignalQueued, Source
+from execkit.model.order import (
+    Fill,
+    OrderReport,
+    OrderRole,
+    OrderState,
+    OrderUpdate,
+    StreamGap,
+)
+from execkit.model.records import EquityMarked, Record, SignalQueued, Source
 from execkit.orders.manager import ManagedOrder
 
 log = structlog.get_logger("execkit")
 
 _MARK_EVERY: Final = timedelta(minutes=15)
+
+_NOT_AT_THE_VENUE: Final = frozenset(
+    {OrderState.NEW, OrderState.SUBMITTED, OrderState.IN_DOUBT, OrderState.PRESUMED_ABSENT}
+)
+"""As far as we know: the time-out of an entry that may never have arrived begins to run out when it shows."""
 
 _POLL_EVERY: Final = 5.0
 """Seconds between two comparisons while orders are open and no stream tells of them."""
@@ -207,12 +219,14 @@ class Upkeep:
             timer = self._timers.pop(order.client_order_id, None)
             if timer is not None:
                 timer.cancel()
-        elif isinstance(record, OrderChanged) and record.event is OrderEvent.ACCEPT:
+        elif order.state not in _NOT_AT_THE_VENUE:
+            # Whatever has shown that it lives: an answer, a fill that came before one, a look-up, a late sight.
             self._arm(order)
 
     def _arm(self, order: ManagedOrder) -> None:
+        """Have an entry cancelled at its time; one that is to be cancelled already is followed by the resolver."""
         timeout_at = order.intent.timeout_at
-        if timeout_at is None or order.client_order_id in self._timers:
+        if timeout_at is None or order.cancel_asked or order.client_order_id in self._timers:
             return
         delay = max((timeout_at - self.desk.clock.now()).total_seconds(), 0.0)
         self._timers[order.client_order_id] = asyncio.get_running_loop().call_later(
