@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from datetime import datetime
+from decimal import Decimal
 
 from execkit import operations
 from execkit.audit.logger import ExecutionLogger
 from execkit.bars.evaluation import FunctionUse
+from execkit.errors import ExecKitError
+from execkit.handlers import amending
 from execkit.handlers.desk import Desk
+from execkit.model.instrument import Instrument
 from execkit.model.order import OrderState
 from execkit.orders.manager import ManagedOrder, OrderManager
 from execkit.parts import Parts
 
 
-class ByHand:
+class ByHand(ABC):
     """The part of `ExecutionEngine` that acts at once and past every handler. Reductions are never held up."""
 
     desk: Desk
     parts: Parts
+
+    @abstractmethod
+    async def instrument(self, symbol: str) -> Instrument:
+        """Return a symbol's rules."""
 
     @property
     def orders(self) -> OrderManager:
@@ -47,8 +56,39 @@ class ByHand:
 
     async def cancel(self, order: ManagedOrder | str, reason: str = "by hand") -> ManagedOrder:
         """Cancel an order, given itself or its client order id."""
-        found = self.orders[order] if isinstance(order, str) else order
+        found = self._order(order)
         return await self.desk.gateway.cancel(found, reason)
+
+    async def amend(
+        self,
+        order: ManagedOrder | str,
+        *,
+        limit_price: Decimal | None = None,
+        quantity: Decimal | None = None,
+        actor: str = "operator",
+    ) -> ManagedOrder:
+        """Change the limit price of an entry that rests, or make it smaller; the venue does it in place.
+
+        *limit_price* in quote units, *quantity* the new total in base units, what is executed included. A price at
+        which it is executed sooner passes every limit that a new order would, at prices of now. On return the order
+        has its new terms, or shows that it was executed, or is in doubt until the venue shows which.
+
+        Raises `ExecKitError` when it stays as it was, with the reason, e.g. because the venue cannot change orders.
+        """
+        found = self._order(order)
+        desk = self.desk
+        operations.note(desk, "amend", actor, order=found.client_order_id)
+        instrument = await self.instrument(found.symbol)
+        return await amending.amend(
+            desk,
+            self.parts.pipeline.handlers,
+            found,
+            instrument,
+            lambda: desk.book.account(self.parts.currency, desk.ledger.reserved_cash),
+            limit_price=limit_price,
+            quantity=quantity,
+            reason=f"changed by {actor}",
+        )
 
     async def cancel_all(
         self, symbol: str | None = None, *, include_protection: bool = False
@@ -87,5 +127,12 @@ class ByHand:
         *as_* is PRESUMED_ABSENT (it never arrived; it is still watched for a day), CANCELLED, REJECTED or EXPIRED. The
         venue is asked once more first. Raises `ExecKitError` when the order is not in doubt, or the venue shows it.
         """
-        found = self.orders[order] if isinstance(order, str) else order
+        found = self._order(order)
         return await operations.resolve(self.desk, found, as_, actor=actor)
+
+    def _order(self, order: ManagedOrder | str) -> ManagedOrder:
+        if not isinstance(order, str):
+            return order
+        if order not in self.orders:
+            raise ExecKitError(f"order: {order!r} is not among the orders in memory")
+        return self.orders[order]

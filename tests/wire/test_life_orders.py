@@ -8,7 +8,7 @@ from tests.support.life import STOP, chain, living, on, seconds
 from tests.support.stages import let_clock_be_set
 
 from execkit import clockwatch
-from execkit.errors import ConfigurationError
+from execkit.errors import ConfigurationError, ExecKitError
 from execkit.exchanges.binance import adapter as binance
 from execkit.handlers.market_hours import MarketHoursHandler
 from execkit.model.order import OrderState, Side
@@ -46,9 +46,11 @@ async def test_a_change(name):
     """A resting entry gets another price and a smaller size in place."""
     async with living(name, make_chain=lambda: chain(waits=0.02)) as life:
         order = await rest(life)
-        assert await life.engine.desk.gateway.amend(order, limit_price=D(193), quantity=D(8))
-        assert life.entries() == [(8, D(193))]
-        assert (order.limit_price, order.quantity) == (193, 8)
+        with pytest.raises(ExecKitError, match="STOP_TOO_FAR"):
+            await life.engine.amend(order, limit_price=D(193))
+        assert await life.engine.amend(order, limit_price=D("192.5"), quantity=D(8)) is order
+        assert life.entries() == [(8, D("192.5"))]
+        assert (order.limit_price, order.quantity) == (D("192.5"), 8)
         assert life.executed(Side.BUY) == []
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 
 from execkit.handlers.desk import Desk
+from execkit.model.account import AccountView
+from execkit.model.instrument import Instrument
 from execkit.model.order import Side
 from execkit.model.ticket import OrderTicket
 from execkit.numbers import HUNDRED, MONEY, ZERO
@@ -16,7 +18,31 @@ from execkit.risk.sizing import Room
 
 def room_for(ticket: OrderTicket, desk: Desk, mid: Decimal, limits: RiskLimits) -> Room:
     """Return the room for an entry, valued at *mid*."""
-    symbol, book, ledger = ticket.symbol, desk.book, desk.ledger
+    return room_of(
+        ticket.signal_id,
+        ticket.side,
+        ticket.reference_price,
+        instrument=ticket.instrument,
+        account=ticket.account,
+        desk=desk,
+        mid=mid,
+        limits=limits,
+    )
+
+
+def room_of(
+    claim: str,
+    side: Side,
+    price: Decimal,
+    *,
+    instrument: Instrument,
+    account: AccountView,
+    desk: Desk,
+    mid: Decimal,
+    limits: RiskLimits,
+) -> Room:
+    """Return the room for an entry at *price* beside everything but its own *claim*, valued at *mid*."""
+    symbol, book, ledger = instrument.symbol, desk.book, desk.ledger
     held = total = ZERO
     for name, position in book.positions.open.items():
         if name == symbol:
@@ -25,12 +51,12 @@ def room_for(ticket: OrderTicket, desk: Desk, mid: Decimal, limits: RiskLimits) 
             notional = abs(position.quantity) * (book.mark(name) or position.average_price)
         total += notional
     cost = None
-    if ticket.side is Side.BUY:
-        cost = unit_cost(ticket.reference_price, ticket.instrument)
-    equity = max(ticket.account.equity, ZERO)
+    if side is Side.BUY:
+        cost = unit_cost(price, instrument)
+    equity = max(account.equity, ZERO)
     # An order that the same signal has already, found at a restart, is not counted twice.
-    own_notional, own_cash = ledger.claimed(ticket.signal_id)
-    cash = book.cash.get(ticket.account.currency, ZERO)
+    own_notional, own_cash = ledger.claimed(claim)
+    cash = book.cash.get(account.currency, ZERO)
 
     def share(pct: Decimal) -> Decimal:
         return MONEY.multiply(equity, pct / HUNDRED)

@@ -26,9 +26,10 @@ from execkit.errors import (
 )
 from execkit.exchanges.base import ExchangeAdapter
 from execkit.ids import content_digest
-from execkit.model.order import OrderEvent, OrderReport, OrderState
+from execkit.model.denial import Denial
+from execkit.model.order import OrderEvent, OrderReport, OrderState, Side
 from execkit.model.records import CommandSent, OrderChanged, Source
-from execkit.numbers import plain
+from execkit.numbers import ZERO, plain
 from execkit.orders.intake import Intake
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.reconcile import problem_with
@@ -137,14 +138,21 @@ class OrderChanger:
         limit_price: Decimal | None = None,
         stop_price: Decimal | None = None,
         reason: str = "",
+        refuse: Callable[[], Denial | None] | None = None,
     ) -> bool:
         """Change a resting order in place; return whether the venue has confirmed it.
 
-        A larger quantity is refused: it would need an approval of its own.
+        A larger quantity of an entry is refused. A limit price at which it is executed sooner needs *refuse*, which
+        says, when the change is about to leave, why it may not.
         """
         if quantity is not None and quantity > order.quantity and not order.role.is_reduction:
             raise OrderRejectedError(
                 f"quantity {plain(quantity)} is above {plain(order.quantity)}: send a new signal instead"
+            )
+        if refuse is None and adds_exposure(order, limit_price):
+            raise OrderRejectedError(
+                f"limit_price {plain(limit_price or ZERO)} is executed sooner than the approved "
+                f"{plain(order.limit_price or ZERO)}: it needs an approval of its own"
             )
         if order.state not in _AMENDABLE:
             return False
@@ -152,6 +160,11 @@ class OrderChanger:
         command = _command(order, "amend", reason, quantity, limit_price, stop_price)
         try:
             if not await self._announce(command, order, asked):
+                return False
+            denial = None if refuse is None else refuse()
+            if denial is not None:
+                # E.g. halted while it waited for its turn.
+                self._refuse(order, OrderRejectedError(str(denial)))
                 return False
             async with asyncio.timeout(self._timeout):
                 report = await self.adapter.amend_order(
@@ -227,6 +240,14 @@ class OrderChanger:
             self.pace.note(error)
         elif isinstance(error, AuthenticationError):
             self._halt(f"the venue refused our key: {error}")
+
+
+def adds_exposure(order: ManagedOrder, limit_price: Decimal | None) -> bool:
+    """Tell whether an entry would be executed sooner with another limit price."""
+    known = order.limit_price
+    if limit_price is None or known is None or order.role.is_reduction:
+        return False
+    return limit_price > known if order.side is Side.BUY else limit_price < known
 
 
 def _command(

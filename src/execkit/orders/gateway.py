@@ -42,6 +42,7 @@ from execkit.orders.intake import Intake
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.proofs import (
     deny_entry,
+    deny_exposure,
     deny_reduction,
     entry_intent,
     fit_reduction,
@@ -243,18 +244,29 @@ class OrderGateway:
             )
         if isinstance(command, Reduction):
             return None if order is None else deny_reduction(command, order, self.book)
-        if self.is_switched_off:
-            return Denial.of(DenialCode.TRADING_HALTED, cause=f"the file {self.halt_file} exists")
-        if not journal.is_healthy:
-            return Denial.of(DenialCode.JOURNAL_UNAVAILABLE, reason="the journal cannot commit")
-        pause = self.pace.left()
-        if pause > self._longest_pause:
-            return Denial.of(DenialCode.VENUE_UNAVAILABLE, retry_after_seconds=round(pause))
+        shut = self._shut()
+        if shut is not None:
+            return shut
         # It may have waited for its turn, for a person, or for a machine that slept.
         stale = check_age(command.ticket, self.recorder.clock.now())
         if stale is not None:
             return stale
         return deny_entry(command, self.book, self.adapter.capabilities, sending=order)
+
+    def _shut(self) -> Denial | None:
+        """Return why no entry at all may leave, or None."""
+        if self.is_switched_off:
+            return Denial.of(DenialCode.TRADING_HALTED, cause=f"the file {self.halt_file} exists")
+        if not self.recorder.journal.is_healthy:
+            return Denial.of(DenialCode.JOURNAL_UNAVAILABLE, reason="the journal cannot commit")
+        pause = self.pace.left()
+        if pause > self._longest_pause:
+            return Denial.of(DenialCode.VENUE_UNAVAILABLE, retry_after_seconds=round(pause))
+        return None
+
+    def refuse_exposure(self, order: ManagedOrder) -> Denial | None:
+        """Return why an entry may not be changed now to one that is executed sooner, or None."""
+        return self._shut() or deny_exposure(self.book, order.symbol, order.parent)
 
     async def _send_one(self, order: ManagedOrder, command: Entry | Reduction) -> Sent:
         (sent,) = await self._commit_and_send((order,), (command,))

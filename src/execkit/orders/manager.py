@@ -131,8 +131,10 @@ class ManagedOrder(msgspec.Struct, eq=False, omit_defaults=True):
 
     @property
     def worst_price(self) -> Decimal | None:
-        """Price that bounds its cost."""
-        return self.intent.worst_price
+        """Price that bounds its cost, also after a change that was made or may have been."""
+        asked = None if self.asked is None else self.asked.limit_price
+        prices = (self.intent.worst_price, self.limit_price, asked)
+        return max((price for price in prices if price is not None), default=None)
 
     @property
     def expected_price(self) -> Decimal | None:
@@ -293,10 +295,7 @@ class OrderManager(Mapping[str, ManagedOrder]):
 
     def find(self, client_order_id: str, venue_order_id: str | None = None) -> ManagedOrder | None:
         """Return an order by either id."""
-        order = self._orders.get(client_order_id)
-        if order is None and venue_order_id:
-            order = self.by_venue_id(venue_order_id)
-        return order
+        return self._orders.get(client_order_id) or self.by_venue_id(venue_order_id or "")
 
     def revisions(self, parent: str) -> list[ManagedOrder]:
         """Return the orders of one parent that are in memory, oldest first."""

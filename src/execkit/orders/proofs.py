@@ -28,20 +28,9 @@ def deny_entry(
 ) -> Denial | None:
     """Return why an entry may not leave now, or None. *sending* is its order, where there is one already."""
     ticket = entry.ticket
-    state = book.trading_state
-    if state is TradingState.HALTED:
-        return Denial.of(DenialCode.TRADING_HALTED, cause=_cause(book))
-    if state is TradingState.REDUCING:
-        return Denial.of(DenialCode.TRADING_REDUCING, cause=_cause(book))
-    if ticket.symbol in book.blocked:
-        return Denial.of(
-            DenialCode.SYMBOL_BLOCKED, symbol=ticket.symbol, cause=book.blocked[ticket.symbol]
-        )
-    for order in book.orders.in_doubt.values():
-        if order.symbol == ticket.symbol and order.parent != ticket.signal_id:
-            return Denial.of(
-                DenialCode.SYMBOL_BLOCKED, symbol=ticket.symbol, in_doubt=order.client_order_id
-            )
+    denial = deny_exposure(book, ticket.symbol, ticket.signal_id)
+    if denial is not None:
+        return denial
     for order in book.orders.revisions(ticket.signal_id):
         if order.cancel_asked:
             return Denial.of(DenialCode.CANCELLED, order=order.client_order_id)
@@ -67,6 +56,23 @@ def deny_entry(
         return Denial.of(
             DenialCode.VENUE_UNAVAILABLE, open_orders=open_now, limit=capabilities.max_open_orders
         )
+    return None
+
+
+def deny_exposure(book: Book, symbol: str, parent: str) -> Denial | None:
+    """Return why nothing that adds exposure in a symbol may leave now, or None; *parent*'s own doubts do not count."""
+    state = book.trading_state
+    if state is TradingState.HALTED:
+        return Denial.of(DenialCode.TRADING_HALTED, cause=_cause(book))
+    if state is TradingState.REDUCING:
+        return Denial.of(DenialCode.TRADING_REDUCING, cause=_cause(book))
+    if symbol in book.blocked:
+        return Denial.of(DenialCode.SYMBOL_BLOCKED, symbol=symbol, cause=book.blocked[symbol])
+    for order in book.orders.in_doubt.values():
+        if order.symbol == symbol and order.parent != parent:
+            return Denial.of(
+                DenialCode.SYMBOL_BLOCKED, symbol=symbol, in_doubt=order.client_order_id
+            )
     return None
 
 

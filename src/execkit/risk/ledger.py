@@ -131,6 +131,27 @@ class RiskLedger:
         claim.reserved = quantity
         self._count(claim)
 
+    def reprice(
+        self,
+        reservation_id: str,
+        worst_price: Decimal,
+        *,
+        price: Decimal,
+        fee_rate: Decimal = ZERO,
+    ) -> None:
+        """Count a claim at *price* and *worst_price* from now on where they are higher than before.
+
+        For a change of an entry: whether it was made is known later, so a claim never becomes cheaper.
+        """
+        claim = self._claims.get(reservation_id)
+        if claim is None:
+            return
+        counted = claim.counted
+        self._weigh(claim, MONEY.minus(counted))
+        claim.price = max(claim.price, price)
+        claim.cost = max(claim.cost, MONEY.multiply(worst_price, ONE + fee_rate))
+        self._weigh(claim, counted)
+
     def release(self, reservation_id: str) -> None:
         """End the hold: only orders that may be live count from now on. Safe to call for any id."""
         claim = self._claims.get(reservation_id)
@@ -201,6 +222,9 @@ class RiskLedger:
         if not change:
             return
         claim.counted = needed
+        self._weigh(claim, change)
+
+    def _weigh(self, claim: _Claim, change: Decimal) -> None:
         notional = MONEY.multiply(change, claim.price)
         self._notional = MONEY.add(self._notional, notional)
         of_symbol = self._of_symbol

@@ -21,7 +21,7 @@ from execkit.errors import (
     RateLimitError,
     UnsupportedFeatureError,
 )
-from execkit.model.denial import DenialCode
+from execkit.model.denial import Denial, DenialCode
 from execkit.model.order import OrderRole, OrderState, Side
 from execkit.model.records import CommandSent, TradingState
 
@@ -589,3 +589,31 @@ async def test_an_order_filled_while_its_amendment_is_refused_ends(make):
     assert order.state is OrderState.FILLED
     assert order.side is Side.SELL
     assert bench.book.positions.quantity(BTC) == 1
+
+
+@virtual
+async def test_an_entry_executed_sooner_needs_an_approval(make):
+    """The gateway's own guard: a worse limit price leaves only where somebody answers for it."""
+    bench = make()
+    order = await resting(bench)
+    higher = order.limit_price + 1
+    with pytest.raises(OrderRejectedError, match="is executed sooner than the approved"):
+        await bench.gateway.amend(order, limit_price=higher)
+    assert bench.journal.records(CommandSent) == []
+    assert await bench.gateway.amend(order, limit_price=higher, refuse=lambda: None)
+    assert (order.limit_price, order.worst_price) == (higher, 200), "approved up to 200"
+    assert await bench.gateway.amend(order, limit_price=D(201), refuse=lambda: None)
+    assert order.worst_price == 201
+
+
+@virtual
+async def test_a_change_is_refused_when_it_is_about_to_leave(make):
+    """The change is recorded as refused, and no request goes out."""
+    bench = make()
+    order = await resting(bench)
+    before = order.limit_price
+    denial = Denial.of(DenialCode.TRADING_HALTED, cause="a test")
+    assert not await bench.gateway.amend(order, limit_price=before + 1, refuse=lambda: denial)
+    assert (order.limit_price, order.state, order.asked) == (before, OrderState.ACCEPTED, None)
+    assert order.reason == "TRADING_HALTED: cause=a test"
+    assert bench.venue.calls["amend_order"] == 0

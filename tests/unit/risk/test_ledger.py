@@ -294,3 +294,25 @@ def test_the_cost_does_not_grow_with_the_number_of_orders():
         ledger.on_order(order)
     assert sums(ledger) == (0, 0)
     assert len(ledger) == 0
+
+
+def test_a_claim_is_priced_anew_and_never_becomes_cheaper():
+    """A changed entry: cash at the new worst price with its fee, exposure at the mid of now, the higher of each."""
+    ledger = RiskLedger()
+    ledger.reserve("a", "X", Side.BUY, D(2), D(100), price=D(99), fee_rate=D("0.01"))
+    ledger.reprice("a", D(110), price=D(105), fee_rate=D("0.01"))
+    assert (ledger.reserved_cash, ledger.exposure) == (D("222.2"), 210)
+    assert ledger.reserved_notional_of("X") == 210
+    ledger.reprice("a", D(90), price=D(95))
+    assert (ledger.reserved_cash, ledger.exposure) == (D("222.2"), 210)
+    ledger.reprice("nobody", D(90), price=D(95))
+    ledger.release("a")
+    assert (ledger.reserved_cash, ledger.exposure) == (0, 0)
+
+
+def test_a_sale_that_is_priced_anew_claims_no_cash():
+    """Its exposure counts at the higher price."""
+    ledger = RiskLedger()
+    ledger.reserve("a", "X", Side.SELL, D(2), D(100), price=D(99))
+    ledger.reprice("a", D(110), price=D(105))
+    assert (ledger.reserved_cash, ledger.reserved_notional(Side.SELL)) == (0, 210)
