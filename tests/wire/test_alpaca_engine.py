@@ -17,9 +17,11 @@ from tests.support.wire_worlds import HURRY, PATIENCE, engine_on, hangs, problem
 from execkit.bars.live import LiveOptions
 from execkit.engine import ExecutionEngine
 from execkit.exchanges.paper import PaperExchange
+from execkit.model.denial import DenialCode
 from execkit.model.events import PositionOpened
 from execkit.model.market import BarData, Timeframe
 from execkit.model.order import Side
+from execkit.model.records import TradingState
 from execkit.plans import TradePlan
 from execkit.protection.policy import ProtectionPolicy
 from execkit.testing.venues.faults import Mishap
@@ -113,6 +115,21 @@ def wrong(venue, engine, symbol):
         held=venue.state.position(symbol),
         protected=venue.state.held_for(symbol, Side.SELL),
     )
+
+
+async def test_an_answer_about_another_order_halts_trading():
+    """A10: the order is found and protected, and nothing is added until a person has looked."""
+    async with venue_on_the_wire() as venue:
+        adapter = adapter_of(venue, timeout=PATIENT)
+        async with engine_on(adapter, "10", clock=venue.clock) as engine:
+            venue.fail_next("place", Mishap.OTHER_ORDER)
+            await engine.submit(signal("AAPL"))
+            assert engine.trading_state is TradingState.HALTED
+            again = await engine.submit(signal("AAPL", "again"))
+            assert again.denial.code is DenialCode.TRADING_HALTED
+            await settled(engine)
+            held = venue.state.held_for("AAPL", Side.SELL)
+            assert held == engine.book.positions.quantity("AAPL") == 10
 
 
 async def all_of(worlds):

@@ -120,3 +120,10 @@ def unknown(error: object) -> OrderStatusUnknownError:
     """Return the error of a request that changes something, and whose answer cannot be trusted."""
     text = f"{VENUE}: an answer that cannot be trusted ({clean(error)})"
     return OrderStatusUnknownError(text, venue=VENUE)
+
+
+def about_another() -> OrderStatusUnknownError:
+    """Return the error of a request that was answered with another order: whoever answers is not to be trusted."""
+    failure = unknown("the answer is about another order")
+    failure.is_about_another = True
+    return failure

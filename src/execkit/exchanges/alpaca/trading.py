@@ -31,7 +31,7 @@ from execkit.exchanges.alpaca.requests import (
     order_body,
     refuse,
 )
-from execkit.exchanges.alpaca.rest import Rest, understood, unknown
+from execkit.exchanges.alpaca.rest import Rest, about_another, understood, unknown
 from execkit.exchanges.alpaca.values import BadAnswerError, in_path
 from execkit.model.instrument import Instrument
 from execkit.model.order import (
@@ -94,7 +94,7 @@ class Trading:
         except BadAnswerError as error:
             raise unknown(error) from None
         if row.client_id != wire_id or row.report.symbol != request.symbol:
-            raise unknown("the answer is about another order")
+            raise about_another()
         name = self._reads.chains.name_of(row)
         report = None if name is None else self._reads.chains.take(row, name)
         if report is None:
@@ -191,7 +191,7 @@ class Trading:
         except BadAnswerError as error:
             raise unknown(error) from None
         if (row.client_id, row.report.symbol) != (client_order_id, symbol):
-            raise unknown("the answer is about another order")
+            raise about_another()
         return row.report
 
     async def close_position(self, symbol: str, quantity: Decimal | None = None) -> OrderReport:
