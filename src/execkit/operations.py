@@ -94,8 +94,11 @@ async def flatten(desk: Desk, symbol: str | None) -> bool:
 def take_from_queue(desk: Desk, symbol: str | None, reason: str) -> None:
     """End the signals that wait for their market to open; who asks again is told that they were cancelled."""
     for queued in [q for q in desk.book.queued.values() if symbol in (None, q.symbol)]:
-        told = desk.book.signals[queued.signal_id].result
-        if told is None:
+        known = desk.book.signals.get(queued.signal_id)
+        told = None if known is None else known.result
+        if (
+            told is None
+        ):  # its chain has not ended yet, or never did: nobody was told that it is queued
             desk.recorder.record(replace(queued, queued=False))
         else:
             desk.recorder.record(replace(told, outcome=Outcome.CANCELLED, reason=reason))

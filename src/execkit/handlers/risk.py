@@ -172,7 +172,7 @@ class RiskManagementHandler:
             or self._check_position(ticket, desk)
             or check_day_trades(
                 desk.book.positions,
-                len(desk.ledger.pending_symbols - desk.book.positions.open.keys()),
+                desk.ledger.pending_symbols | {ticket.symbol},
                 desk.clock.now(),
                 ticket.account.equity,
                 self.limits,

@@ -11,6 +11,9 @@ import msgspec
 from execkit.model.order import Fill, Side
 from execkit.model.position import Target
 from execkit.numbers import MONEY, ZERO
+from execkit.orders.day_trades import DayTrades
+
+_UNDO: Final = "undo-"
 
 OUTSIDE: Final = "outside-"
 """How the trade id of a change from outside begins that an execution can explain."""
@@ -61,8 +64,17 @@ def net_effect(fill: Fill) -> tuple[Decimal, Decimal]:
 def opposite(fill: Fill, at: datetime) -> Fill:
     """Return what takes back the effect of a fill, as of *at*."""
     return msgspec.structs.replace(
-        fill, trade_id=f"undo-{fill.trade_id}", side=fill.side.opposite, fee=-fill.fee, at=at
+        fill, trade_id=f"{_UNDO}{fill.trade_id}", side=fill.side.opposite, fee=-fill.fee, at=at
     )
+
+
+def add_to(counted: DayTrades, execution: Execution) -> None:
+    """Count an execution's part in day trades; what takes back an old one changes what is held, and is no trade."""
+    change, _ = net_effect(execution.fill)
+    if execution.fill.trade_id.startswith(_UNDO):
+        counted.held = MONEY.add(counted.held, change)
+    else:
+        counted.add(change, execution.fill.at)
 
 
 def take_back(window: list[Execution], fill: Fill) -> bool:

@@ -9,7 +9,7 @@ than the last one is sorted in by (venue time, trade id), and the recent window 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
@@ -19,7 +19,16 @@ import msgspec
 from execkit.model.order import Fill, Side
 from execkit.model.position import Dust, Position, PositionState
 from execkit.numbers import MONEY, ZERO
-from execkit.orders.executions import OUTSIDE, Execution, Origin, net_effect, opposite, take_back
+from execkit.orders.day_trades import DayTrades
+from execkit.orders.executions import (
+    OUTSIDE,
+    Execution,
+    Origin,
+    add_to,
+    net_effect,
+    opposite,
+    take_back,
+)
 from execkit.orders.lives import Life
 
 WINDOW: Final = 200
@@ -53,6 +62,7 @@ class PositionExport(msgspec.Struct):
     seen: dict[str, list[str]]
     levels: dict[str, _Levels]
     closed: list[Position]
+    day_trades: dict[str, DayTrades] = {}
 
 
 def _key(execution: Execution) -> tuple[datetime, str]:
@@ -79,6 +89,8 @@ class PositionBook:
         self._window: dict[str, list[Execution]] = {}
         self._seen: dict[str, dict[str, None]] = {}
         self._levels: dict[str, _Levels] = {}
+        self._day_trades: dict[str, DayTrades] = {}
+        """Counts up to where the window begins."""
 
     def apply(self, fill: Fill, origin: Origin, replaced: Fill | None = None) -> bool:
         """Add a fill, or put a corrected one in the place of another; return whether an outside change was this fill.
@@ -198,6 +210,19 @@ class PositionBook:
         """Return the recent fills of a symbol, in order."""
         return iter(self._window.get(symbol, ()))
 
+    @property
+    def traded(self) -> Iterable[str]:
+        """Symbols with executions."""
+        return self._window.keys()
+
+    def day_trades(self, symbol: str) -> DayTrades:
+        """Return the day trades of a symbol."""
+        base = self._day_trades.get(symbol)
+        counted = DayTrades() if base is None else base.copy()
+        for execution in self._window.get(symbol, ()):
+            add_to(counted, execution)
+        return counted
+
     def _step(self, symbol: str, life: Life, execution: Execution) -> None:
         """Add one execution to the running sums, closing and opening positions as lot and sign demand."""
         fill = execution.fill
@@ -263,6 +288,7 @@ class PositionBook:
     def _settle(self, symbol: str, execution: Execution) -> None:
         """Move the base from which a re-sort starts one execution on."""
         self._step(symbol, self._settled.setdefault(symbol, Life()), execution)
+        add_to(self._day_trades.setdefault(symbol, DayTrades()), execution)
 
     def _again(self, symbol: str) -> None:
         """Add the window up again from the settled base."""
@@ -321,6 +347,7 @@ class PositionBook:
             {symbol: list(ids) for symbol, ids in self._seen.items()},
             self._levels,
             self.closed,
+            self._day_trades,
         )
 
     def restore(self, data: PositionExport) -> None:
@@ -331,6 +358,7 @@ class PositionBook:
         self._seen = {symbol: dict.fromkeys(ids) for symbol, ids in data.seen.items()}
         self._levels = data.levels
         self.closed = data.closed
+        self._day_trades = data.day_trades
         for symbol in self._lives:
             self._show(symbol)
 

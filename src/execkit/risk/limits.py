@@ -46,8 +46,8 @@ class RiskLimits:
     max_group_pct: Decimal = Decimal(20)
     """Largest sum over the symbols of one group, of the equity."""
     max_day_trades: int | None = None
-    """Positions opened and closed on one day of the last five that trading still goes on with; None: any number. Under
-    FINRA rule 4210 a margin account below 25,000 USD may have three."""
+    """Day trades of the last five days, in all markets, with which trading still goes on; None: any number. Under FINRA
+    rule 4210 as it stood until June 2026 a margin account below 25,000 USD may have three."""
     day_trades_free_above: Decimal = Decimal(25_000)
     """Equity from which *max_day_trades* does not count."""
     max_concurrent_positions: int = 3

@@ -376,6 +376,37 @@ def test_entries_wait_for_the_open_and_rest_no_longer_than_to_the_close():
     play(body, MarketHoursHandler(), venue_class=Sessions)
 
 
+class SlowHours(MarketHoursHandler):
+    """Goes on for two seconds after it has queued a signal."""
+
+    async def __call__(self, ticket, call_next, /):
+        result = await super().__call__(ticket, call_next)
+        await asyncio.sleep(2)
+        return result
+
+
+@pytest.mark.parametrize("command", ["cancel_all", "flatten"])
+def test_what_has_just_been_queued_keeps_no_emergency_up(command):
+    """Its chain has not ended, so no result is known of it yet; the command does its work all the same."""
+
+    async def body(engine, venue, clock):
+        bought = await engine.submit(signal())
+        assert bought.outcome is Outcome.FILLED
+        venue.state = MarketStatus(is_open=False, next_open=in_a_while(clock, minutes=10))
+        queueing = asyncio.ensure_future(engine.submit(signal(ETH, signal_id="q")))
+        await clock.sleep_until(in_a_while(clock, seconds=1))
+        assert list(engine.book.queued) == ["q"]
+        assert "q" not in engine.book.signals, "nobody was told of it yet"
+        await getattr(engine, command)()
+        await queueing
+        assert not engine.book.queued
+        if command == "flatten":
+            await clock.sleep_until(in_a_while(clock, seconds=5))
+            assert BTC not in engine.positions
+
+    play(body, SlowHours(), venue_class=Sessions)
+
+
 def test_without_a_queue_a_closed_market_denies_and_exits_pass():
     """The denial says in which phase the market is."""
 

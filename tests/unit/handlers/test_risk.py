@@ -433,14 +433,18 @@ def test_symbols_that_move_together_count_together(ask, desk):
 
 
 def test_day_trades_are_counted_before_an_entry(ask, desk):
-    """Two round trips today, and none more is begun."""
-    for n in range(2):
+    """One round trip and an exit in part today, and no third one is begun; an entry that is under way is one too."""
+    for n, sold in enumerate(("1", "0.5")):
         desk.hold(symbol=f"S{n}/USDT", quantity="1", price=100)
-        desk.intend(f"x{n}", f"S{n}/USDT", Side.SELL, "1")
-        desk.fill(f"x{n}", 1, 100)
+        desk.intend(f"x{n}", f"S{n}/USDT", Side.SELL, sold)
+        desk.fill(f"x{n}", sold, 100)
     denial = ask(RiskLimits(max_day_trades=2)).denial
     assert denial.code is DenialCode.DAY_TRADES_REACHED
+    assert (denial.context["day_trades"], denial.context["to_come"]) == ("2", "1")
     assert ask(RiskLimits(max_day_trades=3), signal_id="s2").passed
+    desk.intend("e", "ETH/USDT", quantity="0.1")
+    denial = ask(RiskLimits(max_day_trades=3), signal_id="s3").denial
+    assert (denial.context["day_trades"], denial.context["to_come"]) == ("2", "2")
 
 
 def test_the_default_target_meets_the_least_ratio(ask):
