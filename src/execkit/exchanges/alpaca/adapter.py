@@ -122,7 +122,7 @@ class AlpacaAdapter(ExchangeAdapter):
         )
         self._absence_window = absence_window
         self._can_short = True
-        self._rest = Rest(self._wire, self._urls)
+        self._rest = Rest(self._wire, self._urls, self.clock)
         self._markets = Markets(
             self._rest,
             clock=self.clock,
@@ -255,14 +255,17 @@ class AlpacaAdapter(ExchangeAdapter):
         self, symbol: str, *, client_order_id: str, venue_order_id: str | None = None
     ) -> OrderReport:
         """Return one order, open or closed, in its newest version."""
+        await self._rest.headroom.turn()
         return await understood(self._reads.get(symbol, client_order_id, venue_order_id))
 
     async def open_orders(self, symbol: str | None = None) -> Sequence[OrderReport]:
         """Return every open order of the account in stocks and crypto."""
+        await self._rest.headroom.turn()
         return await understood(self._reads.open_orders(symbol))
 
     async def fills_since(self, since: datetime, symbol: str | None = None) -> Sequence[Fill]:
         """Return the executions at or after *since*, oldest first."""
+        await self._rest.headroom.turn()
         return await understood(self._reads.fills_since(since, symbol))
 
     def order_updates(self) -> AsyncIterator[OrderUpdate]:
@@ -273,12 +276,14 @@ class AlpacaAdapter(ExchangeAdapter):
 
     async def balances(self) -> dict[str, Balance]:
         """Return the cash, of which only what needs no borrowing is free, and what is held of each asset."""
+        await self._rest.headroom.turn()
         account = understand(await self._rest.get("/v2/account"), read_account)
         held = understand(await self._rest.get("/v2/positions"), read_positions)
         return balances_of(account, held)
 
     async def positions(self) -> Sequence[VenuePosition]:
         """Return all net positions in stocks and crypto."""
+        await self._rest.headroom.turn()
         held = understand(await self._rest.get("/v2/positions"), read_positions)
         return [each.position for each in held if each.position.quantity != ZERO]
 

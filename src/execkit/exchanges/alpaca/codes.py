@@ -217,5 +217,16 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
     return None
 
 
+def allowance(headers: Mapping[str, str], now: datetime) -> tuple[int, int, float] | None:
+    """Return how many requests of the minute are used, of how many, and in how many seconds it ends; None: not told."""
+    names = ("X-Ratelimit-Limit", "X-Ratelimit-Remaining", "X-Ratelimit-Reset")
+    limit, left, reset = (headers.get(name, "") for name in names)
+    if not (_is_number(limit) and _is_number(left) and _is_number(reset)):
+        return None
+    # A reset that lies far away is another unit or another clock.
+    ends_in = min(max(int(reset) - now.timestamp(), 0.0), 60.0)
+    return int(limit) - int(left), int(limit), ends_in
+
+
 def _is_number(value: str) -> bool:
     return value.isascii() and value.isdigit() and len(value) <= 10

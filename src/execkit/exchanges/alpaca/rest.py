@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
+from execkit.clock import Clock
 from execkit.errors import (
     ExchangeError,
     ExchangeUnavailableError,
@@ -13,34 +14,41 @@ from execkit.errors import (
     OrderStatusUnknownError,
 )
 from execkit.exchanges.alpaca.account import read_account
-from execkit.exchanges.alpaca.codes import PATTERN_DAY_TRADING, VENUE, error_of
+from execkit.exchanges.alpaca.codes import PATTERN_DAY_TRADING, VENUE, allowance, error_of
 from execkit.exchanges.alpaca.hosts import Addresses
 from execkit.exchanges.alpaca.values import BadAnswerError, clean
 from execkit.exchanges.alpaca.wire import RefusedError, Wire
+from execkit.exchanges.headroom import Headroom
 from execkit.model.instrument import Instrument
 from execkit.model.order import OrderRequest
 
 T = TypeVar("T")
+Heads = Callable[[Mapping[str, str]], None]
 
 
 class Rest:
     """Alpaca's two REST hosts: the one for orders and account, and the one for prices."""
 
-    def __init__(self, wire: Wire, urls: Addresses) -> None:
+    def __init__(self, wire: Wire, urls: Addresses, clock: Clock) -> None:
         self._wire = wire
         self._urls = urls
+        self._clock = clock
+        self.headroom = Headroom()
+        """Of the 200 requests a minute of an account, questions and orders together; prices have their own."""
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         """Read from the trading host."""
-        return await self._fetch(f"{self._urls.rest}{path}", params)
+        return await self._fetch(f"{self._urls.rest}{path}", params, heads=self._note)
 
     async def get_data(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         """Read from the data host."""
         return await self._fetch(f"{self._urls.data}{path}", params)
 
-    async def _fetch(self, url: str, params: Mapping[str, str] | None) -> Any:
+    async def _fetch(
+        self, url: str, params: Mapping[str, str] | None, *, heads: Heads | None = None
+    ) -> Any:
         try:
-            return await self._wire.request("GET", url, params=params)
+            return await self._wire.request("GET", url, params=params, heads=heads)
         except RefusedError as refused:
             failure = error_of(refused.refusal, write=False)
         except BadAnswerError as error:
@@ -65,7 +73,7 @@ class Rest:
         """
         try:
             return await self._wire.request(
-                method, f"{self._urls.rest}{path}", params=params, body=body
+                method, f"{self._urls.rest}{path}", params=params, body=body, heads=self._note
             )
         except RefusedError as refused:
             refusal = refused.refusal
@@ -81,6 +89,11 @@ class Rest:
         if type(failure) is OrderRejectedError and PATTERN_DAY_TRADING in refusal.text.lower():
             failure = await self._with_numbers(failure)
         raise failure
+
+    def _note(self, headers: Mapping[str, str]) -> None:
+        told = allowance(headers, self._clock.now())
+        if told is not None:
+            self.headroom.note_used(*told)
 
     async def _with_numbers(self, failure: ExchangeError) -> ExchangeError:
         """Add the account's numbers to a refusal that states none."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -93,12 +93,13 @@ class Wire:
         params: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         keyed: bool = True,
+        heads: Callable[[Mapping[str, str]], None] | None = None,
     ) -> Any:
         """Send one request and return the parsed answer; None where it is empty.
 
         Raises `RefusedError` for an answer that is no success, `BadAnswerError` for one that cannot be read,
         `NotSentError` when not one byte left, and `ExchangeUnavailableError` or `OrderStatusUnknownError`
-        (for a request that changes something) when no whole answer came.
+        (for a request that changes something) when no whole answer came. *heads* is given the head of any answer.
         """
         write = method != "GET"
         http, target = self._http, yarl.URL(url, encoded=True)
@@ -121,6 +122,8 @@ class Wire:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=self._limit, sock_connect=self._limit),
             ) as response:
+                if heads is not None:
+                    heads(response.headers)
                 raw = await _read(response)
         except _UNSENT as error:
             failure = _failed(f"no connection ({type(error).__name__})", unsent=True, write=write)

@@ -53,6 +53,9 @@ class AlpacaBase(WireVenue):
         """History by symbol and Alpaca's word for the timeframe."""
         self._rng = rng
         self._soon: set[asyncio.Handle] = set()
+        self.requests_per_minute: int | None = None
+        """Requests of one minute of the venue's clock, after which it refuses; None: as many as come."""
+        self.used = self._minute = 0
 
     def new_id(self) -> str:
         """Return a fresh id."""
@@ -120,21 +123,27 @@ class AlpacaBase(WireVenue):
         return tuple(names_in(call.client_order_id))
 
     def admit(self, call: Call) -> None:
-        """Refuse a wrong key."""
+        """Refuse a wrong key, and what is one too many in this minute."""
         heads = {name.upper(): value for name, value in call.headers.items()}
         if (heads.get("APCA-API-KEY-ID"), heads.get("APCA-API-SECRET-KEY")) != (
             self.key,
             self.secret,
         ):
             refuse(401, 40110000, "request is not authorized")
+        minute = int(self.clock.now().timestamp()) // 60
+        if minute != self._minute:
+            self._minute, self.used = minute, 0
+        self.used += 1
+        if self.requests_per_minute is not None and self.used > self.requests_per_minute:
+            refuse(429, 42910000, "rate limit exceeded")
 
     def headers(self, call: Call) -> dict[str, str]:
         """Return the state of the rate limit."""
-        reset = int(self.clock.now().timestamp()) + 60
+        limit = self.requests_per_minute
         return {
-            "X-Ratelimit-Limit": "200",
-            "X-Ratelimit-Remaining": "199",
-            "X-Ratelimit-Reset": str(reset),
+            "X-Ratelimit-Limit": str(limit or 200),
+            "X-Ratelimit-Remaining": str(199 if limit is None else max(limit - self.used, 0)),
+            "X-Ratelimit-Reset": str((self._minute + 1) * 60),
         }
 
     def error(self, fault: WireFault) -> Any:
