@@ -19,10 +19,10 @@ from execkit.bars.sessions import HoursOf
 from execkit.clock import Clock, SystemClock
 from execkit.clockwatch import ClockWatch
 from execkit.config import Config
+from execkit.connecting import close_venue, connected
 from execkit.control.commands import obey
 from execkit.control.server import ControlServer
 from execkit.dead_man import DeadMan
-from execkit.errors import ConfigurationError
 from execkit.events import EventBus
 from execkit.exchanges.factory import ExchangeFactory
 from execkit.functions.builtin import register_builtins
@@ -74,7 +74,6 @@ log = structlog.get_logger("execkit")
 
 _PACKAGE = "execkit"
 """Who registers the built-in functions."""
-CURRENCIES = ("USDT", "USD", "USDC", "EUR")
 
 
 def options_of(config: Config | str | Path, exchanges: ExchangeFactory) -> dict[str, Any]:
@@ -130,7 +129,7 @@ async def assemble(
             adapter.use_storage(Path(f"{settings.journal}.paper"))
         snapshot, entries = journal.recovered()
         book = fold(entries, snapshot)
-        await adapter.connect()
+        currency = await connected(adapter, settings.currency)
         return _wire(
             settings,
             clock,
@@ -140,11 +139,11 @@ async def assemble(
             instrument_of,
             submit,
             resubmit,
-            await _currency(settings),
+            currency,
         )
     except BaseException:
         try:
-            await adapter.close()
+            await close_venue(adapter)
         finally:
             await journal.close()
         raise
@@ -160,22 +159,6 @@ def _open_journal(settings: Settings, clock: Clock) -> Journal:
         account=settings.exchange.account,
         durability=cast("Literal['power', 'process']", settings.durability),
         clock=clock,
-    )
-
-
-async def _currency(settings: Settings) -> str:
-    """Return the asset that limits are counted in."""
-    if settings.currency is not None:
-        return settings.currency
-    held = await settings.exchange.balances()
-    for currency in CURRENCIES:
-        if currency in held:
-            return currency
-    if len(held) == 1:
-        return next(iter(held))
-    raise ConfigurationError(
-        f"currency: the account holds {', '.join(sorted(held)) or 'nothing'}; say which asset limits are counted in, "
-        "e.g. ExecutionEngine(..., currency='USDT')"
     )
 
 

@@ -17,6 +17,7 @@ from execkit.audit.anchor import Anchor, keep_anchored, write_anchor
 from execkit.bars.live import LiveBars, LiveOptions
 from execkit.bars.runner import BarRunner
 from execkit.clock import Clock
+from execkit.connecting import close_venue
 from execkit.control.server import ControlServer
 from execkit.errors import ConfigurationError, JournalCommitError, JournalError
 from execkit.exchanges.base import ExchangeAdapter
@@ -172,7 +173,7 @@ class Parts:
             log.warning("journal.unavailable", error=str(error))
         await self.journal.close()
         self._anchor_end()
-        await self.adapter.close()
+        await close_venue(self.adapter)
         if self.store is not None:
             if isinstance(asyncio.get_running_loop(), VirtualTimeLoop):
                 self.store.stop()

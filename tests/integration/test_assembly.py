@@ -13,6 +13,7 @@ from execkit import (
     Config,
     ConfigurationError,
     ExchangeFactory,
+    ExchangeUnavailableError,
     ExecutionEngine,
     ExecutionFunctionRegistry,
     ExecutionSignal,
@@ -348,6 +349,45 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(tmp_path):
         ConfigurationError, match=r"no_such_client.*pip install 'execkit\[binance\]'"
     ):
         ExecutionEngine.from_config(tmp_path / "execkit.yaml", exchanges=exchanges)
+
+
+@pytest.mark.parametrize("hangs", ["connect", "balances"])
+def test_a_client_that_hangs_does_not_hold_up_the_start_for_ever(hangs, tmp_path):
+    """An adapter of one's own may have no limits: the start fails after a minute, and gives the journal back."""
+
+    async def never():
+        await asyncio.Event().wait()
+
+    async def main(clock):
+        venue = MockExchange(clock=clock)
+        setattr(venue, hangs, never)
+        venue.close = never
+        path = tmp_path / "orders.db"
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(ExchangeUnavailableError, match="mock: not connected within 60 s"):
+            await ExecutionEngine(venue, journal=path, clock=clock).start()
+        assert asyncio.get_running_loop().time() - began == pytest.approx(60 + 15)
+        again = MockExchange(clock=clock)
+        async with ExecutionEngine(again, journal=path, clock=clock):
+            again.close = never
+        assert asyncio.get_running_loop().time() - began == pytest.approx(60 + 15 + 15)
+
+    run_virtual(main)
+
+
+def test_a_time_out_of_the_client_itself_is_told_as_it_is():
+    """What the client raises within the minute is not called something else."""
+
+    async def slow():
+        raise TimeoutError("its own")
+
+    async def main(clock):
+        venue = MockExchange(clock=clock)
+        venue.connect = slow
+        with pytest.raises(TimeoutError, match="its own"):
+            await ExecutionEngine(venue, journal=None, clock=clock).start()
+
+    run_virtual(main)
 
 
 def test_the_currency_is_found_or_asked_for():
