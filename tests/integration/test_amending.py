@@ -75,7 +75,7 @@ class Room:
             handlers = [
                 RiskManagementHandler(limits or RiskLimits.engine(max_stop_distance_pct=D(3)))
             ]
-        chain = [ValidationHandler(), *handlers]
+        chain = [ValidationHandler(max_move_pct=D(5)), *handlers]
         chain += [OrderExecutorHandler(order_timeout=None), ReconciliationHandler()]
         self.journal = MemoryJournal()
         self.pipeline = ExecutionPipeline(chain, unchecked=not handlers)
@@ -252,6 +252,7 @@ def test_a_higher_price_is_held_to_the_size_limit_at_prices_of_now():
 
     async def body(room):
         await room.move(D(49_000))
+        await room.clock.sleep_until(room.clock.now() + timedelta(minutes=2))
         await room.is_refused(
             r"NOTIONAL_TOO_LARGE: notional=4900\S*, limit=4500", limit_price=D(48_000)
         )
@@ -345,6 +346,18 @@ def test_an_order_that_waits_for_its_trigger_is_not_changed():
 
     entry = {"limit_price": None, "stop_price": D(43_000), "stop_loss": D(42_000)}
     play(body, rest=entry | {"take_profit": D(46_000)})
+
+
+def test_nothing_is_executed_sooner_while_the_price_runs():
+    """The collar over time holds for a change as for a new order."""
+
+    async def body(room):
+        await room.move(D(42_300))
+        await room.move(D(40_150))
+        await room.is_refused(r"PRICE_MOVED: moved_pct=5\.", limit_price=D(40_100))
+        await room.amend(limit_price=D(39_950))
+
+    play(body)
 
 
 def test_without_a_price_nothing_is_executed_sooner():

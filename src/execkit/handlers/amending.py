@@ -11,6 +11,7 @@ from execkit.errors import ConfigurationError, ExecKitError
 from execkit.handlers.desk import Desk
 from execkit.handlers.risk import RiskManagementHandler
 from execkit.handlers.room import room_of
+from execkit.handlers.validation import ValidationHandler
 from execkit.model.account import AccountView
 from execkit.model.denial import Denial, DenialCode
 from execkit.model.instrument import Instrument
@@ -50,10 +51,14 @@ async def amend(
     """Change a resting entry; see `ByHand.amend`. *handlers* are the chain, *account* tells how it stands."""
     wanted = _wanted(desk, order, limit_price, quantity)
     quote = await desk.quotes.get(order.symbol)
-    risk = next((link for link in handlers if isinstance(link, RiskManagementHandler)), None)
+    links = list(handlers)
+    risk = next((link for link in links if isinstance(link, RiskManagementHandler)), None)
     sooner = adds_exposure(order, limit_price)
     # From here to the record of the command nothing waits, so that no other signal is judged in between.
     denial = _deny(desk, risk, order, wanted, instrument, account(), quote)
+    for link in links if sooner else ():
+        if isinstance(link, ValidationHandler):
+            denial = denial or link.check_move(order.symbol, desk)
     if denial is not None:
         raise ExecKitError(f"amend: {order.client_order_id} stays as it is: {denial}")
     if sooner and quote is not None:

@@ -112,7 +112,7 @@ class ValidationHandler:
             self._check_state(ticket, desk.book)
             or self._check_signal(ticket)
             or self._check_quote(ticket, desk.clock)
-            or self._check_move(ticket, desk)
+            or self.check_move(ticket.symbol, desk)
             or self._check_terms(ticket, desk, is_reduction=False)
             or self._check_levels(ticket)
             or self._check_pending(ticket, desk.book)
@@ -166,10 +166,11 @@ class ValidationHandler:
             )
         return check_quote(quote)
 
-    def _check_move(self, ticket: OrderTicket, desk: Desk) -> Denial | None:
+    def check_move(self, symbol: str, desk: Desk) -> Denial | None:
+        """Refuse to enter while the mid has moved farther than is allowed within the window."""
         if self.max_move_pct is None:
             return None
-        moved = desk.quotes.moved_pct(ticket.symbol, self.move_window)
+        moved = desk.quotes.moved_pct(symbol, self.move_window)
         if moved <= self.max_move_pct:
             return None
         return Denial.of(
