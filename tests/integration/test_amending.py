@@ -352,8 +352,8 @@ def test_nothing_is_executed_sooner_while_the_price_runs():
     """The collar over time holds for a change as for a new order."""
 
     async def body(room):
-        await room.move(D(42_300))
-        await room.move(D(40_150))
+        for price in (D(42_300), D(40_150)):
+            room.engine.desk.quotes.see(Quote(BTC, price, price, room.clock.now(), last=price))
         await room.is_refused(r"PRICE_MOVED: moved_pct=5\.", limit_price=D(40_100))
         await room.amend(limit_price=D(39_950))
 
