@@ -353,6 +353,7 @@ def test_nothing_is_executed_sooner_while_the_price_runs():
 
     async def body(room):
         for price in (D(42_300), D(40_150)):
+            await room.clock.sleep_until(room.clock.now() + timedelta(seconds=3))
             room.engine.desk.quotes.see(Quote(BTC, price, price, room.clock.now(), last=price))
         await room.is_refused(r"PRICE_MOVED: moved_pct=5\.", limit_price=D(40_100))
         await room.amend(limit_price=D(39_950))
