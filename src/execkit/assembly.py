@@ -214,6 +214,7 @@ def _wire(
         reconciler=reconciler,
         slicer=Slicer(recorder, ledger, clock, submit, instrument_of),
         queue=lambda ticket: _queue(recorder, ticket),
+        spawn=lambda work, name: upkeep.spawn(work, name),  # noqa: PLW0108 - there is none yet
         unchecked=pipeline.unchecked,
     )
     pipeline.bind(desk)

@@ -16,6 +16,7 @@ from execkit.model.instrument import Instrument
 from execkit.model.order import OrderState
 from execkit.orders.manager import ManagedOrder, OrderManager
 from execkit.parts import Parts
+from execkit.taking_out import Flattened
 
 
 class ByHand(ABC):
@@ -91,17 +92,24 @@ class ByHand(ABC):
         )
 
     async def cancel_all(
-        self, symbol: str | None = None, *, include_protection: bool = False
+        self, symbol: str | None = None, *, halt: bool = True, actor: str = "operator"
     ) -> list[ManagedOrder]:
-        """Cancel every open order of ours, at once and without waiting for handlers.
+        """Cancel every open order of ours, or of one symbol, at once and without waiting for handlers; return them.
 
-        Protective stops stay unless *include_protection*; without them a position is naked until it is closed.
+        Stops and targets stay: no position is left without its stop; `flatten` takes both away. With *halt* nothing
+        is entered any more, in that symbol or at all, until `resume`.
         """
-        return await operations.cancel_all(self.desk, symbol, include_protection=include_protection)
+        return await operations.cancel_all(self.desk, symbol, actor=actor, halt=halt)
 
-    async def flatten(self, symbol: str | None = None) -> bool:
-        """Cancel all entries, then close every position at the market; return whether all orders are out."""
-        return await operations.flatten(self.desk, symbol)
+    async def flatten(
+        self, symbol: str | None = None, *, halt: bool = True, actor: str = "operator"
+    ) -> Flattened:
+        """Cancel all entries and close every position at the market, or those of one symbol; return what is left.
+
+        No symbol waits for another. With *halt* nothing is entered any more, in that symbol or at all, until `resume`.
+        What is left after 20 s goes on, until it is flat or the venue refuses to close it.
+        """
+        return await operations.flatten(self.desk, symbol, actor=actor, halt=halt)
 
     async def halt(self, cause: str, *, actor: str = "operator") -> None:
         """Stop everything that adds exposure, until `resume`; it survives a restart."""
@@ -112,10 +120,11 @@ class ByHand(ABC):
         """Release the trading state, and the blocked symbols (or one of them)."""
         await operations.resume(self.desk, actor=actor, symbol=symbol)
 
-    async def close_position(self, symbol: str, *, actor: str = "operator") -> bool:
-        """Cancel what is under way in *symbol* and close its position at the market; return whether all orders are out.
+    async def close_position(self, symbol: str, *, actor: str = "operator") -> Flattened:
+        """Cancel what is under way in *symbol* and close its position at the market; return what is left.
 
-        Raises `ExecKitError` when there is nothing to close.
+        The next signal may enter it again; `flatten` keeps that from happening. Raises `ExecKitError` when there is
+        nothing to close.
         """
         return await operations.close_position(self.desk, symbol, actor=actor)
 

@@ -33,20 +33,15 @@ class Remains:
 
 
 async def cancel_all(
-    engines: Iterable[ByHand],
-    *,
-    include_protection: bool = False,
-    within: timedelta = _WITHIN,
-    actor: str = "emergency",
+    engines: Iterable[ByHand], *, within: timedelta = _WITHIN, actor: str = "emergency"
 ) -> list[Remains]:
     """Halt every engine, cancel its open orders, and return what is left of each, in their order.
 
-    Stops and targets stay unless *include_protection*. What has not ended *within* so long goes on, and is reported.
+    Stops and targets stay. What has not ended *within* so long goes on, and is reported.
     """
 
     async def act(engine: ByHand) -> None:
-        operations.note(engine.desk, "cancel-all", actor, include_protection=include_protection)
-        asked = await engine.cancel_all(include_protection=include_protection)
+        asked = await engine.cancel_all(actor=actor)
         await asyncio.gather(*(order.done() for order in asked))
 
     return await _everywhere(engines, act, within, actor)
@@ -61,8 +56,7 @@ async def flatten(
     """
 
     async def act(engine: ByHand) -> None:
-        operations.note(engine.desk, "flatten", actor)
-        await engine.flatten()
+        await engine.flatten(actor=actor)
         active = list(engine.orders.active.values())
         await asyncio.gather(
             *(each.done() for each in active if each.role not in operations.PROTECTIVE)

@@ -128,14 +128,10 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
     def _running(self) -> list[tuple[str, ExecutionEngine]]:
         return [(name, each) for name, each in self._engines.items() if name not in self._starting]
 
-    async def cancel_all(
-        self, *, include_protection: bool = False, within: timedelta = _WITHIN
-    ) -> dict[str, Remains]:
+    async def cancel_all(self, *, within: timedelta = _WITHIN) -> dict[str, Remains]:
         """Halt every engine, cancel its open orders, and return what is left, by exchange; see `execkit.emergency`."""
         running = dict(self._running())
-        left = await emergency.cancel_all(
-            running.values(), include_protection=include_protection, within=within
-        )
+        left = await emergency.cancel_all(running.values(), within=within)
         return dict(zip(running, left, strict=True))
 
     async def flatten(self, *, within: timedelta = _WITHIN) -> dict[str, Remains]:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final
 
 from execkit.errors import ConfigurationError
 from execkit.model.records import TradingState
+from execkit.operations import resting_entries
 from execkit.orders.gateway import OrderGateway
 
 _LOOK_EVERY: Final = 1.0
@@ -77,4 +78,8 @@ class KillSwitch:
         """Halt and tell a person, once."""
         if self._gateway.book.trading_state is not TradingState.HALTED:
             self._gateway.halt(cause, actor=actor)
-            self._gateway.recorder.alarm(code, f"trading is halted: {cause}")
+            text = f"trading is halted: {cause}"
+            rest = resting_entries(self._gateway.book)
+            if rest:
+                text += f"; {rest} of our entries may still be executed, cancel-all ends them"
+            self._gateway.recorder.alarm(code, text)

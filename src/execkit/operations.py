@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from msgspec.structs import replace
-
 from execkit.errors import ExecKitError, InvalidTransitionError
 from execkit.handlers.desk import Desk
 from execkit.model.order import OrderEvent, OrderRole, OrderState
@@ -17,9 +15,9 @@ from execkit.model.records import (
     TradingState,
     TradingStateChanged,
 )
-from execkit.model.result import Outcome
 from execkit.orders.book import Book
 from execkit.orders.manager import ManagedOrder
+from execkit.taking_out import Flattened, take_from_queue, take_out
 
 VERDICTS: Final = {
     OrderState.PRESUMED_ABSENT: OrderEvent.ABSENT,
@@ -31,7 +29,8 @@ VERDICTS: Final = {
 
 
 PROTECTIVE: Final = frozenset({OrderRole.STOP, OrderRole.TARGET})
-"""Roles that `cancel_all` spares: a venue that keeps a stop and a target together ends both with one."""
+"""Roles that `cancel_all` spares: no position is left without its stop, and a venue that keeps a stop and a target
+together ends both with one."""
 
 
 def can_open(desk: Desk, symbol: str) -> tuple[bool, str]:
@@ -52,56 +51,48 @@ def can_open(desk: Desk, symbol: str) -> tuple[bool, str]:
 
 
 async def cancel_all(
-    desk: Desk, symbol: str | None, *, include_protection: bool
+    desk: Desk, symbol: str | None, *, actor: str, halt: bool = True
 ) -> list[ManagedOrder]:
-    """Cancel open orders of ours all at once; return those that were asked to end."""
+    """Cancel open orders of ours all at once, but no stops; return those that were asked to end."""
+    note(desk, "cancel-all", actor, **_given(symbol, halt=halt))
+    if halt:
+        stop_entries(desk, symbol, "cancel-all", actor)
     take_from_queue(desk, symbol, "cancel-all")
     desk.slicer.end_all(symbol, "cancel-all")
     orders = [
         order
         for order in list(desk.book.orders.active.values())
-        if (symbol is None or order.symbol == symbol)
-        and (include_protection or order.role not in PROTECTIVE)
+        if symbol in (None, order.symbol) and order.role not in PROTECTIVE
     ]
     await asyncio.gather(
         *(desk.gateway.cancel(order, "cancel-all") for order in orders), return_exceptions=True
     )
-    await desk.recorder.settle()
+    await desk.recorder.try_settle()
     return orders
 
 
-async def flatten(desk: Desk, symbol: str | None) -> bool:
-    """Cancel entries, then close positions at the market; return whether every closing order is out."""
-    take_from_queue(desk, symbol, "flatten")
-    desk.slicer.end_all(symbol, "flatten")
-    entries = [
-        order
-        for order in list(desk.book.orders.active.values())
-        if order.role is OrderRole.ENTRY and (symbol is None or order.symbol == symbol)
-    ]
-    await asyncio.gather(
-        *(desk.keeper.closer.cancel_and_confirm(order, "flatten") for order in entries),
-        return_exceptions=True,
-    )
-    symbols = [s for s in list(desk.book.positions.open) if symbol is None or s == symbol]
-    done = await asyncio.gather(
-        *(desk.keeper.flatten(s, "flatten") for s in symbols), return_exceptions=True
-    )
-    await desk.recorder.settle()
-    return all(answer is True for answer in done)
+async def flatten(desk: Desk, symbol: str | None, *, actor: str, halt: bool = True) -> Flattened:
+    """Cancel entries and close positions at the market, each symbol by itself; return what is left of each."""
+    note(desk, "flatten", actor, **_given(symbol, halt=halt))
+    if halt:
+        stop_entries(desk, symbol, "flatten", actor)
+    return await take_out(desk, symbol, "flatten")
 
 
-def take_from_queue(desk: Desk, symbol: str | None, reason: str) -> None:
-    """End the signals that wait for their market to open; who asks again is told that they were cancelled."""
-    for queued in [q for q in desk.book.queued.values() if symbol in (None, q.symbol)]:
-        known = desk.book.signals.get(queued.signal_id)
-        told = None if known is None else known.result
-        if (
-            told is None
-        ):  # its chain has not ended yet, or never did: nobody was told that it is queued
-            desk.recorder.record(replace(queued, queued=False))
-        else:
-            desk.recorder.record(replace(told, outcome=Outcome.CANCELLED, reason=reason))
+def stop_entries(desk: Desk, symbol: str | None, command: str, actor: str) -> None:
+    """Let nothing be entered until a person resumes: in one symbol, or at all.
+
+    What is taken out by hand would else be bought again by the next signal.
+    """
+    if symbol is None:
+        desk.gateway.halt(f"{command} by {actor}", actor=actor)
+    elif symbol not in desk.book.blocked:
+        cause = f"{command} by {actor}"
+        desk.recorder.record(SymbolBlocked(symbol=symbol, blocked=True, cause=cause))
+
+
+def _given(symbol: str | None, *, halt: bool) -> dict[str, str | bool]:
+    return {"halt": halt} if symbol is None else {"symbol": symbol, "halt": halt}
 
 
 async def resume(desk: Desk, *, actor: str, symbol: str | None) -> None:
@@ -127,13 +118,19 @@ def unprotected(book: Book) -> list[str]:
     ]
 
 
-async def close_position(desk: Desk, symbol: str, *, actor: str) -> bool:
-    """Close the position of one symbol; raise `ExecKitError` when there is none."""
+def resting_entries(book: Book) -> int:
+    """Return how many entries may still be executed; a halt lets nothing leave, and takes nothing back."""
+    active = book.orders.active.values()
+    return sum(each.role is OrderRole.ENTRY and each.state.may_be_live for each in active)
+
+
+async def close_position(desk: Desk, symbol: str, *, actor: str) -> Flattened:
+    """Close the position of one symbol, and let it be entered again; raise `ExecKitError` when there is none."""
     if symbol not in desk.book.positions.open and not desk.book.orders.open_entries(symbol):
         held = ", ".join(sorted(desk.book.positions.open)) or "none"
         raise ExecKitError(f"symbol: there is nothing to close in {symbol!r}; open are {held}")
     note(desk, "close", actor, symbol=symbol)
-    return await flatten(desk, symbol)
+    return await take_out(desk, symbol, "close")
 
 
 async def resolve(desk: Desk, order: ManagedOrder, as_: OrderState, *, actor: str) -> ManagedOrder:

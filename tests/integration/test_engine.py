@@ -416,11 +416,11 @@ def test_signal_whose_order_has_left_memory_is_not_sent_again(
         with pytest.raises(asyncio.CancelledError):
             await engine.submit(buy(signal_id="one"))
         engine._tell = tell  # type: ignore[method-assign]
-        await engine.flatten()
+        await engine.flatten(halt=False)
         await engine.desk.keeper.idle()
         for _ in range(2):
             await engine.submit(buy())
-            await engine.flatten()
+            await engine.flatten(halt=False)
             await engine.desk.keeper.idle()
         assert engine.orders.revisions("one") == []
         entries = [r for r in venue.received if r.request.side is Side.BUY]

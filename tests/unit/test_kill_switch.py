@@ -12,7 +12,7 @@ from execkit.engine import ExecutionEngine
 from execkit.errors import ConfigurationError, ExecKitError
 from execkit.kill_switch import KillSwitch
 from execkit.model.denial import DenialCode
-from execkit.model.order import Side
+from execkit.model.order import OrderState, Side
 from execkit.model.records import TradingState
 from execkit.model.signal import TradingSignal
 from execkit.testing import MockExchange
@@ -80,6 +80,25 @@ def test_the_file_becomes_a_halt_that_outlives_it(tmp_path):
             await engine.resume()
             assert engine.trading_state is TradingState.ACTIVE
             assert [alarm.code for alarm in engine.book.alarms] == ["HALTED_BY_FILE"]
+
+    run_virtual(main)
+
+
+def test_what_rests_is_told_of_and_stays(tmp_path):
+    """The switch keeps orders from leaving; one that rests may still be executed, and the alarm says so."""
+    path = tmp_path / "halt"
+
+    async def main(clock):
+        async with engine_on(clock) as engine:
+            armed(engine, path)
+            resting = await engine.submit(buy(limit_price=D(41_900)))
+            path.touch()
+            await asyncio.sleep(1.1)
+            (alarm,) = engine.book.alarms
+            assert "1 of our entries may still be executed, cancel-all ends them" in alarm.text
+            assert resting.order.state is OrderState.ACCEPTED
+            assert await engine.cancel_all() == [resting.order]
+            assert resting.order.state is OrderState.CANCELLED
 
     run_virtual(main)
 

@@ -104,9 +104,9 @@ def held_at(venue):
 async def test_flatten_waits_for_no_venue_that_hangs():
     """One is flat although the other answers nothing; that one's rest is named, and goes too once it answers."""
     async with two_venues() as ((good, one), (bad, two)):
-        two.desk.adapter._wire._limit = 0.2
+        patient, two.desk.adapter._wire._limit = two.desk.adapter._wire._limit, 0.2
         bad.fail_next("any", Mishap.HANG, times=1_000_000)
-        first, second = await emergency.flatten((one, two), within=timedelta(seconds=2))
+        first, second = await emergency.flatten((one, two), within=timedelta(seconds=4))
         assert (first.error, first.is_flat) == ("", True)
         assert (open_at(good), held_at(good)) == ([], [])
         assert "goes on" in second.error
@@ -114,6 +114,8 @@ async def test_flatten_waits_for_no_venue_that_hangs():
         assert second.positions == {"AAPL": D(1)}
         denied = await one.submit(signal("BTC/USDT"))
         assert denied.denial.code is DenialCode.TRADING_HALTED
+        # On a busy machine answers would come too late again and again.
+        two.desk.adapter._wire._limit = patient
         bad.heal()
         await bad.until(lambda: not open_at(bad) and not held_at(bad), limit=30)
         accepted = [bad.accepted(key) for key in two.orders]

@@ -102,12 +102,14 @@ async def test_commands_of_another_process(name, tmp_path):
         assert order.client_order_id in await person.run("cancel-all")
         await life.until(lambda: order.state is OrderState.CANCELLED, "cancelled")
         assert life.stops() == stops, "stops stay"
-        assert "closed: True" in await person.run("close", life.symbol)
+        assert "active" in await person.run("resume")
+        assert f"flat: {life.symbol}" in await person.run("close", life.symbol)
         await life.until(life.is_flat, "closed")
         assert "nothing to close" in await person.run("close", life.symbol)
         await life.enter()
-        assert "all sent: True" in await person.run("flatten")
+        assert f"flat: {life.symbol}" in await person.run("flatten")
         await life.until(life.is_flat, "flat")
+        assert "active" in await person.run("resume")
 
         sent = life.stage.taken()
         lose_an_order(life)
@@ -124,6 +126,6 @@ async def test_commands_of_another_process(name, tmp_path):
         await life.engine.stop()
         acts = [e.record for e in read_entries(journal) if isinstance(e.record, OperatorActed)]
         assert [act.command for act in acts] == [
-            *("halt", "resume", "cancel-all", "close", "flatten", "resolve")
+            *("halt", "resume", "cancel-all", "resume", "close", "flatten", "resume", "resolve")
         ]
         assert all(act.actor for act in acts)

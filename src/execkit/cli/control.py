@@ -107,14 +107,24 @@ def _show(target: Target, answer: Any) -> None:
     if target.as_json:
         click.echo(json.dumps(answer, indent=2))
         return
-    if isinstance(answer, dict) and isinstance(answer.get("orders"), list):
-        answer = answer["orders"]
     if isinstance(answer, list):
         _show_rows(answer)
         return
     for name, value in answer.items():
+        if isinstance(value, list) and name == "orders":
+            _show_rows(value)
+            continue
+        if isinstance(value, dict) and value:
+            click.echo(f"{name.replace('_', ' ')}:")
+            for key, text in value.items():
+                click.echo(f"  {key}: {text}")
+            continue
         text = ", ".join(map(str, value)) or "none" if isinstance(value, list) else value
         click.echo(f"{name.replace('_', ' ')}: {text if text not in ('', {}) else '-'}")
+    if answer.get("trading_state", "active") != "active" or answer.get("blocked"):
+        if answer.get("resting_entries"):
+            click.echo(f"to end what rests: execkit cancel-all --journal {target.journal}")
+        click.echo(f"to trade again: execkit resume --journal {target.journal}")
 
 
 def _show_rows(rows: list[dict[str, str]]) -> None:
@@ -202,40 +212,50 @@ def resume(symbol: str, journal: Path | None, config: Path | None, as_json: bool
     _show(target, _do(target, "resume", symbol=symbol))
 
 
+_no_halt = click.option(
+    "--no-halt", is_flag=True, help="Let entries go on; by default they end until `execkit resume`."
+)
+
+
 @click.command("cancel-all")
 @click.option("--symbol", default="", help="Only this symbol.")
-@click.option(
-    "--include-protection", is_flag=True, help="Protective stops too; positions are naked then."
-)
+@_no_halt
+@click.option("--include-protection", is_flag=True, hidden=True)
 @_options(force=True)
 def cancel_all(
     symbol: str,
+    no_halt: bool,
     include_protection: bool,
     journal: Path | None,
     config: Path | None,
     as_json: bool,
     force: bool,
 ) -> None:
-    """Cancel every open order of ours at once. Protective stops stay."""
+    """Halt entries and cancel every open order of ours at once. Stops and targets stay: `flatten` takes them away."""
     target = _target(journal, config, as_json, force)
-    answer = _do(target, "cancel-all", symbol=symbol, include_protection=include_protection)
+    wishes = {"include_protection": True} if include_protection else {}
+    answer = _do(target, "cancel-all", symbol=symbol, halt=not no_halt, **wishes)
     _show(target, answer)
+    if answer["not_proven_gone"]:
+        count = len(answer["not_proven_gone"])
+        raise ExecKitError(f"{count} orders are not proven gone; the engine asks on")
 
 
 @click.command()
 @click.option("--symbol", default="", help="Only this symbol.")
+@_no_halt
 @_options(force=True)
 def flatten(
-    symbol: str, journal: Path | None, config: Path | None, as_json: bool, force: bool
+    symbol: str,
+    no_halt: bool,
+    journal: Path | None,
+    config: Path | None,
+    as_json: bool,
+    force: bool,
 ) -> None:
-    """Cancel all entries and close every position at the market."""
+    """Halt entries, cancel those that are open and close every position at the market; tell what is left."""
     target = _target(journal, config, as_json, force)
-    answer = _do(target, "flatten", symbol=symbol)
-    _show(target, answer)
-    if answer["still_open"] and not answer["all_sent"]:
-        raise ExecKitError(
-            f"not everything could be closed; look at {', '.join(answer['still_open'])}"
-        )
+    _show_taken_out(target, _do(target, "flatten", symbol=symbol, halt=not no_halt))
 
 
 @click.command()
@@ -244,9 +264,15 @@ def flatten(
 def close(
     symbol: str, journal: Path | None, config: Path | None, as_json: bool, force: bool
 ) -> None:
-    """Cancel what is under way in SYMBOL and close its position at the market."""
+    """Cancel what is under way in SYMBOL and close its position at the market. A new signal may enter it again."""
     target = _target(journal, config, as_json, force)
-    _show(target, _do(target, "close", symbol=symbol))
+    _show_taken_out(target, _do(target, "close", symbol=symbol))
+
+
+def _show_taken_out(target: Target, answer: Any) -> None:
+    _show(target, answer)
+    if answer["left"]:
+        raise ExecKitError(f"not everything is out; look at {', '.join(answer['left'])}")
 
 
 @click.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from execkit import operations
 from execkit.control.protocol import Request
@@ -12,6 +12,13 @@ from execkit.handlers.desk import Desk
 from execkit.model.order import OrderState
 from execkit.numbers import plain
 from execkit.orders.manager import ManagedOrder
+from execkit.protection.closing import is_gone
+from execkit.taking_out import Flattened
+
+_NOT_NAKED: Final = (
+    "include_protection: stops are not cancelled, no position is left without one; `flatten` closes positions and "
+    "takes their stops away, `close` those of one symbol"
+)
 
 
 async def obey(desk: Desk, request: Request) -> Any:
@@ -30,9 +37,22 @@ async def obey(desk: Desk, request: Request) -> Any:
         case "resolve":
             return await _resolve_by_name(desk, request)
         case "close":
-            return {
-                "closed": await operations.close_position(desk, symbol or "", actor=request.actor)
-            }
+            done = await operations.close_position(desk, symbol or "", actor=request.actor)
+            return _done_view(done) | _state_view(desk)
+        case "cancel-all":
+            if given.get("include_protection"):
+                raise ExecKitError(_NOT_NAKED)
+            asked = await operations.cancel_all(
+                desk, symbol, actor=request.actor, halt=given.get("halt") is not False
+            )
+            left = [order.client_order_id for order in asked if not is_gone(order)]
+            views = [_order_view(order) for order in asked]
+            return {"orders": views, "not_proven_gone": left} | _state_view(desk)
+        case "flatten":
+            done = await operations.flatten(
+                desk, symbol, actor=request.actor, halt=given.get("halt") is not False
+            )
+            return _done_view(done) | _state_view(desk)
     operations.note(desk, request.command, request.actor, **given)
     match request.command:
         case "halt":
@@ -40,16 +60,23 @@ async def obey(desk: Desk, request: Request) -> Any:
             await desk.recorder.settle()
         case "resume":
             await operations.resume(desk, actor=request.actor, symbol=symbol)
-        case "cancel-all":
-            asked = await operations.cancel_all(
-                desk, symbol, include_protection=bool(given.get("include_protection"))
-            )
-            return {"orders": [_order_view(order) for order in asked]}
-        case "flatten":
-            done = await operations.flatten(desk, symbol)
-            left = sorted(s for s in desk.book.positions.open if symbol in (None, s))
-            return {"all_sent": done, "still_open": left}
     return status(desk)
+
+
+def _done_view(done: Flattened) -> dict[str, Any]:
+    return {"flat": list(done.flat), "left": dict(done.left)}
+
+
+def _state_view(desk: Desk) -> dict[str, Any]:
+    """Return what may be entered from now on."""
+    book = desk.book
+    record = book.state_record
+    return {
+        "trading_state": str(book.trading_state),
+        "cause": "" if record is None else record.cause,
+        "blocked": dict(book.blocked),
+        "resting_entries": operations.resting_entries(book),
+    }
 
 
 async def _resolve_by_name(desk: Desk, request: Request) -> dict[str, str]:
@@ -66,17 +93,14 @@ async def _resolve_by_name(desk: Desk, request: Request) -> dict[str, str]:
 def status(desk: Desk) -> dict[str, Any]:
     """Return what a person wants to know first."""
     book = desk.book
-    record = book.state_record
     return {
         "account": desk.recorder.journal.account,
-        "trading_state": str(book.trading_state),
-        "cause": "" if record is None else record.cause,
+        **_state_view(desk),
         "blind": desk.reconciler.is_blind,
         "positions": len(book.positions.open),
         "open_orders": len(book.orders.active),
         "in_doubt": sorted(book.orders.in_doubt),
         "unprotected": operations.unprotected(book),
-        "blocked": dict(book.blocked),
         "journal_healthy": desk.recorder.journal.is_healthy,
         "last_alarms": [f"{alarm.code}: {alarm.text}" for alarm in list(book.alarms)[-5:]],
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import attrs
 
@@ -45,5 +46,7 @@ class Desk:
     slicer: Slicer
     queue: Callable[[OrderTicket], bool]
     """Keep a signal until its market opens; False when queueing is off."""
+    spawn: Callable[[Awaitable[Any], str], None]
+    """Run something until the engine stops, and tell a person when it fails."""
     unchecked: bool = False
     """The pipeline was built without a risk handler on purpose."""

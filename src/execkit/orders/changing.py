@@ -54,7 +54,7 @@ class OrderChanger:
         pace: Pace,
         *,
         timeout: float,
-        turn: Callable[[str, str], Awaitable[None]],
+        turn: Callable[[ManagedOrder, str], Awaitable[None]],
         doubt: Callable[[ManagedOrder], None],
         halt: Callable[[str], None],
     ) -> None:
@@ -209,7 +209,7 @@ class OrderChanger:
             if not recorder.keep_apart(command):
                 self._refuse(order, error)
                 return False
-        await self._turn(order.symbol, command.command)
+        await self._turn(order, command.command)
         return recorder.journal.is_current and order.is_closed is was_closed
 
     async def _take(self, order: ManagedOrder, report: OrderReport) -> None:

@@ -207,12 +207,15 @@ class OrderGateway:
                 return
             self.throttle.give_back()
 
-    async def _turn_to_change(self, symbol: str, command: str) -> None:
+    async def _turn_to_change(self, order: ManagedOrder, command: str) -> None:
         """Wait for the turn of a cancel or an amendment; neither adds exposure."""
         if command == "cancel" and not self.adapter.capabilities.rate_counts_cancels:
-            await self._turn(symbol)
+            await self._turn(order.symbol)
         else:
-            await self._leave(symbol, Use.CHANGE)
+            # A stop that makes way for an exit must not wait behind a hundred cancels of entries.
+            await self._leave(
+                order.symbol, Use.REDUCTION if order.role.is_reduction else Use.CHANGE
+            )
 
     async def _turn_to_send(self, legs: Legs) -> Denial | None:
         """Wait for the turn of orders; return why they may not leave then, or None: they are to be sent at once."""

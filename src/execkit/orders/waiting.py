@@ -22,9 +22,9 @@ class Use(Enum):
 
     ENTRY = 0.2
     CHANGE = 0.1
-    """Cancels and amendments."""
+    """Cancels and amendments of entries."""
     REDUCTION = 0.0
-    """Stops and everything else that makes a position smaller."""
+    """Stops and everything else that makes a position smaller, with their cancels and amendments."""
 
 
 class Pace:

@@ -61,7 +61,10 @@ class Closer:
 
     async def stop_entering(self, symbol: str, reason: str) -> bool:
         """Cancel the entries of a symbol that are still open; return False when one is not proven gone."""
-        return await self.cancel_each(tuple(self.book.orders.open_entries(symbol)), reason)
+        entries = self.book.orders.open_entries(symbol)
+        # All at once: one whose cancel hangs must not keep the position open for longer than its own wait.
+        gone = await asyncio.gather(*(self.cancel_and_confirm(each, reason) for each in entries))
+        return all(gone)
 
     async def make_room(self, symbol: str, quantity: Decimal, side: Side) -> None:
         """Cancel what protects and keeps *quantity* from being closed on *side*, and see it gone."""

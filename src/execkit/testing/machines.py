@@ -177,7 +177,7 @@ class PipelineMachine(Machine):
     @rule()
     def cancel_all(self) -> None:
         """Cancel what rests; protection stays."""
-        self.wait(self.engine.cancel_all())
+        self.wait(self.engine.cancel_all(halt=False))
 
     @rule()
     def restart(self) -> None:

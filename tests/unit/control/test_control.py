@@ -19,7 +19,7 @@ from execkit.control.client import NoEngineError, ask
 from execkit.control.protocol import Request, encode, socket_path
 from execkit.control.server import ControlServer
 from execkit.engine import ExecutionEngine
-from execkit.errors import ExecKitError
+from execkit.errors import ExecKitError, OrderRejectedError
 from execkit.journal.segments import read_entries
 from execkit.model.denial import DenialCode
 from execkit.model.order import OrderState, Side
@@ -111,6 +111,21 @@ async def test_halt_stops_entries_and_says_who(desk):
     ]
 
 
+async def test_a_halt_takes_nothing_back_and_says_so(desk):
+    """What rests may still be executed: the answer counts it, and the command line names the way out."""
+    engine, path = desk
+    await engine.submit(signal(symbol="ETH/USDT", quantity=D("0.1"), limit_price=D(2_450)))
+    done = await asyncio.to_thread(
+        CliRunner().invoke, main, ["halt", "the news", "--journal", str(path)]
+    )
+    assert "resting entries: 1" in done.output
+    assert f"to end what rests: execkit cancel-all --journal {path}" in done.output
+    assert len(engine.settings.exchange.core.open_orders()) == 1
+    answer = await told(path, "cancel-all")
+    assert (answer["resting_entries"], answer["cause"]) == (0, "the news")
+    assert engine.settings.exchange.core.open_orders() == []
+
+
 async def test_orders_positions_and_status_show_what_is_there(desk):
     """A position with its stop, and a resting entry."""
     engine, path = desk
@@ -129,22 +144,64 @@ async def test_orders_positions_and_status_show_what_is_there(desk):
 
 
 async def test_cancel_all_keeps_protection_and_flatten_leaves_nothing(desk):
-    """The two buttons that must work."""
+    """The two buttons that must work; after either nothing is entered until a person resumes."""
     engine, path = desk
+    resting = {"symbol": "ETH/USDT", "quantity": D("0.1"), "limit_price": D(2_450)}
     await engine.submit(signal())
-    await engine.submit(signal(symbol="ETH/USDT", quantity=D("0.1"), limit_price=D(2_450)))
+    await engine.submit(signal(**resting))
     await engine.desk.keeper.idle()
     answer = await told(path, "cancel-all")
-    assert [order["symbol"] for order in answer["orders"]] == ["ETH/USDT"]
+    assert [(order["symbol"], order["state"]) for order in answer["orders"]] == [
+        ("ETH/USDT", "cancelled")
+    ]
+    none = {"resting_entries": 0}
+    halted = {"trading_state": "halted", "cause": "cancel-all by ada", "blocked": {}} | none
+    assert answer | halted == answer
     assert engine.book.working_stop(BTC) is not None
-    assert await told(path, "flatten") == {"all_sent": True, "still_open": []}
+    denied = await engine.submit(signal(**resting))
+    assert denied.denial.code is DenialCode.TRADING_HALTED
+    await told(path, "resume")
+    answer = await told(path, "flatten")
+    assert answer == halted | {"flat": [BTC], "left": {}, "cause": "flatten by ada"}
     await engine.desk.keeper.idle()
     assert not engine.orders.active
     assert not engine.book.positions.open
+    denied = await engine.submit(signal())
+    assert denied.denial.code is DenialCode.TRADING_HALTED
+
+
+async def test_entries_go_on_when_the_person_says_so(desk):
+    """With `halt` false; for one symbol only that one is blocked."""
+    engine, path = desk
+    await engine.submit(signal())
+    answer = await told(path, "flatten", halt=False)
+    assert (answer["flat"], answer["trading_state"]) == ([BTC], "active")
+    assert (await told(path, "cancel-all", halt=False))["trading_state"] == "active"
+    assert (await engine.submit(signal())).filled
+    answer = await told(path, "flatten", symbol=BTC)
+    assert (answer["trading_state"], answer["blocked"]) == ("active", {BTC: "flatten by ada"})
+    denied = await engine.submit(signal())
+    assert denied.denial.code is DenialCode.SYMBOL_BLOCKED
+    assert (await engine.submit(signal(symbol="ETH/USDT", quantity=D("0.1")))).filled
+    assert (await told(path, "resume", symbol=BTC))["blocked"] == {}
+    assert (await engine.submit(signal())).filled
+
+
+async def test_stops_are_not_cancelled_alone(desk):
+    """No position is left without its stop, whatever an older client asks for: it is told what to do instead."""
+    engine, path = desk
+    await engine.submit(signal())
+    await engine.desk.keeper.idle()
+    stop = engine.book.working_stop(BTC)
+    with pytest.raises(ExecKitError, match=r"stops are not cancelled.*`flatten` closes pos"):
+        await told(path, "cancel-all", include_protection=True)
+    assert engine.book.working_stop(BTC) is stop
+    assert engine.settings.exchange.core.order(stop.client_order_id).status is OrderState.ACCEPTED
+    assert engine.trading_state is TradingState.ACTIVE
 
 
 async def test_close_closes_one_symbol_and_says_when_there_is_nothing(desk):
-    """The error names what is open."""
+    """The error names what is open; the strategy goes on."""
     engine, path = desk
     await engine.submit(signal())
     await engine.submit(signal(symbol="ETH/USDT", quantity=D("0.1")))
@@ -152,8 +209,36 @@ async def test_close_closes_one_symbol_and_says_when_there_is_nothing(desk):
         ExecKitError, match=r"nothing to close in 'XRP/USDT'; open are BTC/USDT, ETH"
     ):
         await told(path, "close", symbol="XRP/USDT")
-    assert (await told(path, "close", symbol=BTC))["closed"] is True
+    answer = await told(path, "close", symbol=BTC)
+    assert (answer["flat"], answer["left"], answer["trading_state"]) == ([BTC], {}, "active")
     assert set(engine.book.positions.open) == {"ETH/USDT"}
+    assert (await engine.submit(signal())).filled
+
+
+async def test_what_could_not_be_closed_is_named(tmp_path):
+    """By symbol, with what was in the way; the command line ends with an error."""
+    venue = mock()
+    engine = await engine_at(tmp_path / "orders.db", venue=venue)
+    await engine.submit(signal())
+    await engine.submit(signal(symbol="ETH/USDT", quantity=D("0.1")))
+    await engine.desk.keeper.idle()
+    refused = Fault(
+        on=Operation.PLACE,
+        kind=FaultKind.ERROR,
+        only=lambda request: request.symbol == BTC,
+        error=OrderRejectedError("not now"),
+    )
+    venue.connection.script = FaultScript([refused])
+    done = await asyncio.to_thread(
+        CliRunner().invoke, main, ["flatten", "--journal", str(tmp_path / "orders.db")]
+    )
+    assert done.exit_code == 1
+    assert "flat: ETH/USDT" in done.output
+    assert "  BTC/USDT: 0.02 open; the venue says: not now; it goes on" in done.output
+    assert "not everything is out; look at BTC/USDT" in done.output
+    assert f"to trade again: execkit resume --journal {tmp_path / 'orders.db'}" in done.output
+    venue.connection.script = FaultScript()
+    await engine.stop()
 
 
 async def in_doubt(tmp_path):
@@ -357,11 +442,18 @@ async def test_the_command_line_speaks_to_the_engine(desk):
     assert "BTC/USDT" in (await run("positions")).output
     assert "trading state: halted" in (await run("halt", "enough")).output
     assert "trading state: active" in (await run("resume")).output
-    assert "none" in (await run("cancel-all", "--symbol", "ETH/USDT")).output
+    cancelled = (await run("cancel-all", "--symbol", "ETH/USDT")).output
+    assert "none" in cancelled
+    assert "  ETH/USDT: cancel-all by " in cancelled
+    assert f"to trade again: execkit resume --journal {path}" in cancelled
+    naked = await run("cancel-all", "--include-protection")
+    assert (naked.exit_code, "no position is left without one" in naked.output) == (1, True)
+    await run("resume")
     failed = await run("close", "XRP/USDT")
     assert (failed.exit_code, "nothing to close" in failed.output) == (1, True)
-    assert "closed: True" in (await run("close", BTC)).output
-    assert "all sent: True" in (await run("flatten")).output
+    assert "flat: BTC/USDT" in (await run("close", BTC)).output
+    assert "trading state: active" in (await run("flatten", "--no-halt")).output
+    assert "trading state: halted" in (await run("flatten")).output
     missing = await run("resolve", "xk1", "--as", "cancelled")
     assert "is unknown" in missing.output
 
@@ -383,7 +475,7 @@ async def test_force_takes_the_account_from_an_engine_that_hangs(tmp_path, monke
     done = await asyncio.to_thread(
         CliRunner().invoke, main, ["flatten", "--config", str(config), "--force"]
     )
-    assert "all sent: True" in done.output, done.output
+    assert "flat: BTC/USDT" in done.output, done.output
     assert not venue.core.open_orders()
     assert venue.core.positions() == []
     result = await old.submit(signal(symbol="ETH/USDT"))

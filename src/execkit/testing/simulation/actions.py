@@ -357,10 +357,10 @@ class Actions:
             self.world.tell(f"a person cancels {order.client_order_id}")
             self._person_does(engine.cancel(order))
         elif drawn < 0.6:
-            self._person_does(engine.cancel_all())
+            self._person_does(engine.cancel_all(halt=False))
         elif drawn < 0.7:
             self.world.tell("a person flattens")
-            self._person_does(engine.flatten(rng.choice((None, *SYMBOLS))))
+            self._person_does(engine.flatten(rng.choice((None, *SYMBOLS)), halt=False))
         elif drawn < 0.8:
             self.world.tell("a person halts")
             self._person_does(engine.halt("drill"))
