@@ -36,9 +36,10 @@ from execkit.journal.base import Journal, MemoryJournal
 from execkit.journal.file import FileJournal
 from execkit.journal.fold import fold
 from execkit.kill_switch import KillSwitch
+from execkit.loss_watch import LossWatch
 from execkit.market import Calendar, MarketHours, told_by
 from execkit.model.instrument import Instrument
-from execkit.model.market import Timeframe
+from execkit.model.market import Quote, Timeframe
 from execkit.model.order import OrderRole
 from execkit.model.records import (
     Filled,
@@ -189,12 +190,12 @@ def _wire(
         resolver,
         protect=keeper.check,
         on_foreign=lambda: ledger.set_foreign(book.foreign.values(), book.marks),
+        worth=partial(book.worth, currency=currency),
     )
     pipeline = settings.pipeline or chain_of(settings.plans) or standard_pipeline()
     hours = _hours(settings)
     rng = settings.rng or random.Random()  # noqa: S311 - ids and jitter, no secrets
     quotes = QuoteBook(adapter, book, clock, ask=gateway.pace.ask, rng=rng)
-    quotes.on_quote = keeper.on_quote
     for symbol in {*book.positions.open, *(plan.symbol for plan in settings.plans)}:
         quotes.want(symbol)
     desk = Desk(
@@ -218,13 +219,21 @@ def _wire(
         unchecked=pipeline.unchecked,
     )
     pipeline.bind(desk)
-    watchers: list[Watcher] = []
+    loss = LossWatch(desk, currency, pipeline.handlers)
+
+    def on_quote(quote: Quote) -> None:
+        keeper.on_quote(quote)
+        loss.on_quote(quote)
+
+    quotes.on_quote = on_quote
+    watchers: list[Watcher] = [loss]
     upkeep = Upkeep(
         desk,
         currency,
         reconcile_every=settings.reconcile_every,
         resubmit=resubmit,
         watchers=watchers,
+        look=loss.look,
     )
     # Live bars tell of a jump themselves.
     watchers.append(ClockWatch(clock, partial(upkeep.on_jump, tell=settings.live is None)))

@@ -46,7 +46,10 @@ class Watcher(Protocol):
 
 
 class Upkeep:
-    """Runs and stops the tasks. *reconcile_every* is the period of the comparison with the venue."""
+    """Runs and stops the tasks. *reconcile_every* is the period of the comparison with the venue.
+
+    *look* is called whenever prices have moved and no quote has told so.
+    """
 
     def __init__(
         self,
@@ -56,12 +59,14 @@ class Upkeep:
         reconcile_every: timedelta = timedelta(seconds=60),
         resubmit: Callable[[SignalQueued], Awaitable[object]],
         watchers: Sequence[Watcher] = (),
+        look: Callable[[], None] = lambda: None,
     ) -> None:
         self.desk = desk
         self.currency = currency
         self._reconcile_every = reconcile_every.total_seconds()
         self._resubmit = resubmit
         self._watchers = watchers
+        self._look = look
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         desk.recorder.listen(self._on_record)
@@ -173,7 +178,7 @@ class Upkeep:
         return self.desk.reconciler.stream_is_open or self.desk.reconciler.is_blind
 
     def mark_equity(self) -> None:
-        """Note the equity, at the start of each UTC day and every quarter of an hour."""
+        """Look at the equity, and note it at the start of each UTC day and every quarter of an hour."""
         book, now = self.desk.book, self.desk.clock.now()
         marks = book.equity_marks
         opens = not marks or marks[-1].at.date() < now.date()
@@ -181,6 +186,7 @@ class Upkeep:
             self.desk.recorder.record(
                 EquityMarked(equity=book.equity(self.currency), opens_session=opens)
             )
+        self._look()
 
     async def _drain_queue(self) -> None:
         """Send queued signals whose market has opened."""

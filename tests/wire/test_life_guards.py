@@ -120,8 +120,9 @@ async def test_limits(name, tmp_path):
         await opens(life)
         await shut(life, DenialCode.DAY_TRADES_REACHED)
         await life.move(D("197.1"))
-        await shut(life, DenialCode.DAILY_LOSS_REACHED)
-        assert life.engine.trading_state is TradingState.REDUCING
+        await life.until(lambda: life.engine.trading_state is TradingState.REDUCING, "reducing")
+        assert [a.code for a in life.engine.book.alarms if a.code == "DAILY_LOSS"] == ["DAILY_LOSS"]
+        await shut(life, DenialCode.TRADING_REDUCING)
         await life.restart()
         assert life.engine.trading_state is TradingState.REDUCING
         await reduce(life)

@@ -10,14 +10,14 @@ from msgspec.structs import replace
 from execkit.bars.cache import BarHistory
 from execkit.errors import ConfigurationError, PipelineError
 from execkit.handlers.desk import Desk
+from execkit.handlers.loss import LossLimit
 from execkit.handlers.room import room_for
 from execkit.model.denial import Denial, DenialCode
 from execkit.model.order import Side
 from execkit.model.position import Target
-from execkit.model.records import TradingState, TradingStateChanged
 from execkit.model.result import ExecutionResult
 from execkit.model.ticket import OrderTicket, RiskStamp
-from execkit.numbers import HUNDRED, MONEY, ZERO, percent, plain
+from execkit.numbers import MONEY, ZERO, percent
 from execkit.orders.parents import hold_of
 from execkit.orders.proofs import deny_slice
 from execkit.pipeline import Next
@@ -33,7 +33,6 @@ from execkit.risk.checks import (
     expected_price,
     worst_price,
 )
-from execkit.risk.daily import DayWatch
 from execkit.risk.day_trades import check_day_trades
 from execkit.risk.limits import RiskLimits
 from execkit.risk.scaling import check_scale_in
@@ -89,12 +88,17 @@ class RiskManagementHandler:
             raise ConfigurationError(f"stop: {stop!r} is no stop rule, e.g. AtrStop()")
         self._target_r = max(limits.default_target_r, limits.min_risk_reward_ratio)
         self._desk: Desk | None = None
-        self._day = DayWatch()
+        self._loss = LossLimit(limits)
 
     def bind(self, desk: Desk) -> None:
         """Take the engine's services."""
         self._desk = desk
-        self._day = DayWatch()
+        self._loss = LossLimit(self.limits)
+
+    @property
+    def loss(self) -> LossLimit:
+        """The day's loss limit of this chain."""
+        return self._loss
 
     async def __call__(self, ticket: OrderTicket, call_next: Next, /) -> ExecutionResult:
         """Pass an approved and reserved ticket on, or deny it."""
@@ -168,7 +172,7 @@ class RiskManagementHandler:
         denial = (
             check_quote(ticket.quote)
             or self._check_order(ticket, desk)
-            or self._check_daily_loss(ticket, desk)
+            or self._loss.check(desk, ticket.account.equity)
             or self._check_position(ticket, desk)
             or check_day_trades(
                 desk.book.positions,
@@ -242,7 +246,7 @@ class RiskManagementHandler:
             deny_slice(ticket, desk.book, "")
             or check_quote(ticket.quote)
             or self._check_order(ticket, desk)
-            or self._check_daily_loss(ticket, desk)
+            or self._loss.check(desk, ticket.account.equity)
         )
         if denial is not None or ticket.quantity is None:
             return denial or Denial.of(DenialCode.NUMBER_INVALID, quantity=None)
@@ -251,24 +255,6 @@ class RiskManagementHandler:
         record = desk.book.parents.get(parent)
         targets = () if record is None else record.record.targets
         return replace(ticket, stamp=stamp, targets=targets)
-
-    def _check_daily_loss(self, ticket: OrderTicket, desk: Desk) -> Denial | None:
-        """Trip to reducing when the day has lost its limit."""
-        baseline = self._day.baseline(desk.clock.now(), desk.book.equity_marks)
-        if baseline is None:
-            return None
-        loss = baseline.loss(ticket.account.equity)
-        limit = self.limits.daily_loss_amount
-        if limit is None:
-            limit = baseline.opening * self.limits.daily_loss_pct / HUNDRED
-        if loss < limit:
-            return None
-        if desk.book.trading_state is TradingState.ACTIVE:
-            cause = f"daily loss {plain(loss)} reached the limit {plain(limit)}"
-            desk.recorder.record(
-                TradingStateChanged(state=TradingState.REDUCING, cause=cause, actor="risk")
-            )
-        return Denial.of(DenialCode.DAILY_LOSS_REACHED, loss=loss, limit=limit)
 
     def _check_position(self, ticket: OrderTicket, desk: Desk) -> Denial | None:
         limits, symbol, book = self.limits, ticket.symbol, desk.book

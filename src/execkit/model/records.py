@@ -144,6 +144,9 @@ class BalancesSeen(_Record, frozen=True, kw_only=True, tag="balances"):
     totals: dict[str, Decimal]
     source: Source
     reason: str = ""
+    transferred: Decimal | None = None
+    """What was paid in, or out if negative, in the account's currency: neither profit nor loss. None: nothing was, or
+    the account is seen for the first time."""
 
 
 class ExternalChange(_Record, frozen=True, kw_only=True, tag="external"):

@@ -8,6 +8,7 @@ the rest, and is left out of snapshot and hash.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from hashlib import blake2b
@@ -41,12 +42,19 @@ from execkit.model.records import (
     TradingStateChanged,
 )
 from execkit.model.result import Outcome
-from execkit.numbers import MONEY, ONE, ZERO
-from execkit.orders.book_state import EquityMark, SignalEntry, Snapshot, pending_entry
+from execkit.numbers import MONEY, ZERO
+from execkit.orders.book_state import (
+    EquityMark,
+    SignalEntry,
+    Snapshot,
+    pending_entry,
+    rebased,
+)
 from execkit.orders.executions import Origin, net_effect, split_symbol
 from execkit.orders.manager import ManagedOrder, OrderManager
 from execkit.orders.parents import ParentBook
 from execkit.orders.positions import PositionBook
+from execkit.orders.worth import worth
 
 KEEP_SIGNALS: Final = 100_000
 """Signal ids remembered, so that a repetition is recognised."""
@@ -137,30 +145,11 @@ class Book:
 
     def equity(self, currency: str) -> Decimal:
         """Return all holdings valued at the last marks (else at the entry price), in *currency*."""
-        total = ZERO
-        for asset, amount in self.cash.items():
-            if asset == currency:
-                total += amount
-            elif amount:
-                total += MONEY.multiply(amount, self._price_of(asset, currency))
-        return total
+        return self.worth(self.cash, currency)
 
-    def _price_of(self, asset: str, currency: str) -> Decimal:
-        """Return what one unit of an asset is worth; zero where nobody knows."""
-        price = self._known_price(f"{asset}/{currency}") or self._known_price(asset)
-        if price:
-            return price
-        # A market may be called BTC/USDT:USDT or SAP/EUR:IBIS, and be quoted in another currency.
-        for symbol in self.positions.open:
-            base, quote = split_symbol(symbol)
-            if base == asset:
-                rate = ONE if quote == currency else self._known_price(f"{quote}/{currency}")
-                return MONEY.multiply(self._known_price(symbol), rate)
-        return ZERO
-
-    def _known_price(self, symbol: str) -> Decimal:
-        """Return the last mark of a symbol, else what was paid for it; zero where there is neither."""
-        return self.marks.get(symbol) or self.positions.average_price(symbol) or ZERO
+    def worth(self, amounts: Mapping[str, Decimal], currency: str) -> Decimal:
+        """Return the value of amounts by asset; see `worth`."""
+        return worth(amounts, currency, self.marks, self.positions)
 
     def account(self, currency: str, reserved: Decimal) -> AccountView:
         """Return the account as risk checks see it."""
@@ -202,6 +191,8 @@ class Book:
                     self.queued.pop(record.signal_id, None)
             case BalancesSeen():
                 self.cash = dict(record.totals)
+                if record.transferred:
+                    self.equity_marks = rebased(self.equity_marks, record.transferred)
             case ExternalChange():
                 self.positions.adjust(
                     record.symbol,

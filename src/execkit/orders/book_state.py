@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 
@@ -15,7 +17,7 @@ from execkit.model.records import (
     SignalResult,
     TradingStateChanged,
 )
-from execkit.numbers import ZERO
+from execkit.numbers import MONEY, ZERO
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.parents import Parent
 from execkit.orders.positions import PositionExport
@@ -35,6 +37,14 @@ class EquityMark(msgspec.Struct, frozen=True):
     at: datetime
     equity: Decimal
     opens_session: bool
+
+
+def rebased(marks: Iterable[EquityMark], transferred: Decimal) -> deque[EquityMark]:
+    """Return marks as if what was paid in, or out if negative, had been so at each of them."""
+    return deque(
+        EquityMark(mark.at, MONEY.add(mark.equity, transferred), mark.opens_session)
+        for mark in marks
+    )
 
 
 class Snapshot(msgspec.Struct):

@@ -7,7 +7,7 @@ only after a pass that succeeded. A query that failed says nothing: it is never 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final, ParamSpec, TypeVar
@@ -70,6 +70,7 @@ class Reconciler:
         read_timeout: timedelta = timedelta(seconds=10),
         protect: Callable[[str], None] = lambda _symbol: None,
         on_foreign: Callable[[], None] = lambda: None,
+        worth: Callable[[Mapping[str, Decimal]], Decimal] = lambda _amounts: ZERO,
     ) -> None:
         self.gateway = gateway
         self.adapter = gateway.adapter
@@ -85,6 +86,7 @@ class Reconciler:
         self._by_asset = self.adapter.capabilities.positions_are_holdings
         self._protect = protect
         self._on_foreign = on_foreign
+        self._worth = worth
         self._lock = asyncio.Lock()
         self._suspicion = Suspicion(self.try_run, lambda: self.stream_is_live, at_first=_QUIET)
         self._zombies = Zombies(gateway, self.verify_soon)
@@ -328,7 +330,11 @@ class Reconciler:
             return difference
         began = not self.book.cash
         self.recorder.record(
-            BalancesSeen(totals=totals, source=Source.RECOVERY if first else Source.RECONCILE)
+            BalancesSeen(
+                totals=totals,
+                source=Source.RECOVERY if first else Source.RECONCILE,
+                transferred=None if began or _is_a_trade(difference) else self._worth(difference),
+            )
         )
         if not began:
             for asset in difference:
@@ -365,3 +371,10 @@ class Reconciler:
 
     async def _ask(self, query: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.gateway.pace.ask(query, self._read_timeout, *args, **kwargs)
+
+
+def _is_a_trade(moved: Mapping[str, Decimal]) -> bool:
+    """Tell whether holdings moved both ways: somebody traded, or the venue closed something; that is gain or loss."""
+    return any(amount > ZERO for amount in moved.values()) and any(
+        amount < ZERO for amount in moved.values()
+    )

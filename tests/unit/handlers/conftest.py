@@ -13,7 +13,7 @@ from execkit.model.capabilities import Capabilities
 from execkit.model.instrument import Instrument
 from execkit.model.market import Quote
 from execkit.model.order import Fill, OrderRequest, OrderRole, OrderType, Side, TimeInForce
-from execkit.model.records import BalancesSeen, EquityMarked, Filled, Intent, Source
+from execkit.model.records import Alarm, BalancesSeen, EquityMarked, Filled, Intent, Source
 from execkit.model.result import Outcome
 from execkit.model.signal import TradingSignal
 from execkit.model.ticket import OrderTicket
@@ -58,6 +58,9 @@ class Desk:
             self.ledger.on_order(self.book.orders[record.request.client_order_id])
         elif isinstance(record, Filled):
             self.ledger.on_order(self.book.orders[record.fill.client_order_id])
+
+    def alarm(self, code, text):
+        self.record(Alarm(code=code, text=text))
 
     def fund(self, amount, asset="USDT"):
         totals = self.book.cash | {asset: Decimal(amount)}

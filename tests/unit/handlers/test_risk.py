@@ -14,7 +14,7 @@ from execkit.model.instrument import Instrument
 from execkit.model.market import BarData, Timeframe
 from execkit.model.order import OrderReport, OrderRole, OrderState, OrderType, Side
 from execkit.model.position import Target
-from execkit.model.records import TradingState, TradingStateChanged
+from execkit.model.records import Alarm, TradingState, TradingStateChanged
 from execkit.model.ticket import RiskStamp
 from execkit.protection.policy import HALF_AND_HALF, PartialExit, ProtectionPolicy
 from execkit.risk.limits import RiskLimits
@@ -637,10 +637,14 @@ def test_daily_loss_trips_when_reached(desk, ask, equity, trips):
             state=TradingState.REDUCING,
             cause="daily loss 300 reached the limit 300",
             actor="risk",
-        )
+        ),
+        Alarm(
+            code="DAILY_LOSS",
+            text="daily loss 300 reached the limit 300: only reductions leave until it is released",
+        ),
     ]
     assert ask(equity=equity).denial == denial
-    assert len(desk.records) == before + 1
+    assert len(desk.records) == before + 2
 
 
 def test_daily_loss_as_an_amount(desk, ask):

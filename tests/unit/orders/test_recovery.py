@@ -3,6 +3,7 @@
 import asyncio
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from msgspec.structs import replace
@@ -16,7 +17,14 @@ from execkit.journal.fold import fold
 from execkit.model.account import Balance, VenuePosition
 from execkit.model.events import ReconcileMismatch
 from execkit.model.order import OrderRole, OrderState, Side
-from execkit.model.records import Alarm, BalancesSeen, ExternalChange, Filled, Source
+from execkit.model.records import (
+    Alarm,
+    BalancesSeen,
+    EquityMarked,
+    ExternalChange,
+    Filled,
+    Source,
+)
 
 D = Decimal
 BLIND = ExchangeUnavailableError("503")
@@ -600,6 +608,36 @@ async def test_holdings_are_the_venues_when_two_passes_find_it(make):
         Source.RECOVERY,
         Source.RECONCILE,
     ]
+
+
+@virtual
+@pytest.mark.parametrize(
+    ("now", "transferred"),
+    [
+        ({"USDT": D(900), "BNB": D(1)}, D(-100)),
+        ({"USDT": D(1000)}, D(-50)),
+        ({"USDT": D(1200), "BNB": D(3)}, D(300)),
+        ({"USDT": D(1060)}, None),
+        ({"USDT": D(940), "BNB": D(2)}, None),
+        ({"USDT": D(1000), "BNB": D(1), "NEW": D(5)}, D(0)),
+    ],
+    ids=["paid out", "coins out", "both in", "sold", "bought", "nobody knows its price"],
+)
+async def test_holdings_that_all_move_one_way_were_paid_in_or_out(make, now, transferred):
+    """Both ways is a trade by somebody: its outcome is gain or loss. The record says which it was."""
+    bench = make()
+    bench.venue.cash = {"USDT": D(1000), "BNB": D(1)}
+    await started(bench)
+    bench.reconciler._worth = partial(bench.book.worth, currency="USDT")
+    bench.book.marks["BNB/USDT"] = D(50)
+    bench.recorder.record(EquityMarked(equity=D(1050), opens_session=True))
+    bench.venue.cash = now
+    await bench.reconciler.run()
+    await bench.quiet(3)
+    first, then = bench.journal.records(BalancesSeen)
+    assert (first.transferred, then.transferred) == (None, transferred)
+    (mark,) = bench.book.equity_marks
+    assert (mark.equity, mark.opens_session) == (1050 + (transferred or 0), True)
 
 
 @virtual

@@ -5,8 +5,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from execkit.orders.book import EquityMark
+from execkit.orders.book_state import EquityMark, rebased
 from execkit.risk.daily import DayWatch, day_baseline
 
 D = Decimal
@@ -64,3 +66,26 @@ def test_the_watch_does_not_read_all_marks_per_order():
     first = watch.baseline(NOON, marks)
     assert watch.baseline(NOON + timedelta(hours=1), marks) is first
     assert watch.baseline(NOON + timedelta(hours=19), marks) is not first
+
+
+AMOUNTS = st.decimals(-10_000, 10_000, places=2)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 40), AMOUNTS, st.booleans()), min_size=1, max_size=8),
+    st.lists(AMOUNTS, max_size=4),
+    AMOUNTS,
+)
+def test_what_is_paid_in_or_out_changes_no_loss(made, transfers, equity):
+    """In any number of parts, with any marks: the loss after it is the loss before it."""
+    marks = deque(
+        mark(hours, value, opens_session=opens)
+        for hours, value, opens in sorted(made, key=lambda each: -each[0])
+    )
+    before = day_baseline(NOON, marks).loss(equity)
+    watch = DayWatch()
+    watch.baseline(NOON, marks)
+    for amount in transfers:
+        marks = rebased(marks, amount)
+        equity += amount
+        assert watch.baseline(NOON, marks).loss(equity) == before

@@ -1,0 +1,73 @@
+"""Notices that the day's loss limit is reached when that happens, not only when the next entry is judged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from execkit.handlers.desk import Desk
+from execkit.handlers.loss import LossLimit
+from execkit.handlers.risk import RiskManagementHandler
+from execkit.model.market import Quote
+from execkit.model.records import BalancesSeen, Filled, Record, TradingState, TradingStateChanged
+from execkit.orders.manager import ManagedOrder
+
+_NEWS = (Filled, BalancesSeen, TradingStateChanged)
+"""Records that may change what the equity is, or what may still be sent."""
+
+
+class LossWatch:
+    """Looks at the equity after each fill, each change of the balances and each price of something that is held.
+
+    *chain* are the handlers; the limits are those of its risk handler, and without one there are none.
+    """
+
+    def __init__(self, desk: Desk, currency: str, chain: Iterable[object]) -> None:
+        self._desk = desk
+        self._currency = currency
+        self._limits: list[LossLimit] = [
+            link.loss for link in chain if isinstance(link, RiskManagementHandler)
+        ]
+        self._handle: asyncio.Handle | None = None
+        self._spawn: Callable[[Awaitable[Any], str], None] | None = None
+        desk.recorder.listen(self._on_record)
+
+    def start(self, spawn: Callable[[Awaitable[Any], str], None]) -> None:
+        """Look from now on."""
+        self._spawn = spawn
+        self.look()
+
+    async def stop(self) -> None:
+        """Look no more."""
+        self._spawn = None
+        if self._handle is not None:
+            self._handle.cancel()
+
+    def on_quote(self, quote: Quote) -> None:
+        """Look soon, if the price is of something that is held."""
+        if quote.symbol in self._desk.book.positions.open:
+            self._look_soon()
+
+    def _on_record(self, record: Record, _order: ManagedOrder | None) -> None:
+        if isinstance(record, _NEWS):
+            self._look_soon()
+
+    def _look_soon(self) -> None:
+        """Look when what runs now has ended: what comes together is one look."""
+        if self._spawn is not None and self._handle is None:
+            self._handle = asyncio.get_running_loop().call_soon(self._look_now)
+
+    def _look_now(self) -> None:
+        self._handle = None
+        self.look()
+
+    def look(self) -> None:
+        """Compare the equity with the limits; what is reached is recorded, and soon durable and told."""
+        book = self._desk.book
+        if self._spawn is None or book.trading_state is not TradingState.ACTIVE:
+            return
+        equity = book.equity(self._currency)
+        for limit in self._limits:
+            if limit.check(self._desk, equity) is not None:
+                self._spawn(self._desk.recorder.try_settle(), "daily loss")
