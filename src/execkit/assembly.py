@@ -124,7 +124,7 @@ async def assemble(
     """Open the journal, fold it, connect the venue and wire everything."""
     adapter = settings.exchange
     clock = settings.clock or SystemClock()
-    journal = _open_journal(settings, clock)
+    journal = open_journal(settings, clock)
     try:
         if isinstance(settings.journal, (str, Path)):
             adapter.use_storage(Path(f"{settings.journal}.paper"))
@@ -150,7 +150,8 @@ async def assemble(
         raise
 
 
-def _open_journal(settings: Settings, clock: Clock) -> Journal:
+def open_journal(settings: Settings, clock: Clock) -> Journal:
+    """Open the journal that an engine was given; raises `JournalError` when it is in use or cannot be used."""
     if settings.journal is None:
         return MemoryJournal(settings.exchange.account)
     if not isinstance(settings.journal, (str, Path)):

@@ -73,6 +73,10 @@ async def _everywhere(
     actor: str,
 ) -> list[Remains]:
     async def one(engine: ByHand) -> Remains:
+        if not hasattr(engine, "desk"):
+            return Remains(
+                account=repr(engine), error="it was never started: nothing is known of it"
+            )
         try:
             # Halted at once: what is cancelled or closed here must not be bought again by the next signal.
             engine.desk.gateway.halt(f"everything is taken out by {actor}", actor=actor)
@@ -91,8 +95,6 @@ async def _everywhere(
 
 
 def _remains(engine: ByHand, error: str = "") -> Remains:
-    if not hasattr(engine, "desk"):
-        return Remains(account=repr(engine), error=error)
     open_now = engine.desk.book.positions.open
     return Remains(
         account=engine.desk.recorder.journal.account,

@@ -6,24 +6,28 @@ Nothing is shared between the engines but the process: one whose venue is down, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Final, Self
 
 import structlog
 
-from execkit import emergency
+from execkit import at_rest, emergency
 from execkit.emergency import Remains
 from execkit.engine import ExecutionEngine
-from execkit.errors import ConfigurationError, ExchangeError
+from execkit.errors import ConfigurationError, ExchangeError, ExecKitError
 from execkit.model.position import Position
 from execkit.model.result import ExecutionResult
 from execkit.model.signal import TradingSignal
+from execkit.parts import Parts
 
 log = structlog.get_logger("execkit")
 
 _LONGEST_WAIT: Final = 60.0
 _WITHIN: Final = timedelta(seconds=30)
+Wish = Callable[[ExecutionEngine], Awaitable[None]]
+
 _DOWN: Final = (ExchangeError, OSError, TimeoutError)
 
 
@@ -47,6 +51,12 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
         if not self._engines:
             raise ConfigurationError("engines: there are none; give at least one")
         self._starting: dict[str, asyncio.Task[None]] = {}
+        self._journals = asyncio.Lock()
+        """Held while the journal of an engine is written that does not run."""
+        self._halts: dict[str, tuple[str, str]] = {}
+        """Cause and actor of the halts with which engines are to start."""
+        self._wishes: dict[str, Wish] = {}
+        """What is to be done once a venue answers."""
 
     def __getitem__(self, name: str) -> ExecutionEngine:
         return self._engines[name]
@@ -94,13 +104,25 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)
             try:
-                await engine.start()
+                await engine.start(prepare=lambda parts: self._prepare(name, parts))
             except _DOWN as error:
                 log.warning("group.venue_down", venue=name, error=repr(error))
+            except Exception as error:  # noqa: BLE001 - nobody waits for it any more: it is told, and tried again
+                log.error("group.start_failed", venue=name, error=repr(error))  # noqa: TRY400
             else:
-                log.info("group.venue_up", venue=name)
-                del self._starting[name]
-                return
+                break
+        log.info("group.venue_up", venue=name)
+        del self._starting[name]
+        wish = self._wishes.pop(name, None)
+        await engine.parts.settle_owed()
+        if wish is not None:
+            engine.parts.upkeep.spawn(wish(engine), "emergency")
+
+    def _prepare(self, name: str, parts: Parts) -> None:
+        """Halt an engine before anything is sent, where a person has asked for it meanwhile."""
+        if name in self._halts:
+            cause, actor = self._halts.pop(name)
+            parts.desk.gateway.halt(cause, actor=actor)
 
     async def submit(self, signal: TradingSignal) -> ExecutionResult:
         """Run a signal through the chain of the exchange that it names.
@@ -128,25 +150,139 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
     def _running(self) -> list[tuple[str, ExecutionEngine]]:
         return [(name, each) for name, each in self._engines.items() if name not in self._starting]
 
-    async def cancel_all(self, *, within: timedelta = _WITHIN) -> dict[str, Remains]:
-        """Halt every engine, cancel its open orders, and return what is left, by exchange; see `execkit.emergency`."""
-        running = dict(self._running())
-        left = await emergency.cancel_all(running.values(), within=within)
-        return dict(zip(running, left, strict=True))
+    async def cancel_all(
+        self, *, within: timedelta = _WITHIN, actor: str = "emergency"
+    ) -> dict[str, Remains]:
+        """Halt every engine, cancel its open orders, and return what is left, by exchange; see `execkit.emergency`.
 
-    async def flatten(self, *, within: timedelta = _WITHIN) -> dict[str, Remains]:
-        """Halt every engine, close all its positions, and return what is left, by exchange; see `execkit.emergency`."""
-        running = dict(self._running())
-        left = await emergency.flatten(running.values(), within=within)
-        return dict(zip(running, left, strict=True))
+        A venue that could not be reached since the start is told as left, and it is done there once that answers.
+        """
+
+        async def later(engine: ExecutionEngine) -> None:
+            await engine.cancel_all(actor=actor)
+
+        return await self._everywhere(
+            lambda running: emergency.cancel_all(running, within=within, actor=actor), later, actor
+        )
+
+    async def flatten(
+        self, *, within: timedelta = _WITHIN, actor: str = "emergency"
+    ) -> dict[str, Remains]:
+        """Halt every engine, close all its positions, and return what is left, by exchange; see `execkit.emergency`.
+
+        A venue that could not be reached since the start is told as left, and it is done there once that answers.
+        """
+
+        async def later(engine: ExecutionEngine) -> None:
+            await engine.flatten(actor=actor)
+
+        return await self._everywhere(
+            lambda running: emergency.flatten(running, within=within, actor=actor), later, actor
+        )
+
+    async def _everywhere(
+        self,
+        act: Callable[[Iterable[ExecutionEngine]], Awaitable[list[Remains]]],
+        later: Wish,
+        actor: str,
+    ) -> dict[str, Remains]:
+        running, starting = dict(self._running()), list(self._starting)
+
+        async def of_running() -> dict[str, Remains]:
+            return dict(zip(running, await act(running.values()), strict=True))
+
+        async def of_starting(name: str) -> Remains:
+            async with self._kept_down(name) as is_down:
+                if not is_down:  # it has come up at this moment
+                    return (await act([self[name]]))[0]
+                self._wishes[name] = later
+                return await self._halt_down(name, f"everything is taken out by {actor}", actor)
+
+        async with asyncio.TaskGroup() as both:
+            first = both.create_task(of_running())
+            others = {name: both.create_task(of_starting(name)) for name in starting}
+        found = first.result() | {name: task.result() for name, task in others.items()}
+        return {name: found[name] for name in self}
+
+    async def _halt_down(self, name: str, cause: str, actor: str) -> Remains:
+        """Halt an engine that could not start yet: in its journal, and for the start; return what its journal knows."""
+        settings = self[name].settings
+        self._halts[name] = cause, actor
+        error = f"{name} could not be reached since the start: it is done when that answers"
+        try:
+            book = await at_rest.halt(settings, cause, actor=actor)
+        except (ExecKitError, OSError) as problem:
+            return Remains(
+                account=settings.exchange.account,
+                error=f"{error}; until then a restart would forget it: {problem}",
+            )
+        return Remains(
+            account=settings.exchange.account,
+            orders=tuple(book.orders.active),
+            positions={symbol: each.quantity for symbol, each in book.positions.open.items()},
+            error=error,
+        )
+
+    @contextlib.asynccontextmanager
+    async def _kept_down(self, name: str) -> AsyncIterator[bool]:
+        """Keep an engine from being started, so that its journal is free; yield False when it runs already."""
+        async with self._journals:
+            task = self._starting.get(name)
+            if task is None:
+                yield False
+                return
+            task.cancel()
+            await asyncio.wait([task])
+            is_down = name in self._starting
+            try:
+                yield is_down
+            finally:
+                if is_down and name in self._starting:  # else the group has been stopped
+                    loop = asyncio.get_running_loop()
+                    self._starting[name] = loop.create_task(self._start_later(name, self[name]))
 
     async def halt(self, cause: str, *, actor: str = "operator") -> None:
-        """Let nothing leave that adds exposure, anywhere."""
-        await asyncio.gather(*(each.halt(cause, actor=actor) for _, each in self._running()))
+        """Let nothing leave that adds exposure, anywhere; it survives a restart, also where a venue is down.
+
+        Raises `ExecKitError` with the names of those where that cannot be made durable, after all are halted.
+        """
+
+        async def of_one(name: str) -> None:
+            async with self._kept_down(name) as is_down:
+                if is_down:
+                    self._halts[name] = cause, actor
+                    await at_rest.halt(self[name].settings, cause, actor=actor)
+                    return
+            await self[name].halt(cause, actor=actor)
+
+        await self._at_all(of_one)
 
     async def resume(self, *, actor: str = "operator") -> None:
-        """Release every halt."""
-        await asyncio.gather(*(each.resume(actor=actor) for _, each in self._running()))
+        """Release every halt; what waited for a venue that is down is not done there any more.
+
+        Raises `ExecKitError` with the names of those that cannot be released, after all others are.
+        """
+
+        async def of_one(name: str) -> None:
+            async with self._kept_down(name) as is_down:
+                if is_down:
+                    await at_rest.resume(self[name].settings, actor=actor)
+                    self._halts.pop(name, None)
+                    self._wishes.pop(name, None)
+                    return
+            await self[name].resume(actor=actor)
+
+        await self._at_all(of_one)
+
+    async def _at_all(self, work: Callable[[str], Awaitable[None]]) -> None:
+        answers = await asyncio.gather(*map(work, self), return_exceptions=True)
+        failed = [
+            f"{name}: {error}"
+            for name, error in zip(self, answers, strict=True)
+            if error is not None
+        ]
+        if failed:
+            raise ExecKitError("; ".join(failed))
 
     def __repr__(self) -> str:
         return f"EngineGroup({', '.join(self._engines)})"
