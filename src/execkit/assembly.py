@@ -208,7 +208,13 @@ def _wire(
         ledger=ledger,
         quotes=quotes,
         bars=MarketDataCache(),
-        market=MarketHours(adapter, clock, _calendar(settings, hours), ask=gateway.pace.ask),
+        market=MarketHours(
+            adapter,
+            clock,
+            _calendar(settings, hours),
+            ask=gateway.pace.ask,
+            alarm=recorder.alarm,
+        ),
         gateway=gateway,
         resolver=resolver,
         keeper=keeper,
@@ -314,6 +320,8 @@ def _feed(ledger: RiskLedger) -> Callable[[Record, ManagedOrder | None], None]:
 
 
 def _queue(recorder: Recorder, ticket: OrderTicket) -> bool:
+    if not ticket.queue_when_closed:
+        return False
     signal = ticket.signal
     recorder.record(
         SignalQueued(

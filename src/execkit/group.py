@@ -14,9 +14,16 @@ from typing import Final, Self
 import structlog
 
 from execkit import at_rest, emergency
+from execkit.clock import SystemClock
 from execkit.emergency import Remains
 from execkit.engine import ExecutionEngine
-from execkit.errors import ConfigurationError, ExchangeError, ExecKitError
+from execkit.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ExchangeError,
+    ExecKitError,
+)
+from execkit.model.events import SystemError  # noqa: A004 - promised name
 from execkit.model.position import Position
 from execkit.model.result import ExecutionResult
 from execkit.model.signal import TradingSignal
@@ -35,8 +42,9 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
     """Engines by the names of their exchanges.
 
     Use it as an async context manager. A venue that cannot be reached at the start is tried again until it can be,
-    while the others trade; everything else that is wrong at the start ends it. Raises
-    `ConfigurationError` for two exchanges of one name.
+    while the others trade; everything else that is wrong at the start ends it, as a wrong key does. What is wrong only
+    when a venue answers at last is told to that engine's observers (`START_FAILED`) and tried again too, but for a key.
+    Raises `ConfigurationError` for two exchanges of one name.
     """
 
     def __init__(self, engines: Iterable[ExecutionEngine]) -> None:
@@ -71,7 +79,7 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
         answers = await asyncio.gather(
             *(engine.start() for engine in self._engines.values()), return_exceptions=True
         )
-        wrong = [error for error in answers if error is not None and not isinstance(error, _DOWN)]
+        wrong = [error for error in answers if error is not None and not _is_outage(error)]
         if wrong:
             await self.stop()
             raise wrong[0]
@@ -99,16 +107,21 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
                 log.error("group.stop_failed", venue=name, error=repr(error))
 
     async def _start_later(self, name: str, engine: ExecutionEngine) -> None:
-        wait = 1.0
+        wait, told = 1.0, ""
         while True:
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)
             try:
                 await engine.start(prepare=lambda parts: self._prepare(name, parts))
-            except _DOWN as error:
-                log.warning("group.venue_down", venue=name, error=repr(error))
-            except Exception as error:  # noqa: BLE001 - nobody waits for it any more: it is told, and tried again
-                log.error("group.start_failed", venue=name, error=repr(error))  # noqa: TRY400
+            except Exception as error:  # noqa: BLE001 - nobody waits for this task: what it meets is told
+                if _is_outage(error):
+                    log.warning("group.venue_down", venue=name, error=repr(error))
+                    continue
+                if repr(error) != told:
+                    told = repr(error)
+                    _tell_failed_start(name, engine, error)
+                if isinstance(error, AuthenticationError):
+                    return
             else:
                 break
         log.info("group.venue_up", venue=name)
@@ -286,3 +299,15 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
 
     def __repr__(self) -> str:
         return f"EngineGroup({', '.join(self._engines)})"
+
+
+def _is_outage(error: BaseException) -> bool:
+    """Tell whether a start may succeed later; a key that is wrong stays wrong, and asking on may lock the account."""
+    return isinstance(error, _DOWN) and not isinstance(error, AuthenticationError)
+
+
+def _tell_failed_start(name: str, engine: ExecutionEngine, error: Exception) -> None:
+    log.error("group.start_failed", venue=name, error=repr(error))
+    clock = engine.settings.clock or SystemClock()
+    text = f"{name} is not traded, it could not be started: {error!r}"
+    engine.events.publish(SystemError(at=clock.now(), code="START_FAILED", text=text))

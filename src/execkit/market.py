@@ -56,7 +56,7 @@ class MarketHours:
 
     The venue's clock wins over the calendar: a closure that no calendar knew, as that of 9 January 2025 in New York,
     is seen. The calendar answers while the venue does not, or wants to be left alone, and fills in the next opening and
-    closing where the venue leaves them out.
+    closing where the venue leaves them out. *alarm* is told of a calendar that raises, by code and text.
     """
 
     def __init__(
@@ -66,10 +66,13 @@ class MarketHours:
         calendar: Calendar | None = None,
         *,
         ask: Ask | None = None,
+        alarm: Callable[[str, str], object] | None = None,
     ) -> None:
         self._adapter = adapter
         self._clock = clock
         self._ask = ask or _ask_at_once
+        self._alarm = alarm or (lambda _code, _text: None)
+        self._calendar_failed = False
         self.calendar = calendar
         self._known: dict[str, tuple[datetime, MarketStatus]] = {}
 
@@ -79,7 +82,7 @@ class MarketHours:
         known = self._known.get(symbol)
         if known is not None and self._holds(*known, now):
             return known[1]
-        planned = None if self.calendar is None else self.calendar(symbol, now)
+        planned = self._planned(symbol, now)
         try:
             said = await self._ask(self._adapter.market_status, _QUERY_SECONDS, symbol)
         except Exception as error:  # noqa: BLE001 - the calendar is what is left
@@ -93,6 +96,20 @@ class MarketHours:
             )
         self._known[symbol] = (now, said)
         return said
+
+    def _planned(self, symbol: str, now: datetime) -> MarketStatus | None:
+        """Return what the calendar says. One that raises says nothing; a person is told, until it works again."""
+        if self.calendar is None:
+            return None
+        try:
+            planned = self.calendar(symbol, now)
+        except Exception as error:  # noqa: BLE001 - a calendar is the application's code
+            if not self._calendar_failed:
+                self._calendar_failed = True
+                self._alarm("CALENDAR_FAILED", f"the calendar says nothing of {symbol}: {error!r}")
+            return None
+        self._calendar_failed = False
+        return planned
 
     @staticmethod
     def _holds(at: datetime, status: MarketStatus, now: datetime) -> bool:

@@ -162,15 +162,23 @@ class Upkeep:
     async def _periodically(self) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time() + self._reconcile_every
+        told = ""
         while True:
             await asyncio.sleep(min(self._reconcile_every, _POLL_EVERY))
             is_due = loop.time() >= due
-            if is_due or (self.desk.book.orders.active and not self._is_told):
-                await self.desk.reconciler.try_run()
-            if is_due:
-                due = loop.time() + self._reconcile_every
-                self.mark_equity()
-                await self._drain_queue()
+            try:
+                if is_due or (self.desk.book.orders.active and not self._is_told):
+                    await self.desk.reconciler.try_run()
+                if is_due:
+                    due = loop.time() + self._reconcile_every
+                    self.mark_equity()
+                    await self._drain_queue()
+                    told = ""
+            except Exception as error:  # noqa: BLE001 - whatever one pass raises, the next one comes
+                log.error("period.failed", error=repr(error))  # noqa: TRY400 - as everywhere here
+                if told != repr(error):
+                    told = repr(error)
+                    self.desk.recorder.alarm("TASK_FAILED", f"period: {told}")
 
     @property
     def _is_told(self) -> bool:

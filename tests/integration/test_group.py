@@ -7,9 +7,16 @@ from decimal import Decimal
 import pytest
 
 from execkit.engine import ExecutionEngine
-from execkit.errors import ConfigurationError, ExchangeUnavailableError, JournalLockedError
+from execkit.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ExchangeUnavailableError,
+    ExecKitError,
+    JournalLockedError,
+)
 from execkit.group import EngineGroup
 from execkit.model.denial import DenialCode
+from execkit.model.events import SystemError  # noqa: A004 - promised name
 from execkit.model.order import Side
 from execkit.model.records import TradingState
 from execkit.model.signal import TradingSignal
@@ -25,11 +32,16 @@ class Venue(MockExchange):
 
     refusals = 0
     hangs = False
+    dials = 0
+    key_error = None
 
     async def connect(self):
+        self.dials += 1
         if self.refusals:
             self.refusals -= 1
             raise ExchangeUnavailableError("down")
+        if self.key_error is not None:
+            raise self.key_error
         await super().connect()
 
     async def cancel_order(self, symbol, **names):
@@ -139,6 +151,47 @@ def test_a_start_that_cannot_work_ends_all():
             async with EngineGroup(engines):
                 raise AssertionError("it does not start")
         assert repr(engines[0]).endswith("stopped)")
+
+    play(body)
+
+
+def test_a_wrong_key_is_no_outage():
+    """It does not become right by trying again, so the start fails and says why."""
+
+    async def body(venues, engines, _clock):
+        venues["one"].key_error = AuthenticationError("no such key")
+        with pytest.raises(AuthenticationError, match="no such key"):
+            async with EngineGroup(engines):
+                raise AssertionError("it does not start")
+        assert venues["one"].dials == 1
+        assert repr(engines[1]).endswith("stopped)")
+
+    play(body)
+
+
+@pytest.mark.parametrize(
+    ("error", "dials"), [(AuthenticationError("revoked"), 3), (JournalLockedError("in use"), 15)]
+)
+def test_what_is_wrong_at_a_late_start_is_told(error, dials):
+    """Once; a key that is refused is not tried again, everything else is, and the others trade on."""
+
+    async def body(venues, engines, clock):
+        venues["one"].refusals = 2
+        venues["one"].key_error = error
+        told = []
+        engines[0].events.subscribe(SystemError, told.append)
+        async with EngineGroup(engines) as group:
+            await clock.sleep_until(clock.now() + timedelta(minutes=10))
+            assert venues["one"].dials == dials
+            assert [each.code for each in told] == ["START_FAILED"]
+            assert str(error) in told[0].text
+            assert (await group.submit(signal("two"))).filled
+            with pytest.raises(ExecKitError, match="not running"):
+                await group.submit(signal("one"))
+            venues["one"].key_error = None
+            await clock.sleep_until(clock.now() + timedelta(minutes=2))
+            if dials > 3:
+                assert (await group.submit(signal("one"))).filled
 
     play(body)
 

@@ -45,7 +45,7 @@ class Desk:
     reconciler: Reconciler
     slicer: Slicer
     queue: Callable[[OrderTicket], bool]
-    """Keep a signal until its market opens; False when queueing is off."""
+    """Keep a signal until its market opens; False when queueing is off for it."""
     spawn: Callable[[Awaitable[Any], str], None]
     """Run something until the engine stops, and tell a person when it fails."""
     unchecked: bool = False

@@ -20,7 +20,8 @@ class MarketHoursHandler:
     Args:
         trade_premarket: Whether entries may also go out before the regular session; they must be limit orders.
         trade_afterhours: The same after it.
-        queue_when_closed: Whether an entry waits for the next opening; else it is denied.
+        queue_when_closed: Whether an entry waits for the next opening; else it is denied, and one that the venue itself
+            refuses because the market is closed stays refused.
         cancel_at_close: Whether what rests of an entry is cancelled when the session ends; protective orders stay.
 
     Reductions always pass: a venue that does not take them says so itself. It also decides where nobody can tell
@@ -56,6 +57,9 @@ class MarketHoursHandler:
             raise PipelineError("MarketHoursHandler is not bound to an engine")
         if ticket.is_reduction:
             return await call_next(ticket)
+        if not self.queue_when_closed:
+            # The venue may know of a closure that nobody told us of: then it is not queued either.
+            ticket = ticket.evolve(queue_when_closed=False)
         status = await desk.market.status(ticket.symbol)
         if status is None:
             return await call_next(ticket.note("the market's state is not known"))
@@ -92,6 +96,6 @@ class MarketHoursHandler:
         denial = Denial.of(
             DenialCode.MARKET_CLOSED, phase=status.phase, reason=status.reason, next_open=opens
         )
-        if self.queue_when_closed and desk.queue(ticket):
+        if desk.queue(ticket):
             return ticket.result(Outcome.QUEUED, reason=str(denial))
         return ticket.deny_with(denial)

@@ -96,6 +96,8 @@ class OrderTicket(msgspec.Struct, frozen=True, kw_only=True):
     """May also execute before and after the regular session."""
     cancel_at: datetime | None = None
     """When what rests of an entry is cancelled, e.g. at the close of its market."""
+    queue_when_closed: bool = True
+    """Whether it waits for the next opening where its market turns out to be closed."""
     stamp: RiskStamp | None = None
     order: OrderHandle | None = None
     """The order, once the executor has sent it."""

@@ -9,7 +9,13 @@ import pytest
 
 from execkit.assembly import standard_pipeline
 from execkit.engine import ExecutionEngine
-from execkit.errors import ConfigurationError, OrderRejectedError, RateLimitError, VirtualTimeError
+from execkit.errors import (
+    ConfigurationError,
+    MarketClosedError,
+    OrderRejectedError,
+    RateLimitError,
+    VirtualTimeError,
+)
 from execkit.exchanges.base import MarketPhase, MarketStatus
 from execkit.handlers.breaker import CircuitBreakerHandler
 from execkit.handlers.confirmation import ConfirmationHandler, TerminalPrompt, question
@@ -491,5 +497,83 @@ def test_a_venue_that_wants_a_pause_is_not_asked_for_its_hours():
         await clock.sleep_until(in_a_while(clock, seconds=20.1))
         assert await engine.market.status(BTC) is venue.state
         assert venue.asked == 1
+
+    play(body, MarketHoursHandler(), venue_class=Sessions)
+
+
+def test_without_a_queue_the_venue_s_own_closure_queues_nothing():
+    """No calendar knew of it; hours later nothing is sent. An exit waits all the same: the option is for entries."""
+
+    async def body(engine, venue, clock):
+        fault = Fault(on="place", kind="error", error=MarketClosedError("is closed"), nth=1)
+        venue.connection.script = FaultScript([fault])
+        result = await engine.submit(signal())
+        assert result.outcome is Outcome.REJECTED
+        assert "is closed" in result.reason
+        await clock.sleep_until(in_a_while(clock, hours=1))
+        assert not engine.book.queued
+        assert len(venue.received) == 1
+        assert (await engine.submit(signal(ETH))).outcome is Outcome.FILLED
+        venue.connection.script = FaultScript([fault])
+        out = await engine.submit(signal(ETH, side=Side.SELL, quantity=None, signal_id="out"))
+        assert out.outcome is Outcome.QUEUED
+        await clock.sleep_until(in_a_while(clock, minutes=2))
+        assert ETH not in engine.positions
+
+    play(body, MarketHoursHandler(queue_when_closed=False), venue_class=Sessions)
+
+
+def test_a_calendar_that_raises_counts_as_none_and_ends_nothing():
+    """It is the application's code: told once, then the period goes on and what was queued is sent at the open."""
+
+    async def body(engine, venue, clock):
+        broken = []
+
+        def calendar(_symbol, _now):
+            if broken:
+                raise ValueError("out of bounds")
+
+        engine.market.calendar = calendar
+        venue.state = MarketStatus(is_open=False)
+        assert (await engine.submit(signal(signal_id="q"))).outcome is Outcome.QUEUED
+        broken.append(True)
+        passes = engine.desk.reconciler.passes
+        await clock.sleep_until(in_a_while(clock, minutes=5))
+        assert engine.desk.reconciler.passes >= passes + 4
+        (alarm,) = engine.book.alarms
+        assert alarm.code == "CALENDAR_FAILED"
+        assert "out of bounds" in alarm.text
+        venue.state = MarketStatus(is_open=True)
+        await clock.sleep_until(in_a_while(clock, minutes=2))
+        assert BTC in engine.positions
+        assert not engine.book.queued
+        broken.clear()
+        await clock.sleep_until(in_a_while(clock, minutes=2))
+        await engine.market.status(BTC)
+        broken.append(True)
+        await clock.sleep_until(in_a_while(clock, minutes=2))
+        await engine.market.status(BTC)
+        assert [each.code for each in engine.book.alarms] == 2 * ["CALENDAR_FAILED"]
+
+    play(body, MarketHoursHandler(), venue_class=Sessions)
+
+
+def test_whatever_one_pass_of_the_period_raises_the_next_one_comes():
+    """It is told once, until a pass has come to its end again."""
+
+    async def body(engine, venue, clock):
+        venue.state = MarketStatus(is_open=False)
+        assert (await engine.submit(signal(signal_id="q"))).outcome is Outcome.QUEUED
+        venue.state = MarketStatus(is_open=True)
+        works = engine.market.status
+        engine.desk.market.status = None  # cannot be called
+        await clock.sleep_until(in_a_while(clock, minutes=5))
+        assert [each.code for each in engine.book.alarms] == ["TASK_FAILED"]
+        assert "period: TypeError" in engine.book.alarms[0].text
+        assert list(engine.book.queued) == ["q"]
+        engine.desk.market.status = works
+        await clock.sleep_until(in_a_while(clock, minutes=2))
+        assert BTC in engine.positions
+        assert len(engine.book.alarms) == 1
 
     play(body, MarketHoursHandler(), venue_class=Sessions)
