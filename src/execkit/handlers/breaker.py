@@ -31,8 +31,9 @@ class CircuitBreakerHandler:
     """Deny entries for *open_for* after *failures* orders in a row that failed, then try one.
 
     A failure is an order that the venue rejected, one in doubt, one that could not be sent, and a chain that raised. A
-    denial for any other reason says nothing of the venue. Reductions always pass, and count neither way. Put it before
-    the executor; it is the same breaker for all symbols of one engine.
+    denial for any other reason says nothing of the venue, nor does an order that begins to be worked in slices: the
+    slices count. Reductions always pass, and count neither way. Put it before the executor; it is the same breaker for
+    all symbols of one engine.
     """
 
     place: ClassVar = "before"
@@ -68,9 +69,10 @@ class CircuitBreakerHandler:
         )
         if result.outcome in _FAILURES or denied_by_venue:
             self._failed(now(), result.reason)
-        elif result.outcome in _SUCCESSES:
+        elif result.outcome in _SUCCESSES and result.client_order_ids:
             breaker.succeed()
         else:
+            # Nothing came to the venue: denied here, queued, or worked in slices, which come through here themselves.
             breaker.abandon()
         return result
 

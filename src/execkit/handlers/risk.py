@@ -236,7 +236,7 @@ class RiskManagementHandler:
             quantity,
             worst,
             price=mid,
-            fee_rate=ZERO if instrument.fee_in_base else max(instrument.taker_fee, ZERO),
+            fee_rate=instrument.fee_in_quote,
         )
         return approved
 

@@ -84,6 +84,11 @@ class Instrument:
         quote = quote.partition(":")[0]
         return cls(symbol=symbol, base=base, quote=quote or "USD", **changes)  # type: ignore[arg-type]
 
+    @property
+    def fee_in_quote(self) -> Decimal:
+        """Fraction of the notional that a buyer may have to pay in *quote* besides it."""
+        return ZERO if self.fee_in_base else max(self.taker_fee, ZERO)
+
     def round_quantity(self, quantity: Decimal) -> Decimal:
         """Round down to the lot size: never more than asked."""
         return round_down(quantity, self.lot_size)

@@ -324,6 +324,8 @@ class ParentOrder(_Record, frozen=True, kw_only=True, tag="parent"):
     price: Decimal = ZERO
     """Arrival mid, at which the limits count it."""
     worst_price: Decimal = ZERO
+    fee_rate: Decimal = ZERO
+    """Fraction of the notional that a buy may cost in fees, in quote."""
 
 
 class ParentEnded(_Record, frozen=True, kw_only=True, tag="parent_ended"):

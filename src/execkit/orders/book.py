@@ -296,6 +296,7 @@ class Book:
                 intent.take_profit,
                 intent.targets,
                 intent.lot_size or ZERO,
+                intent.slice_of or "",
             )
             self.orders.apply(record, at)
             self._slice(order.client_order_id)

@@ -29,6 +29,8 @@ class Origin(msgspec.Struct, frozen=True):
     targets: tuple[Target, ...] = ()
     lot_size: Decimal = ZERO
     """Lot size of its market when it was sent; zero: not known."""
+    slice_of: str = ""
+    """Parent order that the order was a slice of."""
 
 
 class Execution(msgspec.Struct, frozen=True):

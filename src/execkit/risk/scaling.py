@@ -34,7 +34,8 @@ def check_scale_in(
             scale_in=limits.scale_in,
         )
     entries = [e for e in executions if e.fill.side is side and e.fill.at >= position.opened_at]
-    additions = len({entry.origin.signal_id for entry in entries}) - 1
+    # The slices of one order are one entry.
+    additions = len({e.origin.slice_of or e.origin.signal_id for e in entries}) - 1
     if additions >= limits.max_scale_ins:
         return Denial.of(
             DenialCode.POSITION_EXISTS,
@@ -43,7 +44,7 @@ def check_scale_in(
             limit=limits.max_scale_ins,
         )
     average = position.average_price
-    stop_loss = entries[0].origin.stop_loss if entries else None
+    stop_loss = position.initial_stop
     if stop_loss is None:
         risk = MONEY.multiply(average, limits.max_stop_distance_pct) / HUNDRED
     else:

@@ -84,6 +84,7 @@ class Slicer:
             is_reduction=ticket.is_reduction,
             price=ticket.quote.mid,
             worst_price=ZERO if ticket.stamp is None else ticket.stamp.worst_price,
+            fee_rate=ticket.instrument.fee_in_quote,
         )
         self._recorder.record(record)
         try:
@@ -141,6 +142,7 @@ class Slicer:
                 left,
                 record.worst_price,
                 price=record.price,
+                fee_rate=record.fee_rate,
             )
         task = asyncio.get_running_loop().create_task(self._work(parent))
         self._tasks[record.parent_id] = task

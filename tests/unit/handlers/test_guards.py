@@ -25,6 +25,7 @@ from execkit.model.denial import DenialCode
 from execkit.model.order import OrderState, Side, TimeInForce
 from execkit.model.result import Outcome
 from execkit.model.signal import TradingSignal
+from execkit.model.slicing import Twap
 from execkit.risk.breaker import Circuit, CircuitBreaker
 from execkit.testing import Fault, FaultScript, MockExchange
 from execkit.virtual_time import run_virtual
@@ -138,6 +139,30 @@ def test_rejections_in_a_row_open_the_breaker_and_a_success_closes_it():
         assert (await engine.submit(signal(ETH))).outcome is Outcome.FILLED
 
     play(body, CircuitBreakerHandler(failures=2))
+
+
+def test_an_order_that_is_worked_in_slices_is_no_success_yet():
+    """Nothing was sent so far: neither does it make the failures forgotten, nor is it the trial; its parts are."""
+    twice = {"slicing": Twap(duration=timedelta(minutes=10), slices=2)}
+
+    async def body(engine, venue, clock):
+        refused = Fault(on="place", kind="error", error=OrderRejectedError("no"))
+        venue.connection.script = FaultScript([refused])
+        assert (await engine.submit(signal())).outcome is Outcome.REJECTED
+        worked = await engine.submit(signal(ETH, quantity=D("0.1"), signal_id="big", **twice))
+        assert worked.outcome is Outcome.WORKING
+        await clock.sleep_until(clock.now() + timedelta(seconds=1))
+        assert link.breaker.in_a_row == 2, "the first part failed as well"
+        assert link.breaker.state is Circuit.OPEN
+        await clock.sleep_until(clock.now() + timedelta(seconds=31))
+        another = await engine.submit(signal(quantity=D("0.002"), signal_id="next", **twice))
+        assert another.outcome is Outcome.WORKING
+        await clock.sleep_until(clock.now() + timedelta(seconds=1))
+        assert link.breaker.in_a_row == 3, "its first part was the trial"
+        assert link.breaker.state is Circuit.OPEN
+
+    link = CircuitBreakerHandler(failures=2)
+    play(body, link)
 
 
 def test_a_denial_by_others_is_no_trial():

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from decimal import Decimal
 
+import attrs
 import pytest
 from msgspec.structs import replace
 
@@ -16,6 +17,7 @@ from execkit.model.order import OrderReport, OrderRole, OrderState, OrderType, S
 from execkit.model.position import Target
 from execkit.model.records import Alarm, TradingState, TradingStateChanged
 from execkit.model.ticket import RiskStamp
+from execkit.orders.positions import WINDOW
 from execkit.protection.policy import HALF_AND_HALF, PartialExit, ProtectionPolicy
 from execkit.risk.limits import RiskLimits
 from execkit.risk.sizing import (
@@ -597,6 +599,28 @@ def test_scaling_in_at_most_twice(desk, ask):
     denial = ask(SCALE, quote=desk.quote(bid="105", ask="105")).denial
     expected = Denial.of(DenialCode.POSITION_EXISTS, symbol="BTC/USDT", scale_ins=2, limit=2)
     assert denial == expected
+
+
+def test_an_order_in_slices_is_one_addition(desk, ask):
+    """Opened in three parts and added to in two: one addition, whatever the parts are called."""
+    for n in range(3):
+        desk.hold(quantity="1", stop_loss=D(98), signal_id=f"first/{n}", slice_of="first")
+    for n in range(2):
+        desk.hold(quantity="1", stop_loss=D(101), signal_id=f"second/{n}", slice_of="second")
+    quote = desk.quote(bid="105", ask="105")
+    assert ask(SCALE, quote=quote).denial is None
+    denial = ask(attrs.evolve(SCALE, max_scale_ins=1), quote=quote).denial
+    assert denial.context["scale_ins"] == "1"
+
+
+def test_one_r_is_that_of_the_first_entry_however_many_executions_followed(desk, ask):
+    """Of a position in very many parts too: the first stop stands, not that of the oldest part that is remembered."""
+    desk.hold(quantity="0.01", stop_loss=D(98), signal_id="first")
+    desk.intend("many", signal_id="second", stop_loss=D("99.9"))
+    for n in range(WINDOW):
+        desk.fill("many", "0.005", trade=f"part{n}")
+    low = ask(SCALE, quote=desk.quote(bid="101.99", ask="101.99")).denial
+    assert low.context == {"symbol": "BTC/USDT", "gain": "1.99", "limit": "2"}
 
 
 def test_scaling_in_stays_within_the_position_limit(desk, ask):

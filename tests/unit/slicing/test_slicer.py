@@ -98,6 +98,30 @@ def test_time_weighted_parts_go_out_at_their_times():
     play(body)
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_what_is_left_is_reserved_with_its_fee(restart):
+    """Cash of the worst case for what is not sent yet: the collar's price and a fee of 0.1 % on top of it."""
+
+    async def main(clock):
+        venue = MockExchange(
+            clock=clock,
+            prices={BTC: D(42_000)},
+            balances={"USDT": D(100_000)},
+            taker_fee=D("0.001"),
+        )
+        journal = MemoryJournal("mock")
+        async with engine_on(venue, clock, journal) as engine:
+            await engine.submit(large())
+            await wait(clock, seconds=10)
+            cash = engine.desk.ledger.reserved_cash
+        if restart:
+            async with engine_on(venue, clock, reopened(journal)) as engine:
+                cash = engine.desk.ledger.reserved_cash
+        assert cash == D("0.15") * 42_000 * D("1.05") * D("1.001")
+
+    run_virtual(main)
+
+
 def test_volume_weighted_parts_follow_the_profile():
     """A quarter, then three quarters."""
 
