@@ -30,7 +30,7 @@ async def small_ones_only(ticket):
 
 
 def chain():
-    # At a terminal it asks there: `y` and Enter is yes. ConfirmationHandler() alone does that.
+    # At a terminal it asks there: `y`, the question's number and Enter is yes. ConfirmationHandler() alone does that.
     ask = None if sys.stdin.isatty() else small_ones_only
     # Right before the executor, where quantity and prices are final.
     return ExecutionPipeline(

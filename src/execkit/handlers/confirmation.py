@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 import sys
 import threading
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import ClassVar, TextIO
+from typing import ClassVar, Final, TextIO
 
 import structlog
 
@@ -22,6 +24,8 @@ from execkit.pipeline import Next
 from execkit.virtual_time import VirtualTimeLoop
 
 Ask = Callable[[OrderTicket], Awaitable[bool]]
+
+_YES: Final = re.compile(r"y(?:es)?\s*(\d+)?", re.IGNORECASE)
 
 log = structlog.get_logger("execkit")
 
@@ -71,10 +75,11 @@ class ConfirmationHandler:
 
 
 class TerminalPrompt:
-    """Asks at the terminal: one question at a time, `y` and Enter is yes, everything else is no.
+    """Asks at the terminal, one question at a time: `y` with the question's number is yes, everything else is no.
 
-    The terminal is read in a thread, so a question nobody answers blocks nothing. What was typed before a question was
-    asked answers nothing.
+    The number keeps an answer with its question: a `y` without it, or with that of a question that is over, sends
+    nothing. What was typed before a question was asked answers nothing. The terminal is read in a thread, so a question
+    nobody answers blocks nothing.
     """
 
     def __init__(self, source: TextIO | None = None, target: TextIO | None = None) -> None:
@@ -82,8 +87,9 @@ class TerminalPrompt:
         self._target = target
         self._turn = asyncio.Lock()
         self._thread: threading.Thread | None = None
-        self._waiting: asyncio.Future[str] | None = None
+        self._waiting: asyncio.Future[bool] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._number = 0
 
     async def __call__(self, ticket: OrderTicket) -> bool:
         """Ask about one ticket."""
@@ -93,33 +99,57 @@ class TerminalPrompt:
                 "a person answers in real time; give ConfirmationHandler(ask=...)"
             )
         async with self._turn:
+            self._number += 1
+            self._waiting = loop.create_future()
+            self._drop_half_a_line()
             if self._thread is None or not self._thread.is_alive():
                 self._loop = loop
                 self._thread = threading.Thread(
                     target=self._read, name="execkit-confirmation", daemon=True
                 )
-                self._waiting = loop.create_future()
                 self._thread.start()
-            else:
-                self._waiting = loop.create_future()
-            print(question(ticket), end="", flush=True, file=self._target or sys.stderr)
+            self._say(f"{question(ticket)} [y{self._number}/N] ")
             try:
-                return (await self._waiting).strip().lower() in ("y", "yes")
+                return await self._waiting
+            except asyncio.CancelledError:
+                self._say(f"\n{self._number} is over: not sent\n")
+                raise
             finally:
                 self._waiting = None
 
+    def _drop_half_a_line(self) -> None:
+        """Forget what was typed without Enter for the question before; only a terminal keeps such."""
+        source = self._source or sys.stdin
+        with contextlib.suppress(ImportError, OSError, ValueError, AttributeError):
+            if source.isatty():
+                import termios  # noqa: PLC0415 - Unix has it
+
+                termios.tcflush(source.fileno(), termios.TCIFLUSH)
+
+    def _say(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            print(text, end="", flush=True, file=self._target or sys.stderr)
+
     def _read(self) -> None:
-        for line in self._source or sys.stdin:
-            self._tell(line)
+        with contextlib.suppress(OSError, ValueError):
+            for line in self._source or sys.stdin:
+                self._tell(line)
         self._tell("")  # the terminal is gone: that is a no
 
     def _tell(self, line: str) -> None:
-        def answer() -> None:
-            if self._waiting is not None and not self._waiting.done():
-                self._waiting.set_result(line)
-
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(answer)
+            self._loop.call_soon_threadsafe(self._answer, line)
+
+    def _answer(self, line: str) -> None:
+        if self._waiting is None or self._waiting.done():
+            return
+        yes = _YES.fullmatch(line.strip())
+        if yes is None:
+            self._waiting.set_result(False)
+        elif yes[1] == str(self._number):
+            self._waiting.set_result(True)
+        else:  # perhaps for the question before
+            self._say(f"y{self._number} sends this order, n does not: ")
 
 
 def question(ticket: OrderTicket) -> str:
@@ -132,4 +162,4 @@ def question(ticket: OrderTicket) -> str:
         parts.append(f"stop {plain(ticket.stop_loss)}")
     if ticket.take_profit is not None:
         parts.append(f"target {plain(ticket.take_profit)}")
-    return ", ".join(parts) + "? [y/N] "
+    return ", ".join(parts) + "?"
