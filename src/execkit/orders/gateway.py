@@ -291,7 +291,7 @@ class OrderGateway:
             return tuple(Sent(order=order, denial=denial) for order in orders)
         if any(order.state not in _SENDABLE for order in orders):
             return tuple(map(Sent, orders))  # the venue has shown it meanwhile: one is enough
-        return await self._send_once(orders)
+        return await self._send_once(legs)
 
     async def _commit(self, legs: Legs) -> Denial | None:
         """Make the intents durable: in the journal, or of reductions at least beside it."""
@@ -308,8 +308,10 @@ class OrderGateway:
             if order.state is OrderState.NEW:
                 self.give_up(order, reason)
 
-    async def _send_once(self, orders: tuple[ManagedOrder, ...]) -> tuple[Sent, ...]:
+    async def _send_once(self, legs: Legs) -> tuple[Sent, ...]:
         """Send, and read the answer. Whatever is not definite leaves the orders in doubt."""
+        orders = tuple(order for order, _ in legs)
+        is_repeated = any(order.state is OrderState.PRESUMED_ABSENT for order in orders)
         for order in orders:
             self.adapter.reserve(order.request, order.intent.reserved)
             self.recorder.record(
@@ -322,6 +324,13 @@ class OrderGateway:
             )
         answers = self._answers
         try:
+            denial = await self._settled_again(legs) if is_repeated else None
+            if any(order.state is not OrderState.SUBMITTED for order in orders):
+                return tuple(map(Sent, orders))  # the venue has shown it meanwhile
+            if denial is not None:
+                for order in orders:
+                    answers.lost(order, OrderStatusUnknownError(f"not sent again: {denial}"))
+                return tuple(Sent(order=order, denial=denial) for order in orders)
             async with asyncio.timeout(self.send_timeout):
                 reports = await self._place(orders)
         except Exception as error:  # noqa: BLE001 - whatever it is, bytes may have left
@@ -331,6 +340,19 @@ class OrderGateway:
                 answers.lost(order, error)
             raise
         return tuple([await answers.take(o, r) for o, r in zip(orders, reports, strict=True)])
+
+    async def _settled_again(self, legs: Legs) -> Denial | None:
+        """Make it durable that orders which were proven absent leave once more; return why they may not, or None.
+
+        A crash would bring the proof back, and what is proven absent may be sent.
+        """
+        try:
+            await self.recorder.settle()
+        except JournalCommitError as error:
+            if any(isinstance(command, Entry) for _, command in legs):
+                return Denial.of(DenialCode.JOURNAL_UNAVAILABLE, reason=str(error))
+        denials = (self._refuse(command, order) for order, command in legs)
+        return next(filter(None, denials), None)
 
     async def _place(self, orders: tuple[ManagedOrder, ...]) -> Sequence[OrderReport]:
         list_id = orders[0].intent.list_id

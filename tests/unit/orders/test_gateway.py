@@ -25,6 +25,7 @@ from execkit.errors import (
     UnsupportedFeatureError,
 )
 from execkit.ids import client_order_id
+from execkit.journal.fold import fold
 from execkit.model.denial import DenialCode
 from execkit.model.order import OrderRole, OrderState, OrderType, Side
 from execkit.model.records import (
@@ -642,6 +643,79 @@ async def test_an_order_seen_while_its_repetition_commits_is_not_sent_again(make
     assert sent.order.state is OrderState.ACCEPTED
     assert len(bench.venue.sent) == 1
     assert bench.alarms == ["LATE_SIGHT"]
+
+
+@virtual
+async def test_a_repetition_is_durable_before_it_leaves(make):
+    """I2 I18: a crash right after the second send must not bring the proof of absence of the first one back."""
+    bench = make(ScriptedVenue(absence_window=timedelta(0)))
+    bench.venue.script("place_order", ConnectionResetError())
+    sent = await bench.gateway.send(entry())
+    await bench.quiet()
+    assert sent.order.state is OrderState.PRESUMED_ABSENT
+    seen = []
+
+    def arrives(request):
+        durable = fold(bench.journal.entries[: bench.journal.committed])
+        seen.append(durable.orders[request.client_order_id].state)
+        return bench.venue._place(request)
+
+    bench.venue.script("place_order", arrives)
+    await bench.gateway.resend(sent.order, entry())
+    assert seen == [OrderState.SUBMITTED]
+    assert sent.order.state is OrderState.ACCEPTED
+
+
+@virtual
+@pytest.mark.parametrize("what", ["halted", "disk", "shown", "cancelled"])
+async def test_what_comes_while_a_repetition_is_made_durable(make, what):
+    """A halt, a full disk, a late sight or a caller who gives up in that moment: it does not leave a second time."""
+    bench = make(ScriptedVenue(absence_window=timedelta(0)))
+    bench.venue.script("place_order", ConnectionResetError())
+    sent = await bench.gateway.send(entry())
+    await bench.quiet()
+
+    async def on_commit():
+        if sent.order.state is not OrderState.SUBMITTED:
+            return
+        if what == "halted":
+            bench.gateway.halt("a test", actor="me")
+        elif what == "disk":
+            bench.journal.fails = True
+        elif what == "shown":
+            await bench.gateway.absorb(bench.venue.accept(sent.order.request), "stream")
+        else:
+            raise asyncio.CancelledError
+
+    bench.journal.on_commit = on_commit
+    if what == "cancelled":
+        with pytest.raises(asyncio.CancelledError):
+            await bench.gateway.resend(sent.order, entry())
+    else:
+        again = await bench.gateway.resend(sent.order, entry())
+        code = {"halted": DenialCode.TRADING_HALTED, "disk": DenialCode.JOURNAL_UNAVAILABLE}
+        assert (None if again.denial is None else again.denial.code) == code.get(what)
+    assert len(bench.venue.sent) == 1
+    bench.journal.fails, bench.journal.on_commit = False, None
+    shown = what == "shown"
+    assert sent.order.state is (OrderState.ACCEPTED if shown else OrderState.IN_DOUBT)
+    await bench.quiet()
+    assert sent.order.state is (OrderState.ACCEPTED if shown else OrderState.PRESUMED_ABSENT)
+
+
+@virtual
+async def test_a_stop_leaves_again_though_the_journal_cannot_commit(make):
+    """Protection counts for more than the record of its repetition."""
+    bench = make(ScriptedVenue(absence_window=timedelta(0)))
+    await bench.open()
+    command = reduction(role=OrderRole.STOP, stop="95", parent=f"{BTC}#1")
+    bench.venue.script("place_order", ConnectionResetError())
+    lost = await bench.gateway.send(command)
+    await bench.quiet()
+    bench.journal.fails = True
+    again = await bench.gateway.send(command)
+    assert again.order is lost.order
+    assert again.order.state is OrderState.ACCEPTED
 
 
 @virtual
