@@ -71,8 +71,9 @@ class ByHand(ABC):
         """Change the limit price of an entry that rests, or make it smaller; the venue does it in place.
 
         *limit_price* in quote units, *quantity* the new total in base units, what is executed included. A price at
-        which it is executed sooner passes every limit that a new order would, at prices of now. On return the order
-        has its new terms, or shows that it was executed, or is in doubt until the venue shows which.
+        which it is executed sooner is held, at prices of now, to halts, collars and the risk handler's limits as a new
+        order is; handlers of other kinds are not asked. On return the order has its new terms, or shows that it was
+        executed, or is in doubt until the venue shows which.
 
         Raises `ExecKitError` when it stays as it was, with the reason, e.g. because the venue cannot change orders.
         """

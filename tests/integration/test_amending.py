@@ -43,7 +43,7 @@ D = Decimal
 class Room:
     """One engine with one entry that rests: 0.1 BTC at 40,000, stop at 39,500, the market at 42,000."""
 
-    def __init__(self, clock, *, limits=None, handlers=None, **venue):
+    def __init__(self, clock, *, limits=None, handlers=None, collar=D(5), **venue):
         self.clock = clock
         self.venue = MockExchange(
             clock=clock,
@@ -73,9 +73,12 @@ class Room:
         self.venue.amend_order = amend_order
         if handlers is None:
             handlers = [
-                RiskManagementHandler(limits or RiskLimits.engine(max_stop_distance_pct=D(3)))
+                RiskManagementHandler(
+                    limits or RiskLimits.engine(max_stop_distance_pct=D(3)),
+                    price_collar_pct=max(collar, D(5)),
+                )
             ]
-        chain = [ValidationHandler(max_move_pct=D(5)), *handlers]
+        chain = [ValidationHandler(max_move_pct=D(5), price_collar_pct=collar), *handlers]
         chain += [OrderExecutorHandler(order_timeout=None), ReconciliationHandler()]
         self.journal = MemoryJournal()
         self.pipeline = ExecutionPipeline(chain, unchecked=not handlers)
@@ -375,6 +378,50 @@ def test_without_a_price_nothing_is_executed_sooner():
         assert room.at_venue() == (40_000, D("0.05"))
 
     play(body)
+
+
+def test_a_lower_price_does_not_pass_the_stop():
+    """An entry below its own stop-loss would be taken out as soon as it is executed."""
+
+    async def body(room):
+        await room.amend(limit_price=D(39_950))
+        await room.is_refused("STOP_LOSS_WRONG_SIDE", limit_price=D(39_500))
+        await room.is_refused("STOP_LOSS_WRONG_SIDE", limit_price=D(39_400), quantity=D("0.05"))
+
+    # Within the collar of the mid, so that it is the stop that refuses.
+    play(body, handlers=None, collar=D(10))
+
+
+def test_nothing_is_executed_sooner_while_the_venue_cannot_be_read():
+    """The books may be wrong: as for a new order."""
+
+    async def body(room):
+        room.engine.desk.reconciler.is_blind = True
+        await room.is_refused("NOT_RECONCILED", limit_price=D(40_100))
+        await room.amend(limit_price=D(39_950))
+        room.engine.desk.reconciler.is_blind = False
+
+    play(body)
+
+
+def test_nothing_is_executed_sooner_after_the_days_loss():
+    """The limit of the risk handler; noticed here, it trips."""
+
+    async def body(room):
+        room.engine.book.cash["USDT"] = D(96_999)
+        await room.is_refused("DAILY_LOSS_REACHED: loss=3001, limit=3000", limit_price=D(40_100))
+        assert room.engine.trading_state is TradingState.REDUCING
+
+    play(body)
+
+
+def test_the_tighter_collar_of_the_chain_counts():
+    """Validation may be stricter than the risk handler."""
+
+    async def body(room):
+        await room.is_refused("PRICE_OUTSIDE_COLLAR.*limit_pct=2", limit_price=D(41_100))
+
+    play(body, collar=D(2), rest={"limit_price": D(41_500), "stop_loss": D(41_000)})
 
 
 def test_a_venue_that_changes_nothing():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 
+import attrs
 from msgspec.structs import replace
 
 from execkit.errors import ConfigurationError, ExecKitError
@@ -51,17 +52,12 @@ async def amend(
     """Change a resting entry; see `ByHand.amend`. *handlers* are the chain, *account* tells how it stands."""
     wanted = _wanted(desk, order, limit_price, quantity)
     quote = await desk.quotes.get(order.symbol)
-    links = list(handlers)
-    risk = next((link for link in links if isinstance(link, RiskManagementHandler)), None)
-    sooner = adds_exposure(order, limit_price)
+    change = _Change(desk, tuple(handlers), order, wanted, instrument, quote)
     # From here to the record of the command nothing waits, so that no other signal is judged in between.
-    denial = _deny(desk, risk, order, wanted, instrument, account(), quote)
-    for link in links if sooner else ():
-        if isinstance(link, ValidationHandler):
-            denial = denial or link.check_move(order.symbol, desk)
+    denial = change.deny(account())
     if denial is not None:
         raise ExecKitError(f"amend: {order.client_order_id} stays as it is: {denial}")
-    if sooner and quote is not None:
+    if change.is_sooner and quote is not None:
         desk.ledger.reprice(
             order.reservation_id or order.parent,
             worst_price(wanted, quote, ZERO),
@@ -73,7 +69,7 @@ async def amend(
         limit_price=limit_price,
         quantity=quantity,
         reason=reason,
-        refuse=(lambda: desk.gateway.refuse_exposure(order)) if sooner else None,
+        refuse=change.deny_now if change.is_sooner else None,
     )
     await desk.recorder.try_settle()
     if not done and order.state in _RESTING:
@@ -120,57 +116,105 @@ def _wanted(
     )
 
 
-def _deny(
-    desk: Desk,
-    risk: RiskManagementHandler | None,
-    order: ManagedOrder,
-    wanted: OrderRequest,
-    instrument: Instrument,
-    account: AccountView,
-    quote: Quote | None,
-) -> Denial | None:
-    """Return why an order may not have these terms, or None. Smaller or executed later is checked for form only."""
-    sooner = adds_exposure(order, wanted.limit_price)
-    if sooner and quote is None:
-        return Denial.of(DenialCode.QUOTE_STALE, symbol=order.symbol)
-    denial = None if quote is None else check_quote(quote)
-    denial = denial or check_order(
-        wanted,
-        instrument,
-        quote if wanted.limit_price != order.limit_price else None,
-        desk.adapter.capabilities,
-        collar_pct=HARD_COLLAR_PCT if risk is None else risk.price_collar_pct,
-        is_reduction=False,
-    )
-    if denial is not None or not sooner or quote is None:
-        return denial
-    denial = desk.gateway.refuse_exposure(order)
-    if denial is not None or desk.unchecked:
-        return denial
-    if risk is None:
-        return Denial.of(DenialCode.NOT_STAMPED, symbol=order.symbol, limit=order.limit_price)
-    price, intent, limits = expected_price(wanted, quote.mid), order.intent, risk.limits
-    target = mean_target(intent.targets) if intent.targets else intent.take_profit
-    # Whoever stamps an entry without levels of its own has none to hold it to.
-    stop = intent.stop_loss
-    if stop is not None:
-        denial = check_stop_loss(order.side, price, stop) or check_stop_distance(
-            price, stop, limits.max_stop_distance_pct
+@attrs.frozen
+class _Change:
+    """New terms of an entry, and what they are judged by."""
+
+    desk: Desk
+    handlers: tuple[object, ...]
+    order: ManagedOrder
+    wanted: OrderRequest
+    instrument: Instrument
+    quote: Quote | None
+
+    @property
+    def is_sooner(self) -> bool:
+        """Tell whether it would be executed sooner: then it is held to the limits of a new order."""
+        return adds_exposure(self.order, self.wanted.limit_price)
+
+    def deny(self, account: AccountView) -> Denial | None:
+        """Return why the order may not have these terms, or None."""
+        denial = self._deny_form() or self._deny_levels()
+        if denial is not None or not self.is_sooner:
+            return denial
+        if self.quote is None:
+            return Denial.of(DenialCode.QUOTE_STALE, symbol=self.order.symbol)
+        denial = self.deny_now()
+        for link in self.handlers:
+            if denial is None and isinstance(link, ValidationHandler):
+                denial = link.check_move(self.order.symbol, self.desk)
+        if denial is not None or self.desk.unchecked:
+            return denial
+        for link in self.handlers:
+            if isinstance(link, RiskManagementHandler):
+                return self._deny_risk(link, self.quote, account)
+        limit = self.order.limit_price
+        return Denial.of(DenialCode.NOT_STAMPED, symbol=self.order.symbol, limit=limit)
+
+    def deny_now(self) -> Denial | None:
+        """Return why nothing that is executed sooner may leave in this moment, or None."""
+        if self.desk.reconciler.is_blind:
+            return Denial.of(DenialCode.NOT_RECONCILED, reason="the venue could not be read")
+        return self.desk.gateway.refuse_exposure(self.order)
+
+    def _deny_form(self) -> Denial | None:
+        """Check numbers, tick, lot and notional, and a new price against the collar of now."""
+        collars = [
+            link.price_collar_pct
+            for link in self.handlers
+            if isinstance(link, (ValidationHandler, RiskManagementHandler))
+        ]
+        is_priced_anew = self.wanted.limit_price != self.order.limit_price
+        quote = self.quote if is_priced_anew else None
+        return (None if quote is None else check_quote(quote)) or check_order(
+            self.wanted,
+            self.instrument,
+            quote,
+            self.desk.adapter.capabilities,
+            collar_pct=min(collars, default=HARD_COLLAR_PCT),
+            is_reduction=False,
         )
-    if denial is None and stop is not None and target is not None:
-        denial = check_take_profit(order.side, price, target) or check_risk_reward(
-            price, stop, target, limits.min_risk_reward_ratio
+
+    def _deny_levels(self) -> Denial | None:
+        """Check that its stop-loss and target stay on their sides of the price, e.g. not above a lower buy."""
+        price, stop, target = self.wanted.limit_price, self.order.intent.stop_loss, self._target
+        if price is None or price == self.order.limit_price:
+            return None
+        side = self.order.side
+        denial = None if stop is None else check_stop_loss(side, price, stop)
+        return denial or (None if target is None else check_take_profit(side, price, target))
+
+    @property
+    def _target(self) -> Decimal | None:
+        intent = self.order.intent
+        return mean_target(intent.targets) if intent.targets else intent.take_profit
+
+    def _deny_risk(
+        self, risk: RiskManagementHandler, quote: Quote, account: AccountView
+    ) -> Denial | None:
+        """Check the day's loss, stop distance, ratio, and the room for what is not executed yet."""
+        order, limits = self.order, risk.limits
+        price, stop, target = (
+            expected_price(self.wanted, quote.mid),
+            order.intent.stop_loss,
+            self._target,
         )
-    if denial is not None:
-        return denial
-    room = room_of(
-        order.reservation_id or order.parent,
-        order.side,
-        wanted.limit_price or price,
-        instrument=instrument,
-        account=account,
-        desk=desk,
-        mid=quote.mid,
-        limits=limits,
-    )
-    return room.check(wanted.quantity - order.filled)
+        denial = risk.loss.check(self.desk, account.equity)
+        # Whoever stamps an entry without levels of its own has none to hold it to.
+        if denial is None and stop is not None:
+            denial = check_stop_distance(price, stop, limits.max_stop_distance_pct)
+            if denial is None and target is not None:
+                denial = check_risk_reward(price, stop, target, limits.min_risk_reward_ratio)
+        if denial is not None:
+            return denial
+        room = room_of(
+            order.reservation_id or order.parent,
+            order.side,
+            self.wanted.limit_price or price,
+            instrument=self.instrument,
+            account=account,
+            desk=self.desk,
+            mid=quote.mid,
+            limits=limits,
+        )
+        return room.check(self.wanted.quantity - order.filled)
