@@ -329,6 +329,10 @@ def _queue(recorder: Recorder, ticket: OrderTicket) -> bool:
             signal_digest=signal.digest,
             symbol=ticket.symbol,
             signal=msgspec.json.encode(signal).decode(),
+            role=ticket.role,
+            position_id=ticket.position.position_id
+            if ticket.is_reduction and ticket.position
+            else None,
         )
     )
     return True

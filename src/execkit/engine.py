@@ -48,12 +48,10 @@ from execkit.plans import TradePlan
 from execkit.protection.policy import ProtectionPolicy
 from execkit.rules import RuleBook
 from execkit.signals import (
-    assumed_quote,
     denied,
+    first_ticket,
     from_orders,
     from_record,
-    make_ticket,
-    role_of,
     to_record,
 )
 
@@ -284,7 +282,6 @@ class ExecutionEngine(ByHand):
         return from_orders(signal, signal_id, orders, outcome_of(orders[-1]))
 
     async def _through_chain(self, signal: TradingSignal, signal_id: str) -> ExecutionResult:
-        desk, book = self.desk, self.book
         instrument = self._rules.known(signal.symbol)
         if instrument is None:
             try:
@@ -295,33 +292,9 @@ class ExecutionEngine(ByHand):
                 )
             except (ExchangeError, TimeoutError, OSError) as error:
                 return self._denied(signal, DenialCode.VENUE_UNAVAILABLE, reason=error)
-        quote = desk.quotes.fresh(signal.symbol) or await desk.quotes.get(signal.symbol)
-        position = book.position(signal.symbol)
-        role = role_of(signal, position)
-        if role is OrderRole.ENTRY:
-            if desk.reconciler.is_blind:
-                reason = "the venue could not be read"
-                return self._denied(signal, DenialCode.NOT_RECONCILED, reason=reason)
-            if quote is None:
-                last = desk.quotes.last(signal.symbol)
-                age = "none" if last is None else str(desk.clock.now() - last.at)
-                return self._denied(signal, DenialCode.QUOTE_STALE, age=age)
-        elif signal.entry_only:
-            return self._denied(signal, DenialCode.POSITION_EXISTS, symbol=signal.symbol)
-        elif quote is None:
-            # A reduction goes on with the best price there is.
-            quote = desk.quotes.last(signal.symbol) or assumed_quote(
-                signal, position, book.mark(signal.symbol), desk.clock.now()
-            )
-        ticket = make_ticket(
-            signal,
-            signal_id,
-            instrument=instrument,
-            quote=quote,
-            account=self.account,
-            position=position,
-            now=desk.clock.now(),
-        )
+        ticket = await first_ticket(self.desk, signal, signal_id, instrument, lambda: self.account)
+        if isinstance(ticket, Denial):
+            return denied(signal, signal_id, ticket, self.desk.clock.now())
         return await self.parts.pipeline(ticket)
 
     async def _tell(self, result: ExecutionResult, digest: str) -> ExecutionResult:

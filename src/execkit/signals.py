@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 
 from execkit.errors import ExchangeError
+from execkit.handlers.desk import Desk
 from execkit.model.account import AccountView
-from execkit.model.denial import Denial
+from execkit.model.denial import Denial, DenialCode
 from execkit.model.instrument import Instrument
 from execkit.model.market import Quote
 from execkit.model.order import OrderRole, Side, TimeInForce
 from execkit.model.position import Position
-from execkit.model.records import SignalResult
+from execkit.model.records import SignalQueued, SignalResult
 from execkit.model.result import ExecutionResult, HandlerTrace, Outcome
 from execkit.model.signal import TradingSignal
 from execkit.model.ticket import OrderTicket
@@ -31,6 +33,77 @@ def role_of(signal: TradingSignal, position: Position | None) -> OrderRole:
     return OrderRole.ENTRY
 
 
+def role_at_open(
+    queued: SignalQueued, role: OrderRole, position: Position | None
+) -> OrderRole | Denial:
+    """Return what a signal means that has waited in the queue: what it meant then, whatever has become of the position.
+
+    An exit closes the position that it was made for and opens none; an entry closes none. *role* is what the signal
+    would mean now, and means where a journal does not say what it meant.
+    """
+    if queued.role is None:
+        return role
+    if not queued.role.is_reduction:
+        if role.is_reduction:
+            return Denial.of(DenialCode.POSITION_EXISTS, symbol=queued.symbol)
+    elif position is None or position.position_id != queued.position_id:
+        return Denial.of(
+            DenialCode.NO_POSITION_TO_REDUCE, symbol=queued.symbol, was_for=queued.position_id
+        )
+    return queued.role
+
+
+async def first_ticket(
+    desk: Desk,
+    signal: TradingSignal,
+    signal_id: str,
+    instrument: Instrument,
+    account: Callable[[], AccountView],
+) -> OrderTicket | Denial:
+    """Return the ticket that starts a signal's way through the chain, with a fresh quote, or why there is none.
+
+    Raises `ExchangeError` when no price at all is known for a reduction.
+    """
+    symbol = signal.symbol
+    quote = desk.quotes.fresh(symbol) or await desk.quotes.get(symbol)
+    now, position, queued = (
+        desk.clock.now(),
+        desk.book.position(symbol),
+        desk.book.queued.get(signal_id),
+    )
+    role = role_of(signal, position)
+    if queued is not None:
+        meant = role_at_open(queued, role, position)
+        if isinstance(meant, Denial):
+            return meant
+        role = meant
+    if role is OrderRole.ENTRY:
+        if desk.reconciler.is_blind:
+            return Denial.of(DenialCode.NOT_RECONCILED, reason="the venue could not be read")
+        if quote is None:
+            last = desk.quotes.last(symbol)
+            return Denial.of(
+                DenialCode.QUOTE_STALE, age="none" if last is None else str(now - last.at)
+            )
+    elif signal.entry_only:
+        return Denial.of(DenialCode.POSITION_EXISTS, symbol=symbol)
+    elif quote is None:
+        # A reduction goes on with the best price there is.
+        quote = desk.quotes.last(symbol) or assumed_quote(
+            signal, position, desk.book.mark(symbol), now
+        )
+    return make_ticket(
+        signal,
+        signal_id,
+        instrument=instrument,
+        quote=quote,
+        account=account(),
+        position=position,
+        role=role,
+        now=now,
+    )
+
+
 def make_ticket(
     signal: TradingSignal,
     signal_id: str,
@@ -40,8 +113,9 @@ def make_ticket(
     account: AccountView,
     position: Position | None,
     now: datetime,
+    role: OrderRole | None = None,
 ) -> OrderTicket:
-    """Return the ticket that starts a signal's way through the chain."""
+    """Return the ticket of a signal; without *role* it means what it means against this position."""
     return OrderTicket(
         signal=signal,
         signal_id=signal_id,
@@ -49,7 +123,7 @@ def make_ticket(
         quote=quote,
         account=account,
         position=position,
-        role=role_of(signal, position),
+        role=role_of(signal, position) if role is None else role,
         side=signal.side,
         type=signal.order_type,
         quantity=signal.quantity,

@@ -151,6 +151,7 @@ def _queued(draw, book, number, at):
         symbol=SYMBOLS[0],
         signal="{}",
         queued=draw(st.booleans()),
+        role=draw(st.sampled_from([None, OrderRole.ENTRY, OrderRole.EXIT])),
     )
 
 

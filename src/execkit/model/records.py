@@ -136,6 +136,10 @@ class SignalQueued(_Record, frozen=True, kw_only=True, tag="queued"):
     signal: str
     queued: bool = True
     """False takes it out of the queue."""
+    role: OrderRole | None = None
+    """What it meant when it was queued, and means when it is sent. None: not known."""
+    position_id: str | None = None
+    """Position that an exit is to close."""
 
 
 class BalancesSeen(_Record, frozen=True, kw_only=True, tag="balances"):
