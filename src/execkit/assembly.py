@@ -27,6 +27,7 @@ from execkit.events import EventBus
 from execkit.exchanges.factory import ExchangeFactory
 from execkit.functions.builtin import register_builtins
 from execkit.functions.registry import ExecutionFunctionRegistry
+from execkit.group_check import GroupCheck
 from execkit.handlers.desk import Desk
 from execkit.handlers.executor import OrderExecutorHandler
 from execkit.handlers.reconciliation import ReconciliationHandler
@@ -233,7 +234,7 @@ def _wire(
         loss.on_quote(quote)
 
     quotes.on_quote = on_quote
-    watchers: list[Watcher] = [loss]
+    watchers: list[Watcher] = [loss, GroupCheck(desk, pipeline.handlers)]
     upkeep = Upkeep(
         desk,
         currency,

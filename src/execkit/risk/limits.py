@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 import attrs
 
 from execkit.errors import ConfigurationError
+from execkit.model.instrument import check_symbol
 from execkit.numbers import HUNDRED, non_negative, percent, positive
 
 _PERCENTS: Final = (
@@ -129,8 +130,18 @@ def _groups(value: object) -> dict[str, tuple[str, ...]]:
             raise ConfigurationError(
                 f"groups: {name!r} has {members!r}; give a list of symbols, e.g. ['BTC/USDT', 'ETH/USDT']"
             )
-        groups[str(name)] = tuple(members)
+        groups[str(name)] = _members(f"groups.{name}", tuple(members))
     return groups
+
+
+def _members(field: str, symbols: tuple[str, ...]) -> tuple[str, ...]:
+    if not symbols:
+        raise ConfigurationError(f"{field}: it has no symbols; list some, or take the group out")
+    for place, symbol in enumerate(symbols):
+        check_symbol(field, symbol)
+        if symbol in symbols[:place]:
+            raise ConfigurationError(f"{field}: {symbol!r} is there twice; is one of them another?")
+    return symbols
 
 
 def _whole(name: str, value: object, *, at_least: int) -> None:
