@@ -265,29 +265,38 @@ class Not(_Wrapper[NotParams]):
 
 
 class Cooldown(_Wrapper[BarsParams]):
-    """Pass the part's answer on, and after it wanted something nothing for the length of the next *bars* bars.
+    """Pass the part's answer on, and after it wanted something nothing at the next *bars* closes.
 
-    A restart ends a pause early.
+    Bars count, asked or not, so hours without trading are no part of the pause. A restart ends it early.
     """
 
     params_model = BarsParams
 
     def __init__(self, params: BarsParams, parts: Sequence[ExecutionFunctionBase[Any]]) -> None:
         super().__init__(params, parts)
-        self._until: datetime | None = None
+        self._wished_at: datetime | None = None
+        """Close at which the last wish was passed on."""
 
     async def evaluate(self, context: ExecutionContext) -> ExecutionSignal:
         """Pass the answer on unless it comes during a pause."""
         (answer,) = await self._ask(context)
         if answer.action is ExecutionAction.NONE:
             return answer
-        close = context.bar.close_time
-        if self._until is not None and close <= self._until:
+        since, bars = self._wished_at, self.params.bars
+        if since is not None and self._is_within(context, since, bars):
             return ExecutionSignal.none(
-                f"pauses until {self._until.isoformat()}, wanted {answer.action}: {answer.reasoning}"
+                f"pauses for {bars} bars since {since.isoformat()}, wanted {answer.action}: {answer.reasoning}"
             )
-        self._until = close + context.timeframe.duration * self.params.bars
+        self._wished_at = context.bar.close_time
         return answer
+
+    @staticmethod
+    def _is_within(context: ExecutionContext, since: datetime, bars: int) -> bool:
+        """Tell whether no more than *bars* bars have closed since; by time where history does not reach back."""
+        history = context.history
+        if history[0].close_time > since:
+            return context.bar.close_time <= since + context.timeframe.duration * bars
+        return len(history) <= bars or history[-bars - 1].close_time <= since
 
 
 class Confirm(_Wrapper[BarsParams]):

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from execkit.bars.cache import BarHistory
 from execkit.errors import ConfigurationError, RegistrationError
@@ -192,6 +193,36 @@ def test_cooldown_equals_brute_force(answers, pause, skip):
         else:
             passed.append(number)
             assert got[number] == (action, Decimal(percent) / 100)
+
+
+@given(
+    answers=sequences,
+    pause=st.integers(1, 4),
+    nights=st.sets(st.integers(1, 13)),
+)
+def test_cooldown_counts_bars_and_not_hours(answers, pause, nights):
+    """A market that closes overnight, or for a weekend, has no bars then: the pause goes on when it opens."""
+    series, said = [], []
+    for number, each in enumerate(answers):
+        said += [("raise", 0)] * (10 if number in nights else 0)
+        series += bars(1, start=START + timedelta(minutes=len(said)))
+        said.append(each)
+    got = play("cooldown", {"of": script(said), "bars": pause}, len(answers), series=series)
+    assert got == play("cooldown", {"of": script(answers), "bars": pause}, len(answers))
+
+
+def test_a_cooldown_whose_beginning_is_no_longer_known_lasts_its_time():
+    """History begins anew after a gap: then so many minutes are the pause, whatever came between."""
+    function = registry().create("cooldown", {"of": script([("exit", 90)] * 9), "bars": 5})
+    series = bars(9)
+
+    def ask(bar, known):
+        context = context_of(function, series, bar)
+        context = replace(context, history=BarHistory(series, bar - known, bar))
+        return asyncio.run(function.evaluate(context)).action.value
+
+    assert ask(1, 1) == "exit"
+    assert [ask(bar, 2) for bar in (5, 6, 7)] == ["none", "none", "exit"]
 
 
 @given(answers=sequences, needed=st.integers(1, 4), skip=st.sets(st.integers(0, 13)))
