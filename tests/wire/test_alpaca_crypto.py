@@ -10,7 +10,7 @@ from tests.support.alpaca import adapter_of, on_the_wire, venue_on_the_wire
 
 from execkit.engine import ExecutionEngine
 from execkit.errors import InsufficientBalanceError, InvalidOrderError
-from execkit.model.order import OrderRequest, OrderRole, OrderType, Side
+from execkit.model.order import ListKind, OrderRequest, OrderRole, OrderType, Side
 from execkit.model.signal import TradingSignal
 
 D = Decimal
@@ -78,7 +78,9 @@ async def test_too_few_dollars_are_no_quantity():
 async def test_an_order_worth_too_little_is_refused_with_the_least():
     """40310000 for less than 10 USD: no key trouble, no adjustment, and the fix is named."""
     async with on_the_wire() as (venue, adapter):
-        assert (await adapter.instrument(BTC)).min_notional == 10
+        rules = await adapter.instrument(BTC)
+        assert rules.min_notional == 10
+        assert not adapter.capabilities.takes_list(ListKind.OCO, rules, D(1))
         with pytest.raises(InvalidOrderError, match="the least is 1 USD of a stock and 10 USD"):
             await adapter.place_order(order(quantity=D("0.0001")))
         assert len(venue.posts()) == 1

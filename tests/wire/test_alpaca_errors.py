@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from aiohttp import web
@@ -24,7 +25,7 @@ from execkit.errors import (
     RateLimitError,
 )
 from execkit.exchanges.alpaca.adapter import AlpacaAdapter
-from execkit.model.order import OrderRequest, OrderState, OrderType, Side, TimeInForce
+from execkit.model.order import ListKind, OrderRequest, OrderState, OrderType, Side, TimeInForce
 from execkit.testing.venues.alpaca import Asset
 from execkit.testing.venues.faults import Mishap
 
@@ -383,6 +384,8 @@ async def test_a_fraction_of_a_share():
     async with on_the_wire(adapter={"fractional": True}) as (venue, adapter):
         rules = await adapter.instrument("AAPL")
         assert (rules.lot_size, rules.min_notional) == (D("1e-9"), D(1))
+        takes_list = partial(adapter.capabilities.takes_list, ListKind.OCO, rules)
+        assert [takes_list(D(each)) for each in ("2", "2.5")] == [True, False]
         part = D("0.123456789")
         error = await refused(adapter, order(quantity=part))
         assert "use day instead of gtc" in str(error)

@@ -75,7 +75,7 @@ async def test_a_stop_that_its_market_does_not_take(name, monkeypatch):
 
 @on(
     usdm="its reduce-only stops may be worth as little as they like",
-    alpaca="it has no least value of an order",
+    alpaca="its least order is worth a dollar, and one share is more",
     ibkr="it has no least value of an order",
 )
 async def test_too_little_for_a_stop(name):

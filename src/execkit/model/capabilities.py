@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from string import ascii_letters, digits
 
 import attrs
 
 from execkit.errors import ConfigurationError
+from execkit.model.instrument import Instrument
 from execkit.model.order import ListKind, OrderRequest, OrderType, TimeInForce
+from execkit.numbers import is_multiple
 
 
 @attrs.frozen(kw_only=True)
@@ -61,6 +64,13 @@ class Capabilities:
     def native_oco(self) -> bool:
         """Tell whether the venue itself keeps a stop and a target together."""
         return ListKind.OCO in self.lists
+
+    def takes_list(self, kind: ListKind, instrument: Instrument, quantity: Decimal) -> bool:
+        """Tell whether a list over a quantity of a market is taken; some markets, and parts of a share, have none."""
+        if kind not in self.lists or not instrument.lists:
+            return False
+        step = instrument.list_lot_size
+        return step is None or is_multiple(quantity, step)
 
     @property
     def never_flips(self) -> bool:

@@ -21,7 +21,7 @@ from execkit.numbers import (
 
 _POSITIVE: Final = ("tick_size", "lot_size")
 _NON_NEGATIVE: Final = ("min_quantity", "min_notional")
-_OPTIONAL: Final = ("max_quantity", "market_max_quantity", "max_notional")
+_OPTIONAL: Final = ("max_quantity", "market_max_quantity", "max_notional", "list_lot_size")
 
 
 @attrs.frozen(kw_only=True)
@@ -50,6 +50,10 @@ class Instrument:
     """True: a buyer pays the fee in *base*, so receives less than the filled quantity."""
     stop_limit_only: bool = False
     """True: of stops, this market takes stop-limit orders only, whatever the venue takes elsewhere."""
+    lists: bool = True
+    """False: this market takes no lists of orders, whatever the venue takes elsewhere."""
+    list_lot_size: Decimal | None = None
+    """The quantity of a list is a multiple of it, where that is coarser than the lot; None: the lot."""
     tradeable: bool = True
     venue_symbol: str = ""
     """The venue's own spelling; empty means the same as *symbol*."""
@@ -113,10 +117,10 @@ class Instrument:
         """Tell whether the quantity is a whole number of lots."""
         return is_multiple(quantity, self.lot_size)
 
-    def smallest_quantity(self, price: Decimal) -> Decimal:
-        """Return the least quantity the venue takes at *price*, by lot, minimum and notional."""
+    def smallest_quantity(self, price: Decimal | None) -> Decimal:
+        """Return the least quantity the venue takes at *price*, by lot, minimum and notional; None: of any value."""
         least = max(self.min_quantity, self.lot_size)
-        if self.min_notional > ZERO:
+        if price is not None and self.min_notional > ZERO:
             least = max(least, round_up(self.min_notional / price, self.lot_size))
         return round_up(least, self.lot_size)
 

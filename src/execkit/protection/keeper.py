@@ -251,8 +251,10 @@ class ProtectionKeeper:
             if now < self._not_before.get(symbol, 0.0):
                 return False
             reason = "it could not be protected in time" if overdue else plan.reason
-            if refused:
-                self._block(symbol, "the venue takes no stop for it")
+            if (
+                overdue
+            ):  # what could not be protected is not built up again before a person has looked
+                self._block(symbol, "the venue takes no stop for it" if refused else reason)
             return await self._flatten(symbol, instrument, reason)
         if plan.step is Step.WAIT:
             # Never so short that the sum of floats leaves the moment just short of its end.
@@ -308,7 +310,7 @@ class ProtectionKeeper:
         self, symbol: str, instrument: Instrument, position: Position, plan: Plan
     ) -> bool:
         """Bring a live stop to another size or price, with the shortest time without one."""
-        old = amendable(plan, target=self.placer.target_beside(position, plan))
+        old = amendable(plan, target=self.placer.target_beside(instrument, position, plan))
         capabilities = self.gateway.adapter.capabilities
         if capabilities.amend and old is not None:
             quantity = plan.quantity + old.filled

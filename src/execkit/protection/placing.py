@@ -18,7 +18,7 @@ from execkit.errors import (
 )
 from execkit.model.events import ProtectionPlaced
 from execkit.model.instrument import Instrument
-from execkit.model.order import OrderRole, OrderState, OrderType
+from execkit.model.order import ListKind, OrderRole, OrderState, OrderType
 from execkit.model.position import Position
 from execkit.model.records import StopMoved
 from execkit.numbers import ZERO, plain
@@ -89,7 +89,7 @@ class StopPlacer:
         symbol = instrument.symbol
         self._closed.discard(symbol)
         stop = self._stop(instrument, position, plan, replaces)
-        price = self.target_beside(position, plan)
+        price = self.target_beside(instrument, position, plan)
         if price is None:
             sent = await self._gateway.send(stop)
         else:
@@ -152,14 +152,19 @@ class StopPlacer:
             return None
         return stop_limit_price(position, plan.stop_price, self._limit_pct, instrument)
 
-    def target_beside(self, position: Position, plan: Plan) -> Decimal | None:
+    def target_beside(
+        self, instrument: Instrument, position: Position, plan: Plan
+    ) -> Decimal | None:
         """Return the target that goes out in one list with the stop; None: the stop goes out alone.
 
         Alone too after a failure: it matters most, and a target can be watched from here. Alone while an entry may
-        still make the position larger, because a list cannot grow with it.
+        still make the position larger, because a list cannot grow with it, and where the market takes no list of that
+        quantity.
         """
         symbol, target = position.symbol, plan.target
-        book = self._recorder.book
+        book, capabilities = self._recorder.book, self._gateway.adapter.capabilities
+        if not capabilities.takes_list(ListKind.OCO, instrument, plan.quantity):
+            return None
         if target is None or self.failures(symbol) or symbol in self._without_lists:
             return None
         mark = book.mark(symbol)

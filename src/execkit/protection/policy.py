@@ -107,12 +107,19 @@ def mean_target(targets: tuple[Target, ...]) -> Decimal:
 
 
 def due_exit(
-    position: Position, low: Decimal, high: Decimal, instrument: Instrument
+    position: Position,
+    low: Decimal,
+    high: Decimal,
+    instrument: Instrument,
+    *,
+    any_value: bool = False,
 ) -> Decimal | None:
     """Return how much to close now that the price was between *low* and *high*; None: nothing.
 
     What is left after each target is a share of the largest size that the position had, so it does not matter in how
-    many steps, or in which process, it is taken out. A rest that the venue would not take goes with it.
+    many steps, or in which process, it is taken out. A rest that the venue would take no stop for goes with it; a part
+    that the venue would not take waits for the next target. *any_value* tells that the venue has no least value for
+    what makes a position smaller.
     """
     held = abs(position.quantity)
     targets = position.targets or (
@@ -130,9 +137,13 @@ def due_exit(
         return None
     closing = instrument.round_quantity(held - goal)
     price = high if position.is_long else low
-    if held - closing < instrument.smallest_quantity(price):
+    stop = price if position.stop_loss is None else position.stop_loss
+    # The rest is worth least where it would be stopped out, when that is below the target.
+    if held - closing < instrument.smallest_quantity(None if any_value else min(price, stop)):
         closing = instrument.round_quantity(held)
-    return closing if closing > ZERO else None
+    return (
+        closing if closing >= instrument.smallest_quantity(None if any_value else price) else None
+    )
 
 
 def resting_target(position: Position, instrument: Instrument) -> Decimal | None:

@@ -27,7 +27,7 @@ class Teller:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._told: dict[str, tuple[str, str]] = {}
-        """Position without a stop at the venue, and why, by symbol."""
+        """Position without a stop at the venue, and what becomes of the stop, by symbol."""
         self._flattening: dict[str, tuple[str, float]] = {}
         """Position that is being flattened because it could not be protected, and when that was told, by symbol."""
 
@@ -76,9 +76,10 @@ class Teller:
 
     def _not_protecting(self, position: Position, plan: Plan, why: str, what: str) -> None:
         symbol = position.symbol
-        if self._told.get(symbol) == (position.position_id, why):
+        # What is placed later, and when: the figures before it move with the stop.
+        if self._told.get(symbol) == (position.position_id, what):
             return
-        self._told[symbol] = position.position_id, why
+        self._told[symbol] = position.position_id, what
         self._recorder.alarm(
             "NOT_PROTECTING",
             f"{symbol} {plain(position.quantity)}: {why} {plain(plan.stop_price)} {what}",

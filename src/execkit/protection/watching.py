@@ -16,8 +16,9 @@ from execkit.model.records import StopMoved
 from execkit.numbers import plain
 from execkit.orders.recorder import Recorder
 from execkit.protection.closing import Closer
+from execkit.protection.leaving import TargetTaker
 from execkit.protection.plan import is_left_behind, is_through, stop_types
-from execkit.protection.policy import ProtectionPolicy, due_exit, moved_stop
+from execkit.protection.policy import ProtectionPolicy, moved_stop
 
 
 class PriceWatcher:
@@ -42,11 +43,10 @@ class PriceWatcher:
     ) -> None:
         self._recorder = recorder
         self._book = recorder.book
-        self._closer = closer
         self._policy = policy
         self._instrument_of = instrument_of
-        self._lock_of = lock_of
         self._check = check
+        self._taker = TargetTaker(closer, lock_of=lock_of, check=check)
         self._stop_out = stop_out
         self._capabilities = closer.gateway.adapter.capabilities
         self._report = report
@@ -85,7 +85,7 @@ class PriceWatcher:
 
     def _is_news(self, position: Position, price: Decimal, rules: Instrument) -> bool:
         return (
-            due_exit(position, price, price, rules) is not None
+            self._taker.due(position, price, price, rules) is not None
             or moved_stop(self._policy, position, price, rules) is not None
             or self._is_left_behind(position)
             or self._is_stopped_out(position, price)
@@ -137,25 +137,11 @@ class PriceWatcher:
             return
         if self._is_left_behind(position):
             self._check(symbol)
-        if due_exit(position, low, high, rules) is not None:
-            await self._leave(symbol, low, high, rules)
+        if self._taker.due(position, low, high, rules) is not None:
+            await self._taker.take(symbol, low, high, rules)
         position = self._book.position(symbol)
         if position is not None:
             self._follow(position, last, rules)
-
-    async def _leave(self, symbol: str, low: Decimal, high: Decimal, rules: Instrument) -> None:
-        if self._is_leaving(symbol):
-            return  # it is being closed already
-        async with self._lock_of(symbol):
-            position = self._book.position(symbol)
-            quantity = None if position is None else due_exit(position, low, high, rules)
-            if position is not None and quantity is not None and not self._is_leaving(symbol):
-                await self._closer.close(symbol, rules, position, OrderRole.TARGET, quantity)
-        self._check(symbol)
-
-    def _is_leaving(self, symbol: str) -> bool:
-        reductions = self._book.orders.open_reductions(symbol)
-        return any(order.role is not OrderRole.STOP for order in reductions)
 
     def _follow(self, position: Position, price: Decimal, rules: Instrument) -> None:
         stop = moved_stop(self._policy, position, price, rules)

@@ -32,6 +32,7 @@ def test_default_rules():
         ("max_quantity", [0, -1]),
         ("market_max_quantity", [0, D("NaN")]),
         ("max_notional", [0, "lots"]),
+        ("list_lot_size", [0, D("NaN")]),
         ("maker_fee", [D(1), D("NaN"), 0.001]),
         ("taker_fee", [D(-1), D("Infinity"), 1]),
         ("symbol", ["", "BTC USDT", "BTC;DROP", 5]),
@@ -94,6 +95,14 @@ def test_smallest_quantity(rules, price, least):
     quantity = instrument.smallest_quantity(D(price))
     assert quantity == D(least)
     assert quantity * price >= instrument.min_notional
+
+
+def test_the_smallest_quantity_of_any_value():
+    """Where an order may be worth as little as it likes only lot and minimum count."""
+    instrument = Instrument.default("A/B", lot_size=D("0.1"), min_notional=D(51))
+    assert instrument.smallest_quantity(None) == D("0.1")
+    more = Instrument.default("A/B", lot_size=D("0.1"), min_quantity=D("0.25"), min_notional=D(51))
+    assert more.smallest_quantity(None) == D("0.3")
 
 
 @pytest.mark.parametrize("symbol", ["BTC/USDT", "AAPL", "BRK.B", "BTC/USDT:USDT-240628", "a_b"])

@@ -20,6 +20,7 @@ from execkit.errors import (
     QuantityTooLargeError,
     RateLimitError,
 )
+from execkit.model.denial import DenialCode
 from execkit.model.events import ProtectionFailed, ProtectionPlaced
 from execkit.model.market import Quote
 from execkit.model.order import OrderRole, OrderState, OrderType, Side
@@ -431,6 +432,9 @@ async def test_a_stop_in_doubt_for_too_long_flattens(make):
     assert bench.book.positions.quantity(BTC) == 0
     assert bench.venue.calls["cancel_order"] >= 1
     assert "UNPROTECTED" in bench.alarms
+    assert bench.book.blocked == {BTC: "it could not be protected in time"}, "a person releases it"
+    denied = (await bench.gateway.send(entry("s2"))).denial
+    assert denied.code is DenialCode.SYMBOL_BLOCKED
 
 
 @virtual
@@ -854,13 +858,14 @@ async def test_a_position_that_is_being_closed_needs_no_target(make):
 
 @virtual
 async def test_a_target_that_cannot_be_closed_leaves_the_stop(make):
-    """The venue refuses: the position is covered again, and the next touch tries anew."""
+    """The venue refuses: the position is covered again, and a touch after a pause tries anew."""
     bench = await opened(make, "1", take_profit=D(110))
     await bench.quiet()
     bench.venue.script("place_order", NO)
     bench.keeper.on_quote(quote("110"))
     await bench.keeper.idle()
     assert live_stops(bench) == [(1, 95)]
+    await bench.quiet(5)
     bench.keeper.on_quote(quote("110"))
     await bench.keeper.idle()
     assert bench.book.positions.quantity(BTC) == 0

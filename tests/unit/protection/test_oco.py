@@ -3,10 +3,11 @@
 from datetime import timedelta
 from decimal import Decimal
 
+import attrs
 import pytest
 from tests.support.bench import virtual
 from tests.support.orders import AT, BTC
-from tests.support.tickets import entry, reduction
+from tests.support.tickets import INSTRUMENT, entry, reduction
 from tests.support.venue import ScriptedVenue
 
 from execkit.errors import ExchangeUnavailableError, InvalidOrderError, NotSentError
@@ -376,6 +377,48 @@ async def test_a_symbol_without_lists_is_not_asked_for_one_again(make):
     await bench.quiet(1)
     assert rests(bench) == pair("2")[:1]
     assert bench.venue.calls["place_list"] == 1
+
+
+@pytest.mark.parametrize(
+    ("rules", "quantity"), [({"lists": False}, "1"), ({"list_lot_size": D(1)}, "1.5")]
+)
+@virtual
+async def test_a_market_without_lists_is_never_asked_for_one(make, rules, quantity):
+    """Crypto and parts of a share at Alpaca: no intent, no refusal; the stop alone, the target from here."""
+    venue = ScriptedVenue(**OCO)
+
+    async def instrument(_symbol):
+        return attrs.evolve(INSTRUMENT, **rules)
+
+    venue.instrument = instrument
+    bench = make(venue, keeper=True)
+    await bench.open(quantity, take_profit=D(110))
+    await bench.quiet()
+    assert rests(bench) == pair(quantity)[:1]
+    assert venue.calls["place_list"] == 0
+    assert len(bench.intents()) == 2
+    bench.keeper.on_quote(Quote(BTC, D(110), D(110), AT))
+    await bench.keeper.idle()
+    assert (bench.book.positions.quantity(BTC), bench.alarms) == (0, [])
+
+
+@virtual
+async def test_whole_shares_get_their_list(make):
+    """Two of a market whose lists take whole ones; what scaling in makes a fraction of rests without its target."""
+    venue = ScriptedVenue(**OCO)
+
+    async def instrument(_symbol):
+        return attrs.evolve(INSTRUMENT, list_lot_size=D(1))
+
+    venue.instrument = instrument
+    bench = make(venue, keeper=True)
+    await bench.open("2", take_profit=D(110))
+    await bench.quiet()
+    assert rests(bench) == pair("2")
+    await bench.open("0.5", signal="s2", take_profit=D(110))
+    await bench.quiet(1)
+    assert rests(bench) == pair("2.5")[:1]
+    assert (venue.calls["place_list"], bench.alarms) == (1, [])
 
 
 @virtual

@@ -112,6 +112,37 @@ def test_a_rest_that_nobody_takes_goes_with_the_part():
     assert due_exit(position("0.001", targets=LONG), D(100), D(104), RULES) is None
 
 
+@pytest.mark.parametrize(
+    ("held", "targets", "price", "any_value", "closing"),
+    [
+        # A fifth of 0.4 at 102 is worth 8.16: it waits, and all of it goes at the next target.
+        ("0.4", [("102", "0.2"), ("104", "0.8")], "102", False, None),
+        ("0.4", [("102", "0.2"), ("104", "0.8")], "102", True, "0.08"),
+        ("0.4", [("102", "0.2"), ("104", "0.8")], "104", False, "0.4"),
+        # What is left, 0.1, is worth 10.2 at the target and 9.8 at the stop, where it would have to be closed.
+        ("1", [("102", "0.9"), ("104", "0.1")], "102", False, "1"),
+        ("1", [("102", "0.9"), ("104", "0.1")], "102", True, "0.9"),
+        # A short's rest is worth least at its target: 0.11 at 90 is 9.9.
+        ("-1.1", [("90", "0.9"), ("80", "0.1")], "90", False, "1.1"),
+        ("-1.2", [("90", "0.9"), ("80", "0.1")], "90", False, "1.08"),
+    ],
+)
+def test_neither_the_part_nor_the_rest_is_less_than_the_venue_takes(
+    held, targets, price, any_value, closing
+):
+    """D5: the least order is worth 10, by which a part waits and a rest goes; with any value both stand."""
+    stop = "98" if D(held) > 0 else "102"
+    now = position(held, stop=stop, targets=targets)
+    due = due_exit(now, D(price), D(price), RULES, any_value=any_value)
+    assert due == (None if closing is None else D(closing))
+
+
+def test_without_a_stop_the_rest_is_judged_at_the_target():
+    """Nothing lower is known: 0.1 at 102 is worth 10.2."""
+    bare = position("1", stop=None, targets=[("102", "0.9"), ("104", "0.1")])
+    assert due_exit(bare, D(102), D(102), RULES) == D("0.9")
+
+
 @given(
     moves=st.lists(st.integers(90, 115), min_size=1, max_size=12),
     size=st.integers(20, 500),
@@ -136,7 +167,8 @@ def test_however_the_price_goes_no_more_is_closed_than_is_due(moves, size, share
             held -= due
         kept = sum((t.share for t in targets if best < t.price), D(0)) * quantity
         assert held >= kept or held == 0
-        assert held < kept + RULES.lot_size
+        # What was touched is gone, but for a lot, or for a part of which the venue takes no order yet.
+        assert held < kept + RULES.lot_size or (held - kept) * best < RULES.min_notional
 
 
 # -- stops that follow -----------------------------------------------------------------------------------

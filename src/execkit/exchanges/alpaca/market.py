@@ -53,6 +53,7 @@ def read_asset(body: Any, *, fractional: bool, price: Decimal | None) -> Instrum
                 taker_fee=TAKER_FEE,
                 fee_in_base=True,
                 stop_limit_only=True,
+                lists=False,
                 tradeable=tradeable,
             )
         if kind != EQUITY:
@@ -66,6 +67,7 @@ def read_asset(body: Any, *, fractional: bool, price: Decimal | None) -> Instrum
             lot_size=NINE_PLACES if in_parts else SHARE,
             min_quantity=ZERO if in_parts else SHARE,
             min_notional=_DOLLAR,
+            list_lot_size=SHARE,
             tradeable=tradeable,
         )
     except ConfigurationError as error:
