@@ -499,10 +499,10 @@ def the_throttle_counts_orders_only():
 def the_throttle_keeps_reductions_waiting():
     """A stop stands in line behind everything else, for minutes."""
 
-    async def turn(self, use):
+    async def turn(self, use, count=1):
         if self.rate is not None and use is Use.REDUCTION:
             await asyncio.sleep(120)
-        await original(self, use)
+        await original(self, use, count)
 
     original = Throttle.turn
     with replaced(Throttle, "turn", turn):

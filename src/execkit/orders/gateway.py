@@ -198,14 +198,14 @@ class OrderGateway:
                 )
             await asyncio.sleep(left)
 
-    async def _leave(self, symbol: str, use: Use) -> None:
-        """Wait until neither a pause nor the venue's pace keeps a command, and take a turn for it."""
+    async def _leave(self, symbol: str, use: Use, count: int = 1) -> None:
+        """Wait until neither a pause nor the venue's pace keeps commands that leave together; take a turn for them."""
         while True:
             await self._turn(symbol)
-            await self.throttle.turn(use)
+            await self.throttle.turn(use, count)
             if self.pace.left() <= 0:
                 return
-            self.throttle.give_back()
+            self.throttle.give_back(count)
 
     async def _turn_to_change(self, order: ManagedOrder, command: str) -> None:
         """Wait for the turn of a cancel or an amendment; neither adds exposure."""
@@ -228,15 +228,13 @@ class OrderGateway:
             return None  # nothing else has run since it was admitted
         try:
             async with asyncio.timeout(None if use is Use.REDUCTION else self._longest_pause):
-                for order, _ in legs:
-                    await self._leave(order.symbol, use)
+                await self._leave(legs[0][0].symbol, use, len(legs))
         except TimeoutError:
             return Denial.of(DenialCode.THROTTLED, waited_seconds=self._longest_pause)
         denials = (self._refuse(command, order) for order, command in legs)
         denial = next(filter(None, denials), None)
         if denial is not None:
-            for _ in legs:
-                self.throttle.give_back()
+            self.throttle.give_back(len(legs))
         return denial
 
     def _refuse(self, command: Entry | Reduction, order: ManagedOrder | None) -> Denial | None:

@@ -94,41 +94,48 @@ class Throttle:
         count = 0 if self.rate is None else self.rate[0]
         return max(count - round(count * use.value), 1)
 
-    def wait(self, use: Use) -> float:
-        """Return the seconds until a command may leave, if nothing else does before; zero: now."""
+    def wait(self, use: Use, count: int = 1) -> float:
+        """Return the seconds until so many commands may leave together, if nothing else does before; zero: now."""
         if self.rate is None:
             return 0.0
         now, window = asyncio.get_running_loop().time(), self.rate[1].total_seconds()
         while self._sent and self._sent[0] + window <= now:
             self._sent.popleft()
-        over = len(self._sent) - self.limit(use)
+        limit = self.limit(use)
+        over = len(self._sent) + min(count, limit) - 1 - limit
         return 0.0 if over < 0 else self._sent[over] + window - now
 
-    def take_now(self, use: Use) -> bool:
+    def take_now(self, use: Use, count: int = 1) -> bool:
         """Take a turn if that needs no wait and nobody is in line before; return whether it was taken."""
         if self.rate is None:
             return True
-        if self._waiting[use] or self.wait(use) > 0:
+        if self._waiting[use] or self.wait(use, count) > 0:
             return False
-        self._sent.append(asyncio.get_running_loop().time())
+        self._take(count)
         return True
 
-    async def turn(self, use: Use) -> None:
-        """Wait for a turn and take it. The caller sends at once, or gives it back."""
-        if self.take_now(use):
+    async def turn(self, use: Use, count: int = 1) -> None:
+        """Wait for a turn for so many commands and take it. The caller sends them at once, or gives it back.
+
+        Those of a list leave together, so their turn is one: taken one by one, the first would be of an older window.
+        """
+        if self.take_now(use, count):
             return
         self._waiting[use] += 1
         try:
             async with self._lines[use]:
-                while (wait := self.wait(use)) > 0:  # noqa: ASYNC110 - others take turns
+                while (wait := self.wait(use, count)) > 0:  # noqa: ASYNC110 - others take turns
                     await asyncio.sleep(wait)
-                self._sent.append(asyncio.get_running_loop().time())
+                self._take(count)
         finally:
             self._waiting[use] -= 1
 
-    def give_back(self) -> None:
+    def _take(self, count: int) -> None:
+        self._sent.extend([asyncio.get_running_loop().time()] * count)
+
+    def give_back(self, count: int = 1) -> None:
         """Take back the turn that was just taken: nothing has left."""
-        if self._sent:
+        for _ in range(min(count, len(self._sent))):
             self._sent.pop()
 
 

@@ -220,6 +220,35 @@ async def test_a_turn_that_was_given_back_is_free():
 
 
 @virtual
+async def test_what_leaves_together_waits_for_one_turn():
+    """I10: a list is two commands when it leaves; the first is not counted at the time at which it began to wait."""
+    throttle, times = Throttle((4, timedelta(seconds=10))), []
+    for at in (0, 2, 4):
+        await asyncio.sleep(at - now())
+        await throttle.turn(Use.REDUCTION)
+    await throttle.turn(Use.REDUCTION, 2)
+    times.append(now())
+    await asyncio.gather(*(leave(throttle, "one", Use.REDUCTION, times) for _ in range(3)))
+    # Taken at 0, 2, 4; the two leave at 10, when the first is forgotten; the others as the window lets them.
+    assert times == [10.0, ("one", 12.0), ("one", 14.0), ("one", 20.0)]
+    throttle.give_back(2)
+    assert throttle.wait(Use.REDUCTION) == 0
+    assert throttle.wait(Use.REDUCTION, 2) == 0
+    assert throttle.wait(Use.REDUCTION, 3) == 0
+
+
+@virtual
+async def test_a_list_larger_than_the_window_leaves_when_the_window_is_empty():
+    """It cannot be made smaller, and waiting for ever would protect nothing."""
+    throttle = Throttle((1, timedelta(seconds=10)))
+    await throttle.turn(Use.REDUCTION)
+    await throttle.turn(Use.REDUCTION, 2)
+    assert now() == 10
+    throttle.give_back(2)
+    assert throttle.wait(Use.REDUCTION) == 0
+
+
+@virtual
 async def test_nobody_takes_a_turn_past_the_line():
     """When the window opens, whoever came first leaves first, although a turn is free at once."""
     throttle, times = Throttle((1, timedelta(seconds=10))), []
