@@ -186,7 +186,11 @@ def _wire(
     recorder.listen(_feed(ledger))
     gateway = OrderGateway(adapter, recorder)
     resolver = Resolver(gateway)
-    keeper = ProtectionKeeper(gateway, instrument_of, policy=settings.protection)
+    hours = _hours(settings)
+    market = MarketHours(
+        adapter, clock, _calendar(settings, hours), ask=gateway.pace.ask, alarm=recorder.alarm
+    )
+    keeper = ProtectionKeeper(gateway, instrument_of, policy=settings.protection, market=market)
     reconciler = Reconciler(
         gateway,
         resolver,
@@ -195,7 +199,6 @@ def _wire(
         worth=partial(book.worth, currency=currency),
     )
     pipeline = settings.pipeline or chain_of(settings.plans) or standard_pipeline()
-    hours = _hours(settings)
     rng = settings.rng or random.Random()  # noqa: S311 - ids and jitter, no secrets
     quotes = QuoteBook(adapter, book, clock, ask=gateway.pace.ask, rng=rng)
     for symbol in {*book.positions.open, *(plan.symbol for plan in settings.plans)}:
@@ -209,13 +212,7 @@ def _wire(
         ledger=ledger,
         quotes=quotes,
         bars=MarketDataCache(),
-        market=MarketHours(
-            adapter,
-            clock,
-            _calendar(settings, hours),
-            ask=gateway.pace.ask,
-            alarm=recorder.alarm,
-        ),
+        market=market,
         gateway=gateway,
         resolver=resolver,
         keeper=keeper,

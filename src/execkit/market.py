@@ -76,11 +76,11 @@ class MarketHours:
         self.calendar = calendar
         self._known: dict[str, tuple[datetime, MarketStatus]] = {}
 
-    async def status(self, symbol: str) -> MarketStatus | None:
-        """Return the state of a symbol's market; None when nobody can tell."""
+    async def status(self, symbol: str, *, anew: bool = False) -> MarketStatus | None:
+        """Return the state of a symbol's market, asked *anew* or not; None when nobody can tell."""
         now = self._clock.now()
         known = self._known.get(symbol)
-        if known is not None and self._holds(*known, now):
+        if known is not None and not anew and self._holds(*known, now):
             return known[1]
         planned = self._planned(symbol, now)
         try:

@@ -17,6 +17,7 @@ from execkit.protection.plan import (
     protective_side,
     stop_trigger,
 )
+from execkit.protection.prices import Touch
 
 INSTRUMENT = Instrument.default(
     BTC, tick_size=Decimal("0.5"), lot_size=Decimal("0.1"), min_quantity=Decimal("0.3")
@@ -63,11 +64,14 @@ def reductions(draw):
     return found
 
 
-@given(positions, reductions(), st.none() | levels, st.sampled_from(["accept", "cancel"]))
-def test_the_plan_ends_with_exactly_one_stop_of_the_right_size(held, live, mark, proof):
+touches = st.builds(lambda one, other: Touch(min(one, other), max(one, other)), levels, levels)
+
+
+@given(positions, reductions(), st.none() | touches, st.sampled_from(["accept", "cancel"]))
+def test_the_plan_ends_with_exactly_one_stop_of_the_right_size(held, live, touch, proof):
     """Whatever rests at first: one stop, of the uncovered quantity and on the trigger, and nothing else to do."""
     for number in range(12):
-        plan = plan_protection(held, live, INSTRUMENT, mark=mark)
+        plan = plan_protection(held, live, INSTRUMENT, touch=touch)
         if plan.step is Step.TOO_SMALL:
             assert ZERO < plan.quantity < INSTRUMENT.min_quantity
             break

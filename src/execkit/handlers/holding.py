@@ -14,8 +14,8 @@ from execkit.numbers import ZERO, plain
 def hold_as_target(desk: Desk, ticket: OrderTicket) -> ExecutionResult | None:
     """Return the result of an exit that is held instead of sent, or None for one that is to be sent.
 
-    At the venue it would take the stop's place and leave the position naked while it rests. Held, the keeper closes
-    the position when the price touches it. An exit of a part cannot be held that way and is denied.
+    At the venue it would take the stop's place and leave the position naked while it rests. Held, the keeper sends it
+    when the price touches it, at its limit. An exit of a part cannot be held that way and is denied.
     """
     position = desk.book.position(ticket.symbol)
     if position is None or position.stop_loss is None or ticket.type is not OrderType.LIMIT:
@@ -40,6 +40,7 @@ def hold_as_target(desk: Desk, ticket: OrderTicket) -> ExecutionResult | None:
             stop_loss=position.stop_loss,
             take_profit=limit,
             reason=f"limit exit {ticket.signal_id}",
+            limit_exit=True,
         )
     )
     return ticket.result(

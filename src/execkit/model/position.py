@@ -68,6 +68,15 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     """Exits in parts, nearest first; they take the place of *take_profit*."""
     initial_stop: Decimal | None = None
     """Stop-loss of the entry: what the risk R is measured by, wherever the stop has moved since."""
+    stop_since: datetime | None = None
+    """When *stop_loss* was set; None: with the entry."""
+    target_since: datetime | None = None
+    """When *take_profit* was set; None: with the entry."""
+    earlier_stop: Decimal | None = None
+    """Stop-loss that was in force before *stop_since*, from *earlier_stop_since* on."""
+    earlier_stop_since: datetime | None = None
+    limit_exit: bool = False
+    """Its *take_profit* is the limit of an exit that was asked for: it is closed there or better, or not at all."""
     stop_order_id: str | None = None
     best_price: Decimal | None = None
     """Most favourable price seen since entry, from bars; feeds trailing stops."""

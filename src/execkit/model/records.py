@@ -198,6 +198,8 @@ class StopMoved(_Record, frozen=True, kw_only=True, tag="stop_moved"):
     stop_loss: Decimal | None
     take_profit: Decimal | None = None
     reason: str = ""
+    limit_exit: bool = False
+    """*take_profit* is the limit price of an exit; see `Position.limit_exit`."""
 
 
 class Alarm(_Record, frozen=True, kw_only=True, tag="alarm"):

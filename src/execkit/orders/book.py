@@ -94,6 +94,8 @@ class Book:
         self.last_at: datetime | None = None
         self.marks: dict[str, Decimal] = {}
         """Last known price by symbol; not journalled."""
+        self.quotes: dict[str, Quote] = {}
+        """Last quote by symbol; not journalled."""
         self.foreign: dict[str, OrderReport] = {}
         """Open venue orders that are not ours, by venue order id; not journalled."""
         self._results: deque[str] = deque()
@@ -110,6 +112,7 @@ class Book:
     def see_quote(self, quote: Quote) -> None:
         """Remember the price of a quote."""
         self.marks[quote.symbol] = quote.mid
+        self.quotes[quote.symbol] = quote
 
     def position(self, symbol: str) -> Position | None:
         """Return the open position of a symbol with its mark, or None when flat: less than a lot is."""
@@ -214,9 +217,7 @@ class Book:
                 else:
                     self.blocked.pop(record.symbol, None)
             case StopMoved():
-                self.positions.set_levels(
-                    record.symbol, record.position_id, record.stop_loss, record.take_profit
-                )
+                self.positions.set_levels(record, at)
             case PlanChanged():
                 self.plans[record.plan] = record
             case Alarm():

@@ -18,6 +18,7 @@ import msgspec
 
 from execkit.model.order import Fill, Side
 from execkit.model.position import Dust, Position, PositionState
+from execkit.model.records import StopMoved
 from execkit.numbers import MONEY, ZERO
 from execkit.orders.day_trades import DayTrades
 from execkit.orders.executions import (
@@ -47,6 +48,11 @@ class _Levels(msgspec.Struct):
     stop_loss: Decimal | None = None
     take_profit: Decimal | None = None
     best_price: Decimal | None = None
+    stop_since: datetime | None = None
+    target_since: datetime | None = None
+    earlier_stop: Decimal | None = None
+    earlier_stop_since: datetime | None = None
+    is_limit: bool = False
 
 
 _NO_LEVELS: Final = _Levels()
@@ -162,13 +168,25 @@ class PositionBook:
             Origin(lot_size=lot_size),
         )
 
-    def set_levels(
-        self, symbol: str, position_id: str, stop_loss: Decimal | None, take_profit: Decimal | None
-    ) -> None:
-        """Set the protective prices of a position."""
-        levels = self._levels.setdefault(position_id, _Levels())
-        levels.stop_loss = stop_loss
-        levels.take_profit = take_profit
+    def set_levels(self, record: StopMoved, at: datetime) -> None:
+        """Set the protective prices of a position; what is changed by that holds from *at* on."""
+        symbol, name = record.symbol, record.position_id
+        levels = self._levels.setdefault(name, _Levels())
+        before = self.open.get(symbol)
+        levels.stop_loss = record.stop_loss
+        # A limit stays one for as long as nobody sets another target.
+        is_kept = levels.is_limit and record.take_profit == levels.take_profit
+        levels.take_profit = record.take_profit
+        levels.is_limit = record.limit_exit or is_kept
+        self._show(symbol)
+        after = self.open.get(symbol)
+        if before is None or after is None or not before.position_id == name == after.position_id:
+            return
+        if after.stop_loss != before.stop_loss:
+            levels.earlier_stop, levels.earlier_stop_since = before.stop_loss, before.stop_since
+            levels.stop_since = at
+        if (after.take_profit, after.targets) != (before.take_profit, before.targets):
+            levels.target_since = at
         self._show(symbol)
 
     def see_bar(self, symbol: str, high: Decimal, low: Decimal) -> None:
@@ -332,10 +350,17 @@ class PositionBook:
             take_profit=_first(levels.take_profit, life.origin.take_profit),
             # Another target that was set since, e.g. by a limit exit, is for all that is left.
             targets=(
-                life.origin.targets if levels.take_profit in (None, life.origin.take_profit) else ()
+                life.origin.targets
+                if levels.take_profit in (None, life.origin.take_profit) and not levels.is_limit
+                else ()
             ),
             initial_stop=life.origin.stop_loss,
             best_price=levels.best_price,
+            stop_since=levels.stop_since,
+            target_since=levels.target_since,
+            earlier_stop=levels.earlier_stop,
+            earlier_stop_since=levels.earlier_stop_since,
+            limit_exit=levels.is_limit,
         )
 
     def export(self) -> PositionExport:

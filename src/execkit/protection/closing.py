@@ -10,12 +10,17 @@ from typing import Final
 import structlog
 from msgspec.structs import replace
 
-from execkit.errors import ExchangeError, InsufficientBalanceError, QuantityTooLargeError
+from execkit.errors import (
+    ExchangeError,
+    InsufficientBalanceError,
+    InvalidOrderError,
+    QuantityTooLargeError,
+)
 from execkit.model.instrument import Instrument
-from execkit.model.order import OrderRole, OrderState, Side
+from execkit.model.order import OrderRole, OrderState, OrderType, Side, TimeInForce
 from execkit.model.position import Position
 from execkit.numbers import ZERO, plain
-from execkit.orders.commands import Reduction
+from execkit.orders.commands import Reduction, Sent
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.proofs import reducible
@@ -25,6 +30,8 @@ from execkit.protection.plan import is_protective, protective_side
 log = structlog.get_logger("execkit")
 
 _ASK_AGAIN: Final = timedelta(seconds=15)
+_EXECUTES_WITHIN: Final = 2.0
+"""Seconds that a position goes without its stop at most for an exit at a limit that should execute at once."""
 
 
 class Closer:
@@ -81,10 +88,15 @@ class Closer:
         position: Position,
         role: OrderRole,
         quantity: Decimal | None = None,
+        *,
+        limit_price: Decimal | None = None,
+        expected_price: Decimal | None = None,
     ) -> bool:
-        """Close *quantity* of a position (None: all) as far as nothing else closes it.
+        """Close *quantity* of a position (None: all) as far as nothing else closes it: at the market, or at a limit.
 
-        Returns whether an order for it is out, or none is needed.
+        Returns whether an order for it is out, or none is needed. One at a limit is seen to its end, because while it
+        rests nothing protects; then, whether something of it was executed, or may still be. *expected_price* is what
+        it should bring, by default the last price.
         """
         side = protective_side(position)
         wanted = abs(position.quantity) if quantity is None else quantity
@@ -111,9 +123,11 @@ class Closer:
             parent=position.position_id,
             position_id=position.position_id,
             signal_id=position.signal_id or None,
-            expected_price=self.book.mark(symbol),
+            expected_price=self.book.mark(symbol) if expected_price is None else expected_price,
             replaces=stuck,
         )
+        if limit_price is not None:
+            return await self._close_at(command, limit_price)
         sent = await self.gateway.send(command)
         less = await self._allowed(command, sent.error)
         if less is not None:
@@ -122,6 +136,30 @@ class Closer:
         if order is not None and order.state is OrderState.NEW:
             self.gateway.give_up(order, "not sent; tried again")
         return order is not None and (order.state.may_be_live or bool(order.filled))
+
+    async def _close_at(self, command: Reduction, limit_price: Decimal) -> bool:
+        """Sell at a limit or better, or buy at it or lower: what is not executed at once is cancelled."""
+        rules = command.instrument
+        rounded = rules.round_price_up if command.side is Side.SELL else rules.round_price_down
+        limited = replace(
+            command,
+            type=OrderType.LIMIT,
+            limit_price=limit_price if rules.on_tick(limit_price) else rounded(limit_price),
+        )
+        sent = Sent()
+        if TimeInForce.IOC in self.gateway.adapter.capabilities.times_in_force:
+            sent = await self.gateway.send(replace(limited, time_in_force=TimeInForce.IOC))
+        if sent.order is None or isinstance(sent.error, InvalidOrderError):
+            # Some markets have no IOC, as parts of a share at Alpaca.
+            sent = await self.gateway.send(limited)
+        order = sent.order
+        if order is None:
+            return False
+        if order.state is OrderState.NEW:
+            self.gateway.give_up(order, "not sent; tried again")
+        elif not await self.gateway.changes.until(order, is_gone, _EXECUTES_WITHIN):
+            await self.cancel_and_confirm(order, "it was not executed at once")
+        return bool(order.filled) or not is_gone(order)
 
     async def _allowed(self, command: Reduction, error: ExchangeError | None) -> Decimal | None:
         """Return what the venue would take of an exit that it refused as too much; None where less does not help.

@@ -15,8 +15,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Final
 
-import structlog
-
+from execkit.market import MarketHours
 from execkit.model.instrument import Instrument
 from execkit.model.order import OrderRole, OrderState, Side
 from execkit.model.position import Position
@@ -39,14 +38,14 @@ from execkit.protection.plan import (
     is_protective,
     is_turned,
     is_unproven,
+    least_quantity,
     plan_protection,
     refused_late,
 )
 from execkit.protection.policy import ProtectionPolicy, resting_target
+from execkit.protection.prices import Touch
 from execkit.protection.telling import Teller
 from execkit.protection.watching import PriceWatcher
-
-log = structlog.get_logger("execkit")
 
 _LONGEST_WAIT: Final = 30.0
 """Seconds between two tries to close a position that the venue does not let us close."""
@@ -70,12 +69,16 @@ class ProtectionKeeper:
         instrument_of: Callable[[str], Awaitable[Instrument]],
         *,
         policy: ProtectionPolicy | None = None,
+        market: MarketHours | None = None,
     ) -> None:
         self.gateway = gateway
         self.book = gateway.book
         self.recorder = gateway.recorder
         self._instrument_of = instrument_of
         policy = policy or ProtectionPolicy()
+        self.market = market or MarketHours(
+            gateway.adapter, self.recorder.clock, ask=gateway.pace.ask
+        )
         self._place_within = policy.place_within.total_seconds()
         self._attempts = policy.attempts
         self.closer = Closer(gateway, within=policy.place_within, attempts=policy.attempts)
@@ -95,6 +98,7 @@ class ProtectionKeeper:
             self.closer,
             policy,
             instrument_of,
+            self.market,
             lock_of=lambda symbol: self._locks[symbol],
             check=self.check,
             stop_out=self.flatten,
@@ -176,6 +180,7 @@ class ProtectionKeeper:
     async def _protect(self, symbol: str) -> None:
         """Take steps until there is nothing left to do for a symbol."""
         loop = asyncio.get_running_loop()
+        is_closed = False
         for _ in range(100):
             if not self.recorder.journal.is_current:
                 return  # another process protects it now
@@ -185,17 +190,22 @@ class ProtectionKeeper:
             instrument = await self._instrument_of(symbol)
             position = self.book.position(symbol)
             reductions = self.book.orders.open_reductions(symbol)
-            least = self._least(position, instrument)
+            least = least_quantity(position, instrument, self.gateway.adapter.capabilities)
             plan = plan_protection(
                 position,
                 reductions,
                 instrument,
-                mark=self.book.mark(symbol),
+                touch=None if is_closed else Touch.of(self.book, symbol),
                 target=self._target(position, instrument),
                 can_rest=bool(self.placer.types_for(instrument)),
                 turned=is_turned(position, self.book),
                 least=least,
             )
+            if plan.by_price and await self._is_closed(symbol):
+                is_closed = (
+                    True  # no price of a closed market counts: what can rest protects at the open
+                )
+                continue
             if plan.step in (Step.NOTHING, Step.HOLD, Step.TOO_SMALL):
                 self._forget(symbol)
                 self.teller.of_plan(plan, position, least)
@@ -225,13 +235,6 @@ class ProtectionKeeper:
             return None
         return resting_target(position, instrument)
 
-    def _least(self, position: Position | None, instrument: Instrument) -> Decimal:
-        """Return the smallest quantity that the venue takes a stop for; a reduce-only order may be worth little."""
-        stop = None if position is None else position.stop_loss
-        if stop is None or self.gateway.adapter.capabilities.reduce_only:
-            return instrument.min_quantity
-        return instrument.smallest_quantity(stop)
-
     async def _take_step(
         self, symbol: str, instrument: Instrument, position: Position | None, plan: Plan
     ) -> bool:
@@ -251,9 +254,8 @@ class ProtectionKeeper:
             if now < self._not_before.get(symbol, 0.0):
                 return False
             reason = "it could not be protected in time" if overdue else plan.reason
-            if (
-                overdue
-            ):  # what could not be protected is not built up again before a person has looked
+            if overdue:
+                # Not built up again before a person has looked.
                 self._block(symbol, "the venue takes no stop for it" if refused else reason)
             return await self._flatten(symbol, instrument, reason)
         if plan.step is Step.WAIT:
@@ -276,16 +278,12 @@ class ProtectionKeeper:
         return True
 
     async def _is_closed(self, symbol: str) -> bool:
-        """Tell whether the venue says that the market is closed still; a try each time would fill the journal."""
-        gateway = self.gateway
-        try:
-            status = await gateway.pace.ask(gateway.adapter.market_status, _LOOK_FOR_OPEN, symbol)
-        except Exception as error:  # noqa: BLE001 - then the try itself will show it
-            log.warning("protection.status_unknown", symbol=symbol, error=repr(error))
+        """Tell whether the market is closed now; a try each time would fill the journal. Where nobody can tell: no."""
+        status = await self.market.status(symbol, anew=True)
+        if status is None or status.is_open:
             return False
-        if not status.is_open:
-            self._look_for_open(symbol)
-        return not status.is_open
+        self._look_for_open(symbol)
+        return True
 
     def _look_for_open(self, symbol: str) -> None:
         self._not_before[symbol] = asyncio.get_running_loop().time() + _LOOK_FOR_OPEN

@@ -15,6 +15,7 @@ from execkit.model.position import Position
 from execkit.numbers import plain
 from execkit.protection.closing import Closer
 from execkit.protection.policy import due_exit
+from execkit.protection.prices import Range
 
 _FIRST_PAUSE: Final = 5.0
 """Seconds between a refused target and the next try; each further refusal doubles them."""
@@ -52,10 +53,8 @@ class TargetTaker:
         self._check = check
         self._refused: dict[str, _Refusal] = {}
 
-    def due(
-        self, position: Position, low: Decimal, high: Decimal, rules: Instrument
-    ) -> Decimal | None:
-        """Return how much is to be closed now that the price was between *low* and *high*; None: nothing, or later."""
+    def due(self, position: Position, prices: Range, rules: Instrument) -> Decimal | None:
+        """Return how much is to be closed at these prices; None: nothing, or later."""
         refusal = self._refused.get(position.symbol)
         if (
             refusal is not None
@@ -63,18 +62,26 @@ class TargetTaker:
             and asyncio.get_running_loop().time() < refusal.until
         ):
             return None
-        return due_exit(position, low, high, rules, any_value=self._capabilities.reduce_only)
+        # At its limit an exit is executed only if the price is there still.
+        best = prices.last if position.limit_exit else prices.best(position)
+        return due_exit(position, best, best, rules, any_value=self._capabilities.reduce_only)
 
-    async def take(self, symbol: str, low: Decimal, high: Decimal, rules: Instrument) -> None:
+    async def take(self, symbol: str, prices: Range, rules: Instrument) -> None:
         """Close what is due, unless the position is being closed already."""
         if self._is_leaving(symbol):
             return
         async with self._lock_of(symbol):
             position = self._book.position(symbol)
-            quantity = None if position is None else self.due(position, low, high, rules)
+            quantity = None if position is None else self.due(position, prices, rules)
             if position is not None and quantity is not None and not self._is_leaving(symbol):
-                role = OrderRole.TARGET
-                if await self._closer.close(symbol, rules, position, role, quantity):
+                if await self._closer.close(
+                    symbol,
+                    rules,
+                    position,
+                    OrderRole.TARGET,
+                    quantity,
+                    limit_price=position.take_profit if position.limit_exit else None,
+                ):
                     self._refused.pop(symbol, None)
                 else:
                     self._put_off(position, quantity)
@@ -90,7 +97,9 @@ class TargetTaker:
         if refusal is None or refusal.position_id != name:
             refusal = self._refused[symbol] = _Refusal(name)
             tried = [o for o in self._book.orders.revisions(name) if o.role is OrderRole.TARGET]
-            why = tried[-1].reason if tried else "its stop is not proven gone"
+            why = "its stop is not proven gone"
+            if tried:
+                why = tried[-1].reason or "nobody took it at its limit"
             self._recorder.alarm(
                 "TARGET_REFUSED",
                 f"{symbol}: the target for {plain(quantity)} could not be taken ({why}); the stop rests again, and it "

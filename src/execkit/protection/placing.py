@@ -28,6 +28,7 @@ from execkit.orders.manager import ManagedOrder
 from execkit.protection.closing import Closer
 from execkit.protection.plan import Plan, protective_side, stop_limit_price, stop_types
 from execkit.protection.policy import ProtectionPolicy
+from execkit.protection.prices import Touch
 
 log = structlog.get_logger("execkit")
 
@@ -167,8 +168,8 @@ class StopPlacer:
             return None
         if target is None or self.failures(symbol) or symbol in self._without_lists:
             return None
-        mark = book.mark(symbol)
-        touched = mark is not None and (mark >= target if position.is_long else mark <= target)
+        price = None if (touch := Touch.of(book, symbol)) is None else touch.near(position)
+        touched = price is not None and (price >= target if position.is_long else price <= target)
         return None if touched or book.orders.open_entries(symbol) else target
 
     async def _send_list(self, stop: Reduction, price: Decimal) -> Sent:

@@ -16,6 +16,7 @@ from execkit.model.position import Position
 from execkit.numbers import HUNDRED, MONEY, ZERO, plain
 from execkit.orders.book import Book
 from execkit.orders.manager import ManagedOrder
+from execkit.protection.prices import Touch, is_left_behind, is_through
 
 _LATE: Final = timedelta(minutes=1)
 """An order that was refused after it had rested for longer is one that the venue ended."""
@@ -47,6 +48,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Price of the target that is to rest beside the stop, as one list."""
     orders: tuple[ManagedOrder, ...] = ()
     reason: str = ""
+    by_price: bool = False
+    """The price asks for it, which means something while the market is open."""
 
 
 def protective_side(position: Position) -> Side:
@@ -69,6 +72,16 @@ def stop_trigger(position: Position, instrument: Instrument) -> Decimal | None:
     if position.is_long:
         return instrument.round_price_up(position.stop_loss)
     return instrument.round_price_down(position.stop_loss)
+
+
+def least_quantity(
+    position: Position | None, instrument: Instrument, capabilities: Capabilities
+) -> Decimal:
+    """Return the smallest quantity that the venue takes a stop for; a reduce-only order may be worth little."""
+    stop = None if position is None else position.stop_loss
+    if stop is None or capabilities.reduce_only:
+        return instrument.min_quantity
+    return instrument.smallest_quantity(stop)
 
 
 def stop_types(
@@ -96,7 +109,7 @@ def plan_protection(
     reductions: list[ManagedOrder],
     instrument: Instrument,
     *,
-    mark: Decimal | None,
+    touch: Touch | None,
     target: Decimal | None = None,
     can_rest: bool = True,
     turned: bool = False,
@@ -104,10 +117,11 @@ def plan_protection(
 ) -> Plan:
     """Return the next step that brings the live stops of a symbol in line with its position.
 
-    *reductions* are the symbol's reductions that may be live. *target* is the price of a target that may rest in one
-    list with the stop; a stop that rests already can do without, and its target is watched from here. *can_rest* tells
-    whether the venue takes stops at all; *turned*, whether the position is what a reduction has made of another one;
-    *least* is the smallest quantity that the venue takes an order for, beside the instrument's own minimum.
+    *reductions* are the symbol's reductions that may be live. *touch* is where the market is; None: no price counts.
+    *target* is the price of a target that may rest in one list with the stop; a stop that rests already can do without,
+    and its target is watched from here. *can_rest* tells whether the venue takes stops at all; *turned*, whether the
+    position is what a reduction has made of another one; *least* is the smallest quantity that the venue takes an order
+    for, beside the instrument's own minimum.
 
     A position without a stop price is not protected by us (it came from outside); a rest below the venue's minimum
     cannot be, but what is left of a stop may stay.
@@ -121,6 +135,10 @@ def plan_protection(
     if wrong:
         return Plan(Step.CANCEL, orders=wrong, reason="the position has turned")
     exits = [order for order in reductions if not is_protective(order)]
+    left = tuple(order for order in exits if is_limit_exit(order))
+    if left:
+        # Whoever sent it sees to its end, unless the process did not live that long; a stop protects better.
+        return Plan(Step.CANCEL, orders=left, reason="it was not executed at once")
     if sum((order.remaining for order in exits), ZERO) > abs(position.quantity):
         # A late fill elsewhere has left less than the exits would close.
         return Plan(
@@ -144,10 +162,12 @@ def plan_protection(
     if unproven:
         return Plan(Step.WAIT, orders=unproven)
     for order in stops:
-        if mark is not None and is_left_behind(position, order, mark):
+        if touch is not None and is_left_behind(position, order, touch):
             limit = plain(order.limit_price or ZERO)
-            reason = f"the price {plain(mark)} has passed the limit {limit} of its stop"
-            return Plan(Step.FLATTEN, quantity=needed, reason=reason)
+            reason = (
+                f"the price {plain(touch.near(position))} has passed the limit {limit} of its stop"
+            )
+            return Plan(Step.FLATTEN, quantity=needed, reason=reason, by_price=True)
     if right:
         others = tuple(order for order in resting if order not in right)
         return Plan(Step.CANCEL, orders=others) if others else Plan(Step.NOTHING)
@@ -159,9 +179,12 @@ def plan_protection(
             target=target,
             orders=tuple(resting),
         )
-    if mark is not None and is_through(position, trigger, mark):
-        reason = f"the price {plain(mark)} is beyond the stop {plain(trigger)}"
-        return Plan(Step.FLATTEN, quantity=needed, reason=reason)
+    if touch is not None:
+        # A wide market of which one side is beyond the stop is for the venue to judge, where it takes the stop.
+        price = touch.far(position) if can_rest else touch.near(position)
+        if is_through(position, trigger, price):
+            reason = f"the price {plain(price)} is beyond the stop {plain(trigger)}"
+            return Plan(Step.FLATTEN, quantity=needed, reason=reason, by_price=True)
     step = Step.PLACE if can_rest else Step.HOLD
     return Plan(step, quantity=needed, stop_price=trigger, target=target)
 
@@ -169,6 +192,12 @@ def plan_protection(
 def is_protective(order: ManagedOrder) -> bool:
     """Tell whether an order is a stop, or the target that rests in one list with it."""
     return order.role is OrderRole.STOP or order.intent.list_id is not None
+
+
+def is_limit_exit(order: ManagedOrder) -> bool:
+    """Tell whether an order is an exit at its limit that was sent when the price had touched it."""
+    is_target = order.role is OrderRole.TARGET and order.type is OrderType.LIMIT
+    return is_target and order.intent.list_id is None
 
 
 def amendable(plan: Plan, *, target: Decimal | None) -> ManagedOrder | None:
@@ -223,19 +252,6 @@ def refused_late(orders: list[ManagedOrder]) -> int:
             break
         count += 1
     return count
-
-
-def is_through(position: Position, trigger: Decimal, mark: Decimal) -> bool:
-    """Tell whether the price has passed a stop already, so that a venue would refuse it."""
-    return mark <= trigger if position.is_long else mark >= trigger
-
-
-def is_left_behind(position: Position, stop: ManagedOrder, mark: Decimal) -> bool:
-    """Tell whether the price has passed the limit of a stop-limit, so that it rests where nobody trades."""
-    limit = stop.limit_price
-    if limit is None:
-        return False
-    return mark < limit if position.is_long else mark > limit
 
 
 def is_turned(position: Position | None, book: Book) -> bool:

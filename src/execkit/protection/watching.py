@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from execkit.market import MarketHours
 from execkit.model.instrument import Instrument
 from execkit.model.market import BarData, Quote
 from execkit.model.order import OrderRole
@@ -17,8 +18,9 @@ from execkit.numbers import plain
 from execkit.orders.recorder import Recorder
 from execkit.protection.closing import Closer
 from execkit.protection.leaving import TargetTaker
-from execkit.protection.plan import is_left_behind, is_through, stop_types
+from execkit.protection.plan import stop_types
 from execkit.protection.policy import ProtectionPolicy, moved_stop
+from execkit.protection.prices import Range, Touch, is_left_behind
 
 
 class PriceWatcher:
@@ -35,6 +37,7 @@ class PriceWatcher:
         closer: Closer,
         policy: ProtectionPolicy,
         instrument_of: Callable[[str], Awaitable[Instrument]],
+        market: MarketHours,
         *,
         lock_of: Callable[[str], asyncio.Lock],
         check: Callable[[str], None],
@@ -45,6 +48,7 @@ class PriceWatcher:
         self._book = recorder.book
         self._policy = policy
         self._instrument_of = instrument_of
+        self._market = market
         self._check = check
         self._taker = TargetTaker(closer, lock_of=lock_of, check=check)
         self._stop_out = stop_out
@@ -67,7 +71,7 @@ class PriceWatcher:
             return
         price = quote.bid if position.is_long else quote.ask
         rules = self._rules.get(symbol)
-        if rules is None or self._is_news(position, price, rules):
+        if rules is None or self._is_news(position, Range(price, price, price), rules):
             self._begin(symbol, self.on_price(symbol, price, price))
 
     def on_bar(self, bar: BarData) -> None:
@@ -83,25 +87,24 @@ class PriceWatcher:
         self.tasks[symbol] = task
         task.add_done_callback(lambda done: self._done(symbol, done))
 
-    def _is_news(self, position: Position, price: Decimal, rules: Instrument) -> bool:
+    def _is_news(self, position: Position, prices: Range, rules: Instrument) -> bool:
         return (
-            self._taker.due(position, price, price, rules) is not None
-            or moved_stop(self._policy, position, price, rules) is not None
+            self._taker.due(position, prices, rules) is not None
+            or moved_stop(self._policy, position, prices.last, rules) is not None
             or self._is_left_behind(position)
-            or self._is_stopped_out(position, price)
+            or self._is_stopped_out(position, prices)
         )
 
     def _is_left_behind(self, position: Position) -> bool:
-        mark = self._book.mark(position.symbol)
+        touch = Touch.of(self._book, position.symbol)
         orders = self._book.orders.open_reductions(position.symbol)
         stops = (order for order in orders if order.role is OrderRole.STOP)
-        return mark is not None and any(is_left_behind(position, each, mark) for each in stops)
+        return touch is not None and any(is_left_behind(position, each, touch) for each in stops)
 
-    def _is_stopped_out(self, position: Position, price: Decimal) -> bool:
-        stop = position.stop_loss
-        if stop is None or not is_through(position, stop, price):
+    def _is_stopped_out(self, position: Position, prices: Range) -> bool:
+        if stop_types(self._capabilities, self._rules.get(position.symbol)):
             return False
-        return not stop_types(self._capabilities, self._rules.get(position.symbol))
+        return prices.reaches_stop(position)
 
     def _done(self, symbol: str, task: asyncio.Task[None]) -> None:
         self.tasks.pop(symbol, None)
@@ -119,7 +122,8 @@ class PriceWatcher:
         """Act on a price range: close what a target asks for, then let the stop follow *last*, its end.
 
         The extremes of a bar came in an order that nobody knows, so the stop follows only where the price is now. Those
-        of a range that began, *since*, before the position was opened may be from then: only its end counts.
+        of a range that began, *since*, before a level was set may be from then; see `Range`. While the market is
+        closed nothing is done: its quotes are nobody's offers, and nothing that would follow could be executed.
         """
         position = self._book.position(symbol)
         if position is None:
@@ -128,20 +132,28 @@ class PriceWatcher:
         if rules is None:
             rules = self._rules[symbol] = await self._instrument_of(symbol)
         if last is None:
-            last = self._book.mark(symbol) or (low if position.is_long else high)
-        if since is not None and since < position.opened_at:
-            low = high = last
-        if self._is_stopped_out(position, low if position.is_long else high):
+            last = low if position.is_long else high
+        prices = Range(low, high, last, since)
+        if not self._is_news(position, prices, rules) or not await self._is_open(symbol):
+            return
+        position = self._book.position(symbol)
+        if position is None:
+            return  # it was closed meanwhile
+        if self._is_stopped_out(position, prices):
             # Before a target: which of the two a bar has touched first nobody knows.
             await self._stop_out(symbol, "the price has come to the stop that is held here")
             return
         if self._is_left_behind(position):
             self._check(symbol)
-        if self._taker.due(position, low, high, rules) is not None:
-            await self._taker.take(symbol, low, high, rules)
+        if self._taker.due(position, prices, rules) is not None:
+            await self._taker.take(symbol, prices, rules)
         position = self._book.position(symbol)
         if position is not None:
             self._follow(position, last, rules)
+
+    async def _is_open(self, symbol: str) -> bool:
+        status = await self._market.status(symbol)
+        return status is None or status.is_open
 
     def _follow(self, position: Position, price: Decimal, rules: Instrument) -> None:
         stop = moved_stop(self._policy, position, price, rules)

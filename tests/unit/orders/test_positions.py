@@ -7,7 +7,8 @@ import pytest
 from tests.support.orders import AT, BTC, fill, later
 
 from execkit.model.order import Side
-from execkit.model.position import PositionState
+from execkit.model.position import PositionState, Target
+from execkit.model.records import StopMoved
 from execkit.orders import positions as module
 from execkit.orders.executions import Origin, net_effect, split_symbol
 from execkit.orders.positions import PositionBook, PositionExport
@@ -21,6 +22,19 @@ def book_of(*fills):
     for each in fills:
         book.apply(each, Origin())
     return book
+
+
+def set_levels(book, position_id, stop, target=None, *, at=AT, **details):
+    book.set_levels(
+        StopMoved(
+            symbol=position_id.partition("#")[0],
+            position_id=position_id,
+            stop_loss=D(stop),
+            take_profit=None if target is None else D(target),
+            **details,
+        ),
+        at,
+    )
 
 
 def trades(*rows):
@@ -189,13 +203,56 @@ def test_levels_are_set_by_hand_and_belong_to_one_position():
     """A moved stop holds for the position it was moved for, not for the next one."""
     book = PositionBook()
     book.apply(fill("a", at=AT), Origin(stop_loss=D(90), take_profit=D(120)))
-    book.set_levels(BTC, f"{BTC}#1", D(95), None)
+    set_levels(book, f"{BTC}#1", 95)
     assert (book.open[BTC].stop_loss, book.open[BTC].take_profit) == (D(95), D(120))
     book.apply(fill("b", side=SELL, at=later(1)), Origin())
     book.apply(fill("c", at=later(2)), Origin(stop_loss=D(80)))
     assert book.open[BTC].stop_loss == D(80)
-    book.set_levels("ETH/USDT", "ETH/USDT#1", D(1), D(2))
+    set_levels(book, "ETH/USDT#1", 1, 2)
     assert "ETH/USDT" not in book.open
+
+
+def test_a_level_holds_from_when_it_was_set():
+    """What is repeated unchanged was set before; the stop of before is known with its own beginning."""
+    book = PositionBook()
+    book.apply(fill("a", at=AT), Origin(stop_loss=D(90), take_profit=D(120)))
+
+    def shown():
+        each = book.open[BTC]
+        return (each.stop_since, each.earlier_stop, each.earlier_stop_since, each.target_since)
+
+    assert shown() == (None, None, None, None)
+    set_levels(book, f"{BTC}#1", 95, 120, at=later(10))
+    assert shown() == (later(10), D(90), None, None)
+    set_levels(book, f"{BTC}#1", 95, 130, at=later(20))
+    assert shown() == (later(10), D(90), None, later(20))
+    set_levels(book, f"{BTC}#1", 97, 130, at=later(30))
+    assert shown() == (later(30), D(95), later(10), later(20))
+    again = PositionBook()
+    again.restore(msgspec.json.decode(msgspec.json.encode(book.export()), type=PositionExport))
+    assert again.open == book.open
+    book.apply(fill("b", side=SELL, at=later(40)), Origin())
+    book.apply(fill("c", at=later(41)), Origin(stop_loss=D(80)))
+    assert shown() == (None, None, None, None)
+    set_levels(book, f"{BTC}#1", 99, at=later(42))
+    assert shown() == (None, None, None, None), "of the position before"
+
+
+def test_a_limit_exit_is_for_all_until_another_target_is_set():
+    """Whoever moves the stop keeps it; it takes the place of exits in parts, at whatever price it is."""
+    book = PositionBook()
+    parts = (Target(D(110), D("0.5")), Target(D(120), D("0.5")))
+    origin = Origin(stop_loss=D(90), take_profit=D(120), targets=parts)
+    book.apply(fill("a", at=AT), origin)
+    set_levels(book, f"{BTC}#1", 90, 120, at=later(1))
+    assert (book.open[BTC].limit_exit, book.open[BTC].targets) == (False, parts)
+    set_levels(book, f"{BTC}#1", 90, 120, at=later(2), limit_exit=True)
+    assert (book.open[BTC].limit_exit, book.open[BTC].targets) == (True, ())
+    assert book.open[BTC].target_since == later(2)
+    set_levels(book, f"{BTC}#1", 95, 120, at=later(3))
+    assert (book.open[BTC].limit_exit, book.open[BTC].target_since) == (True, later(2))
+    set_levels(book, f"{BTC}#1", 95, 121, at=later(4))
+    assert (book.open[BTC].limit_exit, book.open[BTC].targets) == (False, ())
 
 
 def test_best_price_is_the_most_favourable_seen():
@@ -326,7 +383,7 @@ def test_ids_closed_positions_and_levels_are_bounded(monkeypatch):
     book = PositionBook()
     for n in range(6):
         book.apply(fill(f"in{n}", at=later(2 * n)), Origin())
-        book.set_levels(BTC, f"{BTC}#{n + 1}", D(90), None)
+        set_levels(book, f"{BTC}#{n + 1}", 90)
         book.apply(fill(f"out{n}", side=SELL, at=later(2 * n + 1)), Origin())
     assert [p.position_id for p in book.closed] == [f"{BTC}#{n}" for n in (4, 5, 6)]
     assert set(book.export().levels) == {f"{BTC}#{n}" for n in (4, 5, 6)}
@@ -340,7 +397,7 @@ def test_export_and_restore_go_on_alike():
     """A restored book shows the same positions and answers the next fills the same way."""
     rows = trades(*[plain(BUY, "1", "100"), plain(SELL, "3", "101")] * 150)
     book = book_of(*rows[:250])
-    book.set_levels(BTC, book.open[BTC].position_id, D(1), D(2))
+    set_levels(book, book.open[BTC].position_id, 1, 2)
     again = PositionBook()
     again.restore(msgspec.json.decode(msgspec.json.encode(book.export()), type=PositionExport))
     assert state(again) == state(book)

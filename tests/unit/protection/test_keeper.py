@@ -948,7 +948,8 @@ async def test_what_never_settles_is_told(make):
     def move():
         nonlocal count
         count += 1
-        bench.book.positions.set_levels(BTC, f"{BTC}#1", D(95) - D(count) / 10, None)
+        moved = StopMoved(symbol=BTC, position_id=f"{BTC}#1", stop_loss=D(95) - D(count) / 10)
+        bench.book.positions.set_levels(moved, AT)
         return True
 
     async def amend(*_args, **_kwargs):

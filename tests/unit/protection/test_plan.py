@@ -12,12 +12,12 @@ from execkit.model.position import Position
 from execkit.protection.plan import (
     Plan,
     Step,
-    is_through,
     plan_protection,
     protective_quantity,
     protective_side,
     stop_trigger,
 )
+from execkit.protection.prices import Touch
 
 D = Decimal
 INSTRUMENT = Instrument.default(BTC, tick_size=D("0.5"), lot_size=D("0.01"), min_quantity=D("0.02"))
@@ -52,10 +52,13 @@ def leaving(quantity="1", *events, role=OrderRole.EXIT, side=Side.SELL):
     return make.order("submit", *events, order_id="x", side=side, quantity=quantity, role=role)
 
 
-def plan(held, *reductions, mark=None):
-    return plan_protection(
-        held, list(reductions), INSTRUMENT, mark=None if mark is None else D(mark)
-    )
+def plan(held, *reductions, mark=None, far=None, **options):
+    """Return the plan at a bid and ask, which are one price unless *far* says where the ask is, or a short's bid."""
+    touch = None
+    if mark is not None:
+        sides = [D(mark), D(far or mark)]
+        touch = Touch(*(sides if held.is_long else sides[::-1]))
+    return plan_protection(held, list(reductions), INSTRUMENT, touch=touch, **options)
 
 
 def test_sides():
@@ -211,9 +214,24 @@ def test_a_stop_that_rests_is_not_flattened_over_the_price():
     assert plan(position(), stop(), mark="90") == Plan(Step.NOTHING)
 
 
-def test_is_through():
-    """On the level counts as through."""
-    assert is_through(position(), D(95), D(95))
-    assert not is_through(position(), D(95), D(96))
-    assert is_through(position("-1"), D(105), D(105))
-    assert not is_through(position("-1"), D(105), D(104))
+@pytest.mark.parametrize(
+    ("held", "level", "near", "far"), [("1", "95", "10", "95.5"), ("-1", "105", "300", "104.5")]
+)
+def test_one_side_of_a_wide_market_is_for_the_venue_to_judge(held, level, near, far):
+    """Nobody knows where it trades: the stop is placed. One that is held here goes by what closing would bring."""
+    assert plan(position(held, level), mark=near, far=far).step is Step.PLACE
+    beyond = plan(position(held, level), mark=near, far=level)
+    assert (beyond.step, beyond.by_price) == (Step.FLATTEN, True)
+    held_here = plan(position(held, level), mark=near, far=far, can_rest=False)
+    assert (held_here.step, held_here.by_price) == (Step.FLATTEN, True)
+    assert held_here.reason == f"the price {near} is beyond the stop {level}"
+
+
+def test_an_exit_at_a_limit_that_nobody_sees_to_is_taken_back():
+    """It leaves the position without a stop while it rests, as after a kill; in a list it rests beside one."""
+    exit_ = make.order(
+        "submit", "accept", order_id="x", side=Side.SELL, limit="110", role=OrderRole.TARGET
+    )
+    assert plan(position(), exit_) == Plan(
+        Step.CANCEL, orders=(exit_,), reason="it was not executed at once"
+    )
