@@ -149,4 +149,4 @@ async def test_a_stop_limit_that_the_price_jumps_over_is_escalated():
             assert engine.book.positions.quantity(BTC) == 0
             assert not venue.core.open[BTC]
             [alarm] = engine.book.alarms
-            assert "the price 57000.005 has passed the limit 58410 of its stop" in alarm.text
+            assert "the price 57000 has passed the limit 58410 of its stop" in alarm.text

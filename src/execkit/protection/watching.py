@@ -58,6 +58,7 @@ class PriceWatcher:
         self._stopped = False
         self.tasks: dict[str, asyncio.Task[None]] = {}
         """What is under way, by symbol."""
+        self._waiting: dict[str, dict[type, Quote | BarData]] = {}
 
     def stop(self) -> None:
         """Look no more; what is under way goes on until it is cancelled."""
@@ -67,7 +68,7 @@ class PriceWatcher:
         """Look whether the price at which a position would be closed asks for something."""
         symbol = quote.symbol
         position = self._book.positions.open.get(symbol)
-        if position is None or self._stopped or symbol in self.tasks:
+        if position is None or self._stopped or self._is_busy(symbol, quote):
             return
         price = quote.bid if position.is_long else quote.ask
         rules = self._rules.get(symbol)
@@ -77,10 +78,17 @@ class PriceWatcher:
     def on_bar(self, bar: BarData) -> None:
         """Look at the prices of a finished bar beside everything else, so that no market waits for another's exit."""
         symbol = bar.symbol
-        if self._stopped or symbol in self.tasks or self._book.position(symbol) is None:
+        if self._stopped or self._book.position(symbol) is None or self._is_busy(symbol, bar):
             return
         look = self.on_price(symbol, bar.low, bar.high, bar.close, since=bar.open_time)
         self._begin(symbol, look)
+
+    def _is_busy(self, symbol: str, news: Quote | BarData) -> bool:
+        """Tell whether something is under way for a symbol; then the newest quote and bar are looked at after it."""
+        if symbol not in self.tasks:
+            return False
+        self._waiting.setdefault(symbol, {})[type(news)] = news
+        return True
 
     def _begin(self, symbol: str, look: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(look)
@@ -109,6 +117,11 @@ class PriceWatcher:
     def _done(self, symbol: str, task: asyncio.Task[None]) -> None:
         self.tasks.pop(symbol, None)
         self._report(symbol, task)
+        for news in self._waiting.pop(symbol, {}).values():
+            if isinstance(news, Quote):
+                self.on_quote(news)
+            else:
+                self.on_bar(news)
 
     async def on_price(
         self,

@@ -19,7 +19,7 @@ from execkit.errors import (
     RateLimitError,
 )
 from execkit.exchanges.base import MarketStatus
-from execkit.model.market import Quote
+from execkit.model.market import BarData, Quote, Timeframe
 from execkit.model.order import OrderRole, OrderState, OrderType, Side, TimeInForce
 from execkit.model.position import Target
 from execkit.model.records import Alarm, StopMoved
@@ -593,6 +593,32 @@ async def test_a_position_that_closes_while_the_market_is_asked_about_needs_noth
     bench.take(bench.venue.fill(bench.stops[0].client_order_id))
     await bench.quiet(3)
     assert bench.orders(OrderRole.TARGET) == []
+
+
+@virtual
+async def test_what_comes_while_the_market_is_asked_about_is_looked_at_after_it(make):
+    """Perhaps nothing comes for long: the newest quote, and the bar that ended meanwhile, are not lost."""
+    bench = make(keeper=True, policy=ProtectionPolicy(trailing_pct=D(1)))
+    await bench.open("1", take_profit=D(120))
+    await bench.quiet()
+
+    async def market_status(_symbol):
+        await asyncio.sleep(2)
+        return MarketStatus(is_open=True)
+
+    bench.venue.market_status = market_status
+    for bid in ("105", "107", "108"):
+        bench.keeper.on_quote(quote(bid))
+        await bench.quiet(0.1)
+    await bench.quiet(3)
+    assert rests(bench) == [(OrderType.STOP, 1, D("106.9"))]
+    await bench.quiet(60)
+    bench.keeper.on_quote(quote("110"))
+    await bench.quiet(0.1)
+    at = bench.clock.now().replace(second=0, microsecond=0) + timedelta(minutes=2)
+    bench.keeper.on_bar(BarData(BTC, Timeframe.M1, at, *map(D, ("110", "121", "110", "111", "1"))))
+    await bench.quiet(5)
+    assert bench.book.positions.quantity(BTC) == 0
 
 
 @virtual
