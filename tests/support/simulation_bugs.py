@@ -646,7 +646,7 @@ CAUGHT_BY = {
     "a_failed_query_shows_absence": 93,
     "not_found_is_absence": 0,
     "a_restart_forgets_what_slices_have_sent": 16,
-    "a_halt_ends_with_its_process": 172,
+    "a_halt_ends_with_its_process": 1,
     "the_loss_is_counted_from_the_last_mark": 204,
     "the_breaker_never_opens": 218,
     "the_rate_limit_counts_nothing": 18,
