@@ -17,10 +17,13 @@ import msgspec
 from execkit.errors import JournalCommitError, JournalCorruptedError
 from execkit.journal import lines
 from execkit.journal.disk import Disk, open_private
-from execkit.model.records import Entry, Record
+from execkit.model.records import CommandSent, Entry, Record
 
 SIZE: Final = 64 * 1024
 """Bytes taken in advance: room for about a hundred records."""
+FOR_COMMANDS: Final = SIZE // 2
+"""Up to here cancels and changes are kept. The rest is for orders: the cancel of a stop that makes room for another,
+or for the way out, is never the last thing that could be recorded."""
 
 
 class EmergencyFile:
@@ -78,7 +81,8 @@ class EmergencyFile:
         """Keep a record, durably; raise `JournalCommitError` when it cannot be."""
         entry = Entry(len(self.entries) + 1, at, record)
         line, chain = lines.seal(lines.encode(entry), self._chain)
-        if self._offset + len(line) > SIZE:
+        most = FOR_COMMANDS if isinstance(record, CommandSent) else SIZE
+        if self._offset + len(line) > most:
             raise JournalCommitError(f"{self._path} is full; restart to take its records over")
         self._is_used = True
         try:

@@ -4,11 +4,13 @@ import errno
 from datetime import timedelta
 
 import pytest
+from tests.support.orders import intent
 
 from execkit.errors import JournalCommitError, JournalCorruptedError
 from execkit.journal.emergency import SIZE
 from execkit.journal.file import LOOK_BACK
 from execkit.journal.segments import read_entries
+from execkit.model.order import OrderRole, OrderType
 from execkit.model.records import CommandSent, PlanChanged
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -16,6 +18,19 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 
 def cancel(number):
     return CommandSent(client_order_id=f"xk{number}", command="cancel")
+
+
+def a_stop(number):
+    """Return a stop's intent with an id and a parent as long as real ones."""
+    return intent(
+        f"xk{number:024}",
+        symbol="BTC/USDT:USDT",
+        type=OrderType.STOP,
+        stop="41580.25",
+        role=OrderRole.STOP,
+        parent=f"BTC/USDT:USDT#{number}",
+        position_id=f"BTC/USDT:USDT#{number}",
+    )
 
 
 @pytest.fixture
@@ -117,6 +132,22 @@ async def test_a_full_emergency_file_says_so(bench):
     await journal.close()
     again = bench.open()
     assert again.last_seq == kept < LOOK_BACK
+
+
+async def test_a_cancel_never_takes_the_room_of_the_order_that_follows_it(bench):
+    """A stop that moves is cancelled and placed anew: when no more cancel fits, dozens of orders still do."""
+    journal = bench.open()
+    now = bench.clock.now()
+    with pytest.raises(JournalCommitError, match="is full; restart"):
+        for number in range(1000):
+            journal.emergency(cancel(number), now)
+    kept = 0
+    with pytest.raises(JournalCommitError, match="is full; restart"):
+        for number in range(1000):
+            journal.emergency(a_stop(number), now)
+            kept += 1
+    assert kept > 40
+    await journal.close()
 
 
 async def test_an_emergency_write_that_fails_says_so(bench):
