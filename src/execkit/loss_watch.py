@@ -30,17 +30,17 @@ class LossWatch:
             link.loss for link in chain if isinstance(link, RiskManagementHandler)
         ]
         self._handle: asyncio.Handle | None = None
-        self._spawn: Callable[[Awaitable[Any], str], None] | None = None
+        self._is_on = False
         desk.recorder.listen(self._on_record)
 
-    def start(self, spawn: Callable[[Awaitable[Any], str], None]) -> None:
+    def start(self, _spawn: Callable[[Awaitable[Any], str], None]) -> None:
         """Look from now on."""
-        self._spawn = spawn
+        self._is_on = True
         self.look()
 
     async def stop(self) -> None:
         """Look no more."""
-        self._spawn = None
+        self._is_on = False
         if self._handle is not None:
             self._handle.cancel()
 
@@ -55,7 +55,7 @@ class LossWatch:
 
     def _look_soon(self) -> None:
         """Look when what runs now has ended: what comes together is one look."""
-        if self._spawn is not None and self._handle is None:
+        if self._is_on and self._handle is None:
             self._handle = asyncio.get_running_loop().call_soon(self._look_now)
 
     def _look_now(self) -> None:
@@ -63,11 +63,10 @@ class LossWatch:
         self.look()
 
     def look(self) -> None:
-        """Compare the equity with the limits; what is reached is recorded, and soon durable and told."""
+        """Compare the equity with the limits; what is reached is recorded, and so durable and told at once."""
         book = self._desk.book
-        if self._spawn is None or book.trading_state is not TradingState.ACTIVE:
+        if not self._is_on or book.trading_state is not TradingState.ACTIVE:
             return
         equity = book.equity(self._currency)
         for limit in self._limits:
-            if limit.check(self._desk, equity) is not None:
-                self._spawn(self._desk.recorder.try_settle(), "daily loss")
+            limit.check(self._desk, equity)

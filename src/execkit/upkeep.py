@@ -21,6 +21,7 @@ from execkit.model.order import (
 )
 from execkit.model.records import EquityMarked, Record, SignalQueued, Source
 from execkit.orders.manager import ManagedOrder
+from execkit.orders.teller import Teller
 
 log = structlog.get_logger("execkit")
 
@@ -67,6 +68,7 @@ class Upkeep:
         self._resubmit = resubmit
         self._watchers = watchers
         self._look = look
+        self._teller = Teller(desk.recorder)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         desk.recorder.listen(self._on_record)
@@ -74,6 +76,7 @@ class Upkeep:
     async def start(self) -> None:
         """Open the stream, bring the book up to the venue's state, and start the tasks."""
         desk = self.desk
+        self._teller.start(self.spawn)
         updates = None
         if desk.adapter.capabilities.order_stream:
             updates = desk.adapter.order_updates()

@@ -160,10 +160,7 @@ class Recorder:
         order = self.book.orders.get(key)
         symbol = "" if order is None else order.symbol
         log.warning("order.impossible_event", client_order_id=key, text=text)
-        alarm = Alarm(code="IMPOSSIBLE_EVENT", text=text, symbol=symbol, client_order_id=key)
-        at = self.clock.now()
-        self.book.apply(alarm, at)
-        self.journal.append(alarm, at)
+        self.record(Alarm(code="IMPOSSIBLE_EVENT", text=text, symbol=symbol, client_order_id=key))
         self.anomaly_hook(symbol, key)
 
     # -- events ----------------------------------------------------------------------------------------

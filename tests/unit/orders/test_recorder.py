@@ -79,7 +79,7 @@ async def test_an_anomaly_without_a_reconciler_is_still_recorded(make):
 
 @virtual
 async def test_listeners_hear_each_record_once_with_its_order(make):
-    """By direct calls, before anything else happens; what was refused or known is not told."""
+    """By direct calls, before anything else happens; what was refused is an alarm, what was known is not told."""
     bench = make()
     heard = []
     bench.recorder.listen(
@@ -95,6 +95,7 @@ async def test_listeners_hear_each_record_once_with_its_order(make):
     assert heard == [
         ("Intent", "o1"),
         ("OrderChanged", "o1"),
+        ("Alarm", None),
         ("Filled", "o1"),
         ("Filled", None),
         ("CommandSent", None),
