@@ -54,17 +54,30 @@ class Message(msgspec.Struct, frozen=True):
 
 _CRITICAL_ALARMS: Final = frozenset(
     {
+        # Positions and orders are not what they should be, or nobody knows.
         "ANSWER_NOT_OURS",
-        "DEAD_MAN_FAILED",
-        "KEEPER_FAILED",
+        "BLIND",
+        "CLOSED_IN_PART",
         "NOT_PROTECTING",
         "OVERFILL",
         "STOPPED_UNPROTECTED",
         "UNPROTECTED",
         "VENUE_PAUSE",
         "ZOMBIE_ORDER",
+        # The venue is about to cancel what protects.
+        "DEAD_MAN_ARMED",
+        "DEAD_MAN_FAILED",
+        # execkit trades no more, or not as it should, until a person has looked.
+        "DAILY_LOSS",
+        "HALTED_BY_FILE",
+        "HALTED_BY_SIGNAL",
+        "JOURNAL_UNAVAILABLE",
+        "KEEPER_FAILED",
+        "KEEPER_LOOP",
+        "TASK_FAILED",
     }
 )
+"""What a person has to act on now, because execkit cannot, or does no more by itself."""
 
 
 def message_of(event: Event) -> Message | None:

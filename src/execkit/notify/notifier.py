@@ -1,15 +1,17 @@
 """Sends messages through Apprise, which knows Discord, Slack, Telegram, mail and a hundred more.
 
-Nothing here is on the money path: the bus hands events over, sending happens in a task, and a service that hangs or
-fails costs only its own messages.
+Nothing here is on the money path: the bus hands events over, sending happens in tasks, and a service that hangs or
+fails costs only its own messages. What an event is worth is judged when it comes, so that a storm of little things
+takes no place from great ones, and critical messages wait for no others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from typing import Any, Final, Self
 
@@ -25,6 +27,15 @@ log = structlog.get_logger("execkit")
 
 VARIABLE: Final = "EXECKIT_NOTIFY_URLS"
 """Environment variable with the addresses, separated by spaces: they hold tokens and belong in no file."""
+
+_LINE: Final = 100
+"""Messages that wait while one is being sent."""
+
+_CRITICAL_LINE: Final = 10_000
+"""Critical messages that wait."""
+
+_CRITICAL_AT_ONCE: Final = 20
+"""Critical messages that are being sent at the same time."""
 
 _KINDS: Final = {
     Severity.INFO: "info",
@@ -45,7 +56,7 @@ class Notifier:
         urls: Apprise addresses, e.g. `discord://…`; by default those in the variable EXECKIT_NOTIFY_URLS.
         least: Events of less urgency are not told.
         most: Messages in any window of *per*; what is more is counted, and the next message says how many. Critical
-            ones always pass.
+            ones always pass, and wait for no others.
         per: The window.
         send_within: Time that a service may take for one message.
         words: Makes the message of an event, None for none.
@@ -74,6 +85,8 @@ class Notifier:
         self._send_within = send_within.total_seconds()
         self._words = words
         self._sent_at: deque[float] = deque(maxlen=most)
+        self._critical = _Lane(self._send, at_once=_CRITICAL_AT_ONCE, limit=_CRITICAL_LINE)
+        self._others = _Lane(self._send, at_once=1, limit=_LINE)
         self._subscription: Subscription | None = None
         self.held_back = 0
         """Messages that the pace has kept from being sent since the last one."""
@@ -81,29 +94,39 @@ class Notifier:
         """Messages that no service took."""
 
     async def __aenter__(self) -> Self:
-        self._subscription = self._events.subscribe(Event, self.tell, limit=1000)
+        # Taking an event waits for nothing, so the bus's own line is empty again after each step of the loop.
+        self._subscription = self._events.subscribe(Event, self.take, limit=sys.maxsize)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self._subscription is not None:
-            try:
-                async with asyncio.timeout(self._send_within):
-                    await self._subscription.idle()
-            except TimeoutError:
-                await self._subscription.cut()
-            self._subscription.cancel()
+        if self._subscription is None:
+            return
+        lanes = (self._critical, self._others)
+        try:
+            async with asyncio.timeout(self._send_within):
+                await self._subscription.idle()
+                await asyncio.gather(*(lane.idle() for lane in lanes))
+        except TimeoutError:
+            left = sum([await lane.cut() for lane in lanes])
+            log.warning("notify.cut_off", messages=left)
+        self._subscription.cancel()
 
-    async def tell(self, event: Event) -> None:
-        """Tell of one event, if it is urgent enough and the pace allows."""
+    def take(self, event: Event) -> None:
+        """Have a message sent of one event, if it is urgent enough and the pace allows."""
         message = self._words(event)
         if message is None or message.severity < self._least:
             return
+        if message.severity >= Severity.CRITICAL:
+            self.held_back += self._critical.put(message)
+            return
         now = asyncio.get_running_loop().time()
-        is_full = len(self._sent_at) == self._most and now - self._sent_at[0] < self._per
-        if is_full and message.severity < Severity.CRITICAL:
+        if len(self._sent_at) == self._most and now - self._sent_at[0] < self._per:
             self.held_back += 1
             return
         self._sent_at.append(now)
+        self.held_back += self._others.put(message)
+
+    async def _send(self, message: Message) -> None:
         held, self.held_back = self.held_back, 0
         text = f"{message.text} (and {held} more messages)" if held else message.text
         try:
@@ -119,6 +142,51 @@ class Notifier:
         if not taken:
             self.failures += 1
             log.warning("notify.not_taken", title=message.title)
+
+
+class _Lane:
+    """Messages in line, of which *at_once* are being sent at the same time."""
+
+    def __init__(
+        self, send: Callable[[Message], Awaitable[None]], *, at_once: int, limit: int
+    ) -> None:
+        self._send = send
+        self._at_once = at_once
+        self._limit = limit
+        self._waiting: deque[Message] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def put(self, message: Message) -> bool:
+        """Take a message in line; return whether the oldest was dropped for it."""
+        is_full = len(self._waiting) >= self._limit
+        if is_full:
+            self._waiting.popleft()
+        self._waiting.append(message)
+        if len(self._tasks) < self._at_once:
+            task = asyncio.get_running_loop().create_task(self._work())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return is_full
+
+    async def _work(self) -> None:
+        while self._waiting:
+            await self._send(self._waiting.popleft())
+        # In this step, so that what comes next finds the place free.
+        self._tasks.discard(asyncio.current_task())
+
+    async def idle(self) -> None:
+        """Wait until everything in line was sent, or given up."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def cut(self) -> int:
+        """Give up what was not sent; return how many messages that are."""
+        left = len(self._waiting) + len(self._tasks)
+        self._waiting.clear()
+        for task in self._tasks:
+            task.cancel()
+        await self.idle()
+        return left
 
 
 def _service(urls: Iterable[str | SecretStr] | None) -> Any:

@@ -99,6 +99,16 @@ def of_order(kind, **details):
             "loss",
         ),
         (SystemError(at=AT, code="UNPROTECTED", text="t"), Severity.CRITICAL, "UNPROTECTED", "t"),
+        *(
+            (SystemError(at=AT, code=code, text="t"), Severity.CRITICAL, code, "t")
+            for code in (
+                "JOURNAL_UNAVAILABLE",
+                "TASK_FAILED",
+                "BLIND",
+                "CLOSED_IN_PART",
+                "DAILY_LOSS",
+            )
+        ),
         (SystemError(at=AT, code="IN_DOUBT", text="t"), Severity.ERROR, "IN_DOUBT", "t"),
     ],
 )
@@ -201,19 +211,116 @@ def notifier_with(fake, **options):
     return notifier
 
 
+def alarm(code, text):
+    return SystemError(at=AT, code=code, text=str(text))
+
+
 def test_a_storm_becomes_a_few_messages_and_a_count():
     """Critical ones pass all the same; after the window the next one says how many were held back."""
 
     async def main(_clock):
         fake = Fake()
-        notifier = notifier_with(fake, most=2)
-        for n in range(5):
-            await notifier.tell(SystemError(at=AT, code="C", text=str(n)))
-        await notifier.tell(TradingStateSet(at=AT, state="halted", cause="stop"))
-        assert [body for _, body in fake.told] == ["0", "1", "stop (and 3 more messages)"]
-        await asyncio.sleep(61)
-        await notifier.tell(SystemError(at=AT, code="C", text="later"))
+        async with notifier_with(fake, most=2) as notifier:
+            for n in range(5):
+                notifier.take(alarm("C", n))
+            await asyncio.sleep(0.1)
+            notifier.take(TradingStateSet(at=AT, state="halted", cause="stop"))
+            await asyncio.sleep(0.1)
+            assert [body for _, body in fake.told] == ["0 (and 3 more messages)", "1", "stop"]
+            await asyncio.sleep(61)
+            notifier.take(alarm("C", "later"))
         assert fake.told[-1][1] == "later"
+
+    run_virtual(main)
+
+
+def test_a_critical_message_is_lost_in_no_storm():
+    """Whatever else came in the same step, it is told at once, though the service hangs with the first message."""
+
+    async def main(_clock):
+        fake = Fake()
+        loop = asyncio.get_running_loop()
+        tried = []
+
+        async def hang(*, title, body, notify_type):
+            tried.append((loop.time() - began, body))
+            await asyncio.sleep(3600)
+
+        fake.async_notify = hang
+        async with notifier_with(fake) as notifier:
+            bus = notifier._events
+            began = loop.time()
+            bus.publish(alarm("C", "before"))
+            await asyncio.sleep(1)
+            bus.publish(alarm("UNPROTECTED", "first"))
+            for n in range(1_100):
+                bus.publish(alarm("C", n) if n % 2 else SignalDenied(at=AT, symbol=BTC, reason="R"))
+            bus.publish(alarm("UNPROTECTED", "last"))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert tried == [
+                (0, "before"),
+                (1, "first (and 1081 more messages)"),
+                (1, "last"),
+            ]
+            began = loop.time()
+        assert loop.time() - began <= 10
+
+    run_virtual(main)
+
+
+def test_a_storm_of_critical_messages_is_told_whole():
+    """Twenty are on their way at once, and none is dropped."""
+
+    async def main(_clock):
+        fake, most = Fake(seconds=0.01), []
+        send = fake.async_notify
+        flying = set()
+
+        async def counted(**what):
+            flying.add(what["body"])
+            most.append(len(flying))
+            answer = await send(**what)
+            flying.discard(what["body"])
+            return answer
+
+        fake.async_notify = counted
+        async with notifier_with(fake) as notifier:
+            for n in range(1_100):
+                notifier._events.publish(alarm("BLIND", n))
+        assert sorted(int(body) for _, body in fake.told) == list(range(1_100))
+        assert max(most) == 20
+        assert notifier.failures == 0
+
+    run_virtual(main)
+
+
+def test_a_long_line_of_others_drops_its_oldest_and_says_so():
+    """Behind a service that hangs a hundred wait; what was dropped is counted in the next message."""
+
+    async def main(_clock):
+        fake = Fake(seconds=9)
+        async with notifier_with(fake, most=200) as notifier:
+            for n in range(103):
+                notifier.take(alarm("C", n))
+            await asyncio.sleep(9 * 3)
+        assert [body for _, body in fake.told][:2] == ["3 (and 3 more messages)", "4"]
+
+    run_virtual(main)
+
+
+def test_the_next_message_finds_the_place_of_the_last_one_free():
+    """A message that comes in the very step in which the one before has gone waits for no third."""
+
+    async def main(_clock):
+        fake = Fake()
+        async with notifier_with(fake) as notifier:
+            for n in range(10):
+                notifier.take(alarm("C", n))
+                while len(fake.told) <= n:
+                    await asyncio.sleep(0)
+        assert len(fake.told) == 10
 
     run_virtual(main)
 
@@ -262,7 +369,7 @@ def test_the_window_is_the_callers():
         fake = Fake()
         notifier = notifier_with(fake, most=1, per=timedelta(seconds=1))
         for n in range(3):
-            await notifier.tell(SystemError(at=AT, code="C", text=str(n)))
+            notifier.take(alarm("C", n))
             await asyncio.sleep(1)
         assert len(fake.told) == 3
 
