@@ -9,13 +9,16 @@ from typing import Any, Final
 
 import structlog
 
-from execkit.errors import ConfigurationError, ExchangeError
+from execkit.errors import ConfigurationError
 from execkit.handlers.desk import Desk
 
 log = structlog.get_logger("execkit")
 
 _TURNS: Final = 4
 """How often a countdown is started anew before it would end: three tries may fail."""
+
+_STOP_WITHIN: Final = 10.0
+"""Seconds that a stop of the engine takes at most to end the countdowns."""
 
 
 class DeadMan:
@@ -42,8 +45,23 @@ class DeadMan:
         spawn(self._keep_on(), "dead man's switch")
 
     async def stop(self) -> None:
-        """End all countdowns."""
-        await asyncio.gather(*(self._set(symbol, None) for symbol in self._armed))
+        """End all countdowns, again until it succeeds; what stays armed after ten seconds is told."""
+        try:
+            async with asyncio.timeout(min(self._within.total_seconds(), _STOP_WITHIN)):
+                await asyncio.gather(*map(self._end, sorted(self._armed)))
+        except TimeoutError:
+            left = ", ".join(sorted(self._armed))
+            self._desk.recorder.alarm(
+                "DEAD_MAN_ARMED",
+                f"the countdown of {left} could not be ended: the venue cancels all orders there, stops too, within "
+                f"{self._within.total_seconds():g} s, unless an engine runs again",
+            )
+
+    async def _end(self, symbol: str) -> None:
+        wait = 0.25
+        while not await self._set(symbol, None):
+            await asyncio.sleep(wait)
+            wait *= 2
 
     async def renew(self) -> None:
         """Start the countdown of each symbol with orders of ours anew, and end those that are not needed."""
@@ -67,15 +85,13 @@ class DeadMan:
 
     async def _set(self, symbol: str, within: timedelta | None) -> bool:
         limit = self._within.total_seconds() / _TURNS
+        if within is not None:
+            self._armed.add(symbol)  # before it is asked: it may arrive though no answer comes
         try:
             await self._desk.gateway.pace.ask(self._desk.adapter.dead_man, limit, symbol, within)
-        except (ExchangeError, TimeoutError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - an adapter is foreign code, and the next turn must come
             log.warning("dead_man.failed", symbol=symbol, error=repr(error))
-            if within is not None:
-                self._armed.add(symbol)  # it may have arrived
             return False
         if within is None:
             self._armed.discard(symbol)
-        else:
-            self._armed.add(symbol)
         return True

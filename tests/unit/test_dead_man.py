@@ -10,6 +10,7 @@ import pytest
 from execkit.dead_man import DeadMan
 from execkit.engine import ExecutionEngine
 from execkit.errors import ConfigurationError, ExchangeUnavailableError, UnsupportedFeatureError
+from execkit.model.events import SystemError  # noqa: A004 - promised name
 from execkit.model.order import Side
 from execkit.model.signal import TradingSignal
 from execkit.testing import MockExchange
@@ -26,7 +27,10 @@ class Switched(MockExchange):
     def __init__(self, clock):
         super().__init__(prices={BTC: D(42_000), ETH: D(2_500)}, clock=clock)
         self.told = []
-        self.fails = False
+        self.fails = 0
+        """How many calls fail from now on."""
+        self.error = ExchangeUnavailableError("down")
+        self.hangs = False
 
     @property
     def capabilities(self):
@@ -34,9 +38,12 @@ class Switched(MockExchange):
 
     async def dead_man(self, symbol, within):
         if self.fails:
-            raise ExchangeUnavailableError("down")
+            self.fails -= 1
+            raise self.error
         seconds = None if within is None else within.total_seconds()
         self.told.append((asyncio.get_running_loop().time(), symbol, seconds))
+        if self.hangs and within is not None:
+            await asyncio.sleep(3600)
 
 
 def rest(symbol=BTC, price=41_000):
@@ -92,16 +99,82 @@ def test_a_countdown_that_cannot_be_renewed_is_told_once():
 
     async def life(engine, venue, switch):
         await engine.submit(rest())
-        venue.fails = True
+        venue.fails = 3
         for _ in range(3):
             await switch.renew()
         assert [alarm.code for alarm in engine.book.alarms] == ["DEAD_MAN_FAILED"]
-        venue.fails = False
         await switch.renew()
         await switch.stop()
         assert venue.told[-1][1:] == (BTC, None)
 
     lived(life)
+
+
+def test_an_exception_that_nobody_knows_ends_no_renewing():
+    """An adapter is foreign code: whatever it raises, the next turn comes."""
+
+    async def life(engine, venue, switch):
+        await engine.submit(rest())
+        venue.fails, venue.error = 1, ValueError("no JSON")
+        switch.start(engine.parts.upkeep.spawn)
+        await asyncio.sleep(11)
+        assert [alarm.code for alarm in engine.book.alarms] == ["DEAD_MAN_FAILED"]
+        assert venue.told[-1][1:] == (BTC, 40.0)
+
+    lived(life)
+
+
+@pytest.mark.parametrize("error", [ExchangeUnavailableError("down"), KeyError("data")])
+def test_a_stop_asks_again_until_the_countdown_has_ended(error):
+    """What rests at the stop shall rest on, also where the venue fails twice."""
+
+    async def life(engine, venue, switch):
+        await engine.submit(rest())
+        await switch.renew()
+        venue.fails, venue.error = 2, error
+        await switch.stop()
+        assert venue.fails == 0
+        assert venue.told[-1][1:] == (BTC, None)
+        assert not engine.book.alarms
+
+    lived(life)
+
+
+def test_what_stays_armed_is_told():
+    """After ten seconds a person hears which orders the venue is about to cancel; the stop goes on."""
+
+    async def main(clock):
+        venue, told = Switched(clock), []
+        engine = ExecutionEngine(venue, journal=None, clock=clock, dead_man=WITHIN)
+        engine.events.subscribe(SystemError, lambda event: told.append((event.code, event.text)))
+        async with engine:
+            await engine.submit(rest())
+            await engine.submit(rest(ETH, 2_400))
+            await asyncio.sleep(11)
+            venue.fails = 10**6
+            began = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - began <= 11
+        ((code, text),) = told
+        assert code == "DEAD_MAN_ARMED"
+        assert "BTC/USDT, ETH/USDT" in text
+        assert "40 s" in text
+
+    run_virtual(main)
+
+
+def test_a_first_countdown_that_a_stop_cuts_off_is_ended():
+    """Its answer never came, and it may have arrived all the same."""
+
+    async def main(clock):
+        venue = Switched(clock)
+        async with ExecutionEngine(venue, journal=None, clock=clock, dead_man=WITHIN) as engine:
+            venue.hangs = True
+            await engine.submit(rest())
+            await asyncio.sleep(11)
+            assert [what for _, *what in venue.told] == [[BTC, 40.0]]
+        assert venue.told[-1][1:] == (BTC, None)
+
+    run_virtual(main)
 
 
 def test_a_venue_without_the_switch_is_named():
