@@ -63,7 +63,7 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
         """Held while the journal of an engine is written that does not run."""
         self._halts: dict[str, tuple[str, str]] = {}
         """Cause and actor of the halts with which engines are to start."""
-        self._wishes: dict[str, Wish] = {}
+        self._wishes: dict[str, list[Wish]] = {}
         """What is to be done once a venue answers."""
 
     def __getitem__(self, name: str) -> ExecutionEngine:
@@ -126,9 +126,9 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
                 break
         log.info("group.venue_up", venue=name)
         del self._starting[name]
-        wish = self._wishes.pop(name, None)
+        wishes = self._wishes.pop(name, [])
         await engine.parts.settle_owed()
-        if wish is not None:
+        for wish in wishes:
             engine.parts.upkeep.spawn(wish(engine), "emergency")
 
     def _prepare(self, name: str, parts: Parts) -> None:
@@ -208,7 +208,7 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
             async with self._kept_down(name) as is_down:
                 if not is_down:  # it has come up at this moment
                     return (await act([self[name]]))[0]
-                self._wishes[name] = later
+                self._wishes.setdefault(name, []).append(later)
                 return await self._halt_down(name, f"everything is taken out by {actor}", actor)
 
         async with asyncio.TaskGroup() as both:

@@ -131,6 +131,20 @@ def test_what_cannot_be_done_at_a_venue_that_is_down_is_named_and_done_later(tmp
     run_virtual(main)
 
 
+def test_a_cancel_all_does_not_take_a_flatten_back(tmp_path):
+    """A person presses both buttons while the venue is down: the stronger one counts."""
+
+    async def main(clock):
+        core, _ = await trade(clock, tmp_path)
+        async with EngineGroup(engines_of(clock, tmp_path, core=core, one=6)) as group:
+            await group.flatten()
+            await group.cancel_all()
+            await pass_time(clock, 120)
+            assert (core.positions(), core.open_orders()) == ([], [])
+
+    run_virtual(main)
+
+
 def test_a_resume_takes_back_what_waits_for_a_venue(tmp_path):
     """A person who lets entries go on does not want everything closed when the venue comes up."""
 

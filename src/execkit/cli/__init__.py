@@ -19,9 +19,9 @@ from execkit.errors import ExecKitError
 _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "audit": ("execkit.cli.audit:audit", "Show what functions said, and what came of it."),
     "verify-audit": ("execkit.cli.audit:verify_audit", "Check a journal against noted heads."),
-    "cancel-all": ("execkit.cli.control:cancel_all", "Cancel every open order of ours."),
+    "cancel-all": ("execkit.cli.control:cancel_all", "Halt, and cancel every open order of ours."),
     "close": ("execkit.cli.control:close", "Close one position at the market."),
-    "flatten": ("execkit.cli.control:flatten", "Close every position at the market."),
+    "flatten": ("execkit.cli.control:flatten", "Halt, and close every position at the market."),
     "halt": ("execkit.cli.control:halt", "Let nothing leave that adds exposure."),
     "orders": ("execkit.cli.control:orders", "List the open orders of a running engine."),
     "paper": ("execkit.cli.live:paper", "Run plans on live prices, without real money."),

@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 import attrs
 import click
 
+from execkit import at_rest
 from execkit.config import Config
 from execkit.control.client import NoEngineError, ask
-from execkit.control.commands import obey
+from execkit.control.commands import obey, state_view
 from execkit.control.protocol import LIFE, Request
 from execkit.engine import ExecutionEngine
 from execkit.errors import ConfigurationError, ExecKitError
@@ -78,7 +79,11 @@ def _do(target: Target, command: str, **arguments: str | bool) -> Any:
         return ask(target.journal, command, given)
     except NoEngineError as error:
         if not target.force or target.config is None:
-            raise
+            if command != "halt":
+                raise
+            raise NoEngineError(
+                f"{error}. `touch {target.journal}.halt` halts it at once, or when it starts"
+            ) from error
         click.echo(f"{error}", err=True)
     return asyncio.run(_do_here(target.config, command, given))
 
@@ -92,10 +97,14 @@ async def _do_here(config: Path, command: str, arguments: dict[str, str | bool])
     )
     engine = ExecutionEngine.from_config(settings)
     engine.settings = attrs.evolve(engine.settings, plans=(), control=False)
+    actor = f"{getpass.getuser()} --force"
+    if command == "halt":  # it needs no venue, which may be down
+        cause = str(arguments.get("cause", "by hand"))
+        return state_view(await at_rest.halt(engine.settings, cause, actor=actor))
     async with engine:
         request = Request(
             command=command,
-            actor=f"{getpass.getuser()} --force",
+            actor=actor,
             nonce="",
             expires=engine.desk.clock.now() + LIFE,
             arguments=arguments,
@@ -124,7 +133,10 @@ def _show(target: Target, answer: Any) -> None:
     if answer.get("trading_state", "active") != "active" or answer.get("blocked"):
         if answer.get("resting_entries"):
             click.echo(f"to end what rests: execkit cancel-all --journal {target.journal}")
-        click.echo(f"to trade again: execkit resume --journal {target.journal}")
+        blocked = list(answer.get("blocked", ()))
+        only = answer.get("trading_state") == "active" and len(blocked) == 1
+        symbol = f"--symbol {blocked[0]} " if only else ""
+        click.echo(f"to trade again: execkit resume {symbol}--journal {target.journal}")
 
 
 def _show_rows(rows: list[dict[str, str]]) -> None:
@@ -270,6 +282,8 @@ def close(
 
 
 def _show_taken_out(target: Target, answer: Any) -> None:
+    if not answer["flat"] and not answer["left"] and not target.as_json:
+        click.echo("nothing was open")
     _show(target, answer)
     if answer["left"]:
         raise ExecKitError(f"not everything is out; look at {', '.join(answer['left'])}")

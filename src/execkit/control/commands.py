@@ -11,6 +11,7 @@ from execkit.errors import ExecKitError
 from execkit.handlers.desk import Desk
 from execkit.model.order import OrderState
 from execkit.numbers import plain
+from execkit.orders.book import Book
 from execkit.orders.manager import ManagedOrder
 from execkit.protection.closing import is_gone
 from execkit.taking_out import Flattened
@@ -38,7 +39,7 @@ async def obey(desk: Desk, request: Request) -> Any:
             return await _resolve_by_name(desk, request)
         case "close":
             done = await operations.close_position(desk, symbol or "", actor=request.actor)
-            return _done_view(done) | _state_view(desk)
+            return _done_view(done) | state_view(desk.book)
         case "cancel-all":
             if given.get("include_protection"):
                 raise ExecKitError(_NOT_NAKED)
@@ -47,12 +48,12 @@ async def obey(desk: Desk, request: Request) -> Any:
             )
             left = [order.client_order_id for order in asked if not is_gone(order)]
             views = [_order_view(order) for order in asked]
-            return {"orders": views, "not_proven_gone": left} | _state_view(desk)
+            return {"orders": views, "not_proven_gone": left} | state_view(desk.book)
         case "flatten":
             done = await operations.flatten(
                 desk, symbol, actor=request.actor, halt=given.get("halt") is not False
             )
-            return _done_view(done) | _state_view(desk)
+            return _done_view(done) | state_view(desk.book)
     operations.note(desk, request.command, request.actor, **given)
     match request.command:
         case "halt":
@@ -67,9 +68,8 @@ def _done_view(done: Flattened) -> dict[str, Any]:
     return {"flat": list(done.flat), "left": dict(done.left)}
 
 
-def _state_view(desk: Desk) -> dict[str, Any]:
+def state_view(book: Book) -> dict[str, Any]:
     """Return what may be entered from now on."""
-    book = desk.book
     record = book.state_record
     return {
         "trading_state": str(book.trading_state),
@@ -95,7 +95,7 @@ def status(desk: Desk) -> dict[str, Any]:
     book = desk.book
     return {
         "account": desk.recorder.journal.account,
-        **_state_view(desk),
+        **state_view(desk.book),
         "blind": desk.reconciler.is_blind,
         "positions": len(book.positions.open),
         "open_orders": len(book.orders.active),

@@ -19,7 +19,7 @@ from execkit.control.client import NoEngineError, ask
 from execkit.control.protocol import Request, encode, socket_path
 from execkit.control.server import ControlServer
 from execkit.engine import ExecutionEngine
-from execkit.errors import ExecKitError, OrderRejectedError
+from execkit.errors import ExchangeUnavailableError, ExecKitError, OrderRejectedError
 from execkit.journal.segments import read_entries
 from execkit.model.denial import DenialCode
 from execkit.model.order import OrderState, Side
@@ -445,14 +445,16 @@ async def test_the_command_line_speaks_to_the_engine(desk):
     cancelled = (await run("cancel-all", "--symbol", "ETH/USDT")).output
     assert "none" in cancelled
     assert "  ETH/USDT: cancel-all by " in cancelled
-    assert f"to trade again: execkit resume --journal {path}" in cancelled
+    assert f"to trade again: execkit resume --symbol ETH/USDT --journal {path}" in cancelled
     naked = await run("cancel-all", "--include-protection")
     assert (naked.exit_code, "no position is left without one" in naked.output) == (1, True)
     await run("resume")
     failed = await run("close", "XRP/USDT")
     assert (failed.exit_code, "nothing to close" in failed.output) == (1, True)
     assert "flat: BTC/USDT" in (await run("close", BTC)).output
-    assert "trading state: active" in (await run("flatten", "--no-halt")).output
+    idle = (await run("flatten", "--no-halt")).output
+    assert idle.startswith("nothing was open\nflat: none\n")
+    assert "trading state: active" in idle
     assert "trading state: halted" in (await run("flatten")).output
     missing = await run("resolve", "xk1", "--as", "cancelled")
     assert "is unknown" in missing.output
@@ -482,3 +484,35 @@ async def test_force_takes_the_account_from_an_engine_that_hangs(tmp_path, monke
     assert result.denial.code is DenialCode.JOURNAL_UNAVAILABLE
     assert "taken over" in str(result.denial)
     await old.stop()
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_a_forced_halt_needs_no_venue(tmp_path, monkeypatch):
+    """The engine is gone and its venue is down: the journal keeps the halt, and what still rests is told."""
+    config = write_config(tmp_path)
+    path = tmp_path / "orders.db"
+    venue = mock(name="paper")
+    engine = await engine_at(path, venue=venue, store=False)
+    resting = signal(limit_price=D(41_900))
+    await engine.submit(resting)
+    await engine.stop()
+
+    async def connect():
+        raise ExchangeUnavailableError("down")
+
+    monkeypatch.setattr("execkit.assembly.ExchangeFactory.create", lambda *_a, **_k: venue)
+    monkeypatch.setattr(venue, "connect", connect)
+    command = ["halt", "the news", "--config", str(config)]
+    refused = await asyncio.to_thread(CliRunner().invoke, main, command)
+    assert refused.exit_code == 1
+    assert f"`touch {path}.halt` halts it at once, or when it starts" in refused.output
+    done = await asyncio.to_thread(CliRunner().invoke, main, [*command, "--force"])
+    assert done.exit_code == 0, done.output
+    assert "trading state: halted" in done.output
+    assert "resting entries: 1" in done.output
+    monkeypatch.undo()
+    engine = await engine_at(path, venue=venue, store=False)
+    denied = await engine.submit(signal(symbol="ETH/USDT"))
+    assert denied.denial.code is DenialCode.TRADING_HALTED
+    assert engine.book.state_record.actor.endswith("--force")
+    await engine.stop()
