@@ -28,6 +28,7 @@ from execkit.exchanges.factory import ExchangeFactory
 from execkit.functions.builtin import register_builtins
 from execkit.functions.registry import ExecutionFunctionRegistry
 from execkit.group_check import GroupCheck
+from execkit.guarded import GuardedAsk
 from execkit.handlers.desk import Desk
 from execkit.handlers.executor import OrderExecutorHandler
 from execkit.handlers.reconciliation import ReconciliationHandler
@@ -41,12 +42,7 @@ from execkit.loss_watch import LossWatch
 from execkit.market import Calendar, MarketHours, told_by
 from execkit.model.instrument import Instrument
 from execkit.model.market import Quote, Timeframe
-from execkit.model.order import OrderRole
 from execkit.model.records import (
-    Filled,
-    Intent,
-    OrderChanged,
-    Record,
     RegistryChanged,
     SignalQueued,
 )
@@ -55,7 +51,6 @@ from execkit.model.signal import TradingSignal
 from execkit.model.ticket import OrderTicket
 from execkit.orders.book import Book
 from execkit.orders.gateway import OrderGateway
-from execkit.orders.manager import ManagedOrder
 from execkit.orders.recorder import Recorder
 from execkit.orders.recovery import Reconciler
 from execkit.orders.resolver import Resolver
@@ -183,12 +178,19 @@ def _wire(
     ledger = RiskLedger()
     for order in book.orders.active.values():
         ledger.on_order(order)
-    recorder.listen(_feed(ledger))
+    recorder.listen(ledger.on_record)
     gateway = OrderGateway(adapter, recorder)
     resolver = Resolver(gateway)
+    guarded = partial(
+        GuardedAsk,
+        ask=gateway.pace.ask,
+        is_held=lambda symbol: symbol in book.positions.open,
+        alarm=recorder.alarm,
+    )
+    reads = guarded("reads")
     hours = _hours(settings)
     market = MarketHours(
-        adapter, clock, _calendar(settings, hours), ask=gateway.pace.ask, alarm=recorder.alarm
+        adapter, clock, _calendar(settings, hours), ask=reads, alarm=recorder.alarm
     )
     keeper = ProtectionKeeper(gateway, instrument_of, policy=settings.protection, market=market)
     reconciler = Reconciler(
@@ -200,10 +202,11 @@ def _wire(
     )
     pipeline = settings.pipeline or chain_of(settings.plans) or standard_pipeline()
     rng = settings.rng or random.Random()  # noqa: S311 - ids and jitter, no secrets
-    quotes = QuoteBook(adapter, book, clock, ask=gateway.pace.ask, rng=rng)
+    quotes = QuoteBook(adapter, book, clock, ask=guarded("prices"), rng=rng)
     for symbol in {*book.positions.open, *(plan.symbol for plan in settings.plans)}:
         quotes.want(symbol)
     desk = Desk(
+        reads=reads,
         adapter=adapter,
         clock=clock,
         rng=rng,
@@ -303,18 +306,6 @@ def _switches(settings: Settings, desk: Desk, journal: Journal) -> list[Watcher]
 
 def _is_virtual() -> bool:
     return isinstance(asyncio.get_running_loop(), VirtualTimeLoop)
-
-
-def _feed(ledger: RiskLedger) -> Callable[[Record, ManagedOrder | None], None]:
-    def on_record(record: Record, order: ManagedOrder | None) -> None:
-        if (
-            order is not None
-            and order.role is OrderRole.ENTRY
-            and isinstance(record, (Intent, OrderChanged, Filled))
-        ):
-            ledger.on_order(order)
-
-    return on_record
 
 
 def _queue(recorder: Recorder, ticket: OrderTicket) -> bool:

@@ -46,7 +46,7 @@ from execkit.parts import Parts, Settings
 from execkit.pipeline import ExecutionPipeline, outcome_of
 from execkit.plans import TradePlan
 from execkit.protection.policy import ProtectionPolicy
-from execkit.rules import RuleBook
+from execkit.rules import RULES_SECONDS, RuleBook
 from execkit.signals import (
     denied,
     first_ticket,
@@ -365,7 +365,7 @@ class ExecutionEngine(ByHand):
         """Return a symbol's rules; they are fetched once, and again when they changed or the market was closed."""
         found = self._rules.known(symbol)
         if found is None:
-            found = await self._rules.fetch(symbol)
+            found = await self.desk.reads(self._rules.fetch, RULES_SECONDS, symbol)
             self.desk.quotes.want(symbol)
         return found
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from execkit.exchanges.base import ExchangeAdapter
 from execkit.model.instrument import Instrument
 
-_QUERY_SECONDS: Final = 10
+RULES_SECONDS: Final = 10.0
+"""How long the rules of a symbol are waited for."""
 
 
 class RuleBook:
@@ -29,7 +29,6 @@ class RuleBook:
         return found if found is not None and found.tradeable else None
 
     async def fetch(self, symbol: str) -> Instrument:
-        """Ask the venue; raises what its client raises, and `TimeoutError`."""
-        async with asyncio.timeout(_QUERY_SECONDS):
-            found = self._known[symbol] = await self._exchange.instrument(symbol)
+        """Ask the venue, for as long as it takes; raises what its client raises."""
+        found = self._known[symbol] = await self._exchange.instrument(symbol)
         return found

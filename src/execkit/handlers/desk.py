@@ -11,6 +11,7 @@ import attrs
 from execkit.bars.cache import MarketDataCache
 from execkit.clock import Clock
 from execkit.exchanges.base import ExchangeAdapter
+from execkit.guarded import GuardedAsk
 from execkit.market import MarketHours
 from execkit.model.ticket import OrderTicket
 from execkit.orders.book import Book
@@ -44,6 +45,8 @@ class Desk:
     policy: ProtectionPolicy
     reconciler: Reconciler
     slicer: Slicer
+    reads: GuardedAsk
+    """Asks for what entries need to know, unless the venue fails at it."""
     queue: Callable[[OrderTicket], bool]
     """Keep a signal until its market opens; False when queueing is off for it."""
     spawn: Callable[[Awaitable[Any], str], None]

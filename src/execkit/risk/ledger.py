@@ -16,6 +16,7 @@ import msgspec
 
 from execkit.errors import PipelineError
 from execkit.model.order import OrderReport, OrderRole, Side
+from execkit.model.records import Filled, Intent, OrderChanged, Record
 from execkit.numbers import MONEY, ONE, ZERO
 from execkit.orders.manager import ManagedOrder
 
@@ -158,6 +159,11 @@ class RiskLedger:
         if claim is not None:
             claim.held = False
             self._settle(reservation_id, claim)
+
+    def on_record(self, record: Record, order: ManagedOrder | None) -> None:
+        """Take in what a record has changed; a command of ours changes nothing yet."""
+        if order is not None and isinstance(record, (Intent, OrderChanged, Filled)):
+            self.on_order(order)
 
     def on_order(self, order: ManagedOrder) -> None:
         """Take in an entry that is new or has changed; other roles are ignored.
