@@ -226,6 +226,7 @@ def _wire(
         spawn=lambda work, name: upkeep.spawn(work, name),  # noqa: PLW0108 - there is none yet
         unchecked=pipeline.unchecked,
     )
+    keeper.watcher.bars_of = desk.bars.history
     pipeline.bind(desk)
     loss = LossWatch(desk, currency, pipeline.handlers)
 

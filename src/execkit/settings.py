@@ -209,6 +209,8 @@ class ProtectionSettings(Section):
     trailing_pct: Percent | None = None
     break_even_after_r: Positive | None = None
     tighten_within_r: Positive | None = None
+    widen_on_atr: str | None = None
+    widest_stop_pct: Percent = Decimal(2)
     step_pct: NonNegative = Decimal("0.1")
     place_within: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(seconds=5)
     attempts: Annotated[Count, Field(ge=1)] = 3

@@ -50,6 +50,20 @@ def average_true_range(history: BarHistory, bars: int = ATR_BARS) -> Decimal:
     return MONEY.divide(sum(ranges, ZERO), Decimal(len(ranges))) if ranges else ZERO
 
 
+def atr_growth(history: BarHistory, since: datetime, bars: int = ATR_BARS) -> Decimal | None:
+    """Return the ATR of the last *bars* bars as a multiple of that of the last ones before *since*.
+
+    None where the history does not reach back so far, and where nothing moved then.
+    """
+    before = len(history)
+    while before and history[before - 1].close_time > since:
+        before -= 1
+    if before < bars:
+        return None
+    then = average_true_range(history[:before], bars)
+    return MONEY.divide(average_true_range(history, bars), then) if then else None
+
+
 def breakout_confidence(history: BarHistory, distance: Decimal) -> Decimal:
     """Return how much a close *distance* beyond a threshold is worth, 0.5 to 1, rounded to four places.
 

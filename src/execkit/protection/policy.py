@@ -10,11 +10,13 @@ import attrs
 
 from execkit.errors import ConfigurationError
 from execkit.model.instrument import Instrument
+from execkit.model.market import Timeframe
 from execkit.model.order import Side
 from execkit.model.position import Position, Target
 from execkit.numbers import HUNDRED, MONEY, ONE, ZERO, non_negative, percent, positive
 
 _HALF: Final = Decimal("0.5")
+_TWO: Final = Decimal(2)
 
 
 @attrs.frozen
@@ -35,6 +37,10 @@ HALF_AND_HALF: Final = (PartialExit(Decimal(1), _HALF), PartialExit(Decimal(2), 
 """50 % at 1 R and 50 % at 2 R."""
 
 
+def _timeframe(value: Timeframe | str | None) -> Timeframe | None:
+    return None if value is None else Timeframe.parse(value)
+
+
 @attrs.frozen(kw_only=True)
 class ProtectionPolicy:
     """What happens to a position between its entry and its end. R is the entry price to the first stop-loss.
@@ -50,6 +56,12 @@ class ProtectionPolicy:
     """From a gain of so many R on, the stop is not beyond the entry price; None: it stays."""
     tighten_within_r: Decimal | None = None
     """Closer than so many R to the target, the stop's distance from the price is halved, once; None: it stays."""
+    widen_on_atr: Timeframe | None = attrs.field(default=None, converter=_timeframe)
+    """Bars, e.g. `1h`, whose ATR(14) is looked at: once it is twice that at the entry, a stop that has not moved yet
+    goes to twice its distance from the entry price, once; None: it stays. In no other way does a stop go away from the
+    price, and more may be lost then than the entry was sized for."""
+    widest_stop_pct: Decimal = Decimal(2)
+    """Farthest that it then goes, in percent of the entry price."""
     step_pct: Decimal = Decimal("0.1")
     """A stop is moved at the venue only by this much of the price or more: each move is a message, and a risk."""
     place_within: timedelta = timedelta(seconds=5)
@@ -66,6 +78,9 @@ class ProtectionPolicy:
             if value is not None:
                 check = percent if name.endswith("_pct") else positive
                 object.__setattr__(self, name, check(name, value))
+        object.__setattr__(
+            self, "widest_stop_pct", percent("widest_stop_pct", self.widest_stop_pct)
+        )
         object.__setattr__(self, "step_pct", non_negative("step_pct", self.step_pct))
         object.__setattr__(self, "stop_limit_pct", percent("stop_limit_pct", self.stop_limit_pct))
         if self.place_within <= timedelta(0):
@@ -199,3 +214,28 @@ def moved_stop(
     is_break_even = best == entry and (entry - stop) * sign > ZERO
     worth = ahead >= MONEY.multiply(price, policy.step_pct) / HUNDRED
     return best if worth or is_break_even else None
+
+
+def widened_stop(
+    policy: ProtectionPolicy,
+    position: Position,
+    price: Decimal,
+    growth: Decimal | None,
+    instrument: Instrument,
+) -> Decimal | None:
+    """Return where the stop goes now that the ATR is *growth* times that at the entry; None: it stays.
+
+    A stop that was moved since, by whatever, is not widened: neither twice, nor after it has followed the price.
+    """
+    stop, entry = position.stop_loss, position.average_price
+    if growth is None or growth < _TWO or stop is None or stop != position.initial_stop:
+        return None
+    sign = 1 if position.is_long else -1
+    distance = (entry - stop) * sign
+    farthest = MONEY.multiply(entry, policy.widest_stop_pct) / HUNDRED
+    wanted = entry - sign * min(MONEY.multiply(distance, _TWO), farthest)
+    # Towards the entry, so that no rounding goes beyond the limit.
+    rounded = instrument.round_price_up if position.is_long else instrument.round_price_down
+    wanted = rounded(wanted)
+    away = (stop - wanted) * sign
+    return wanted if away > ZERO and (price - stop) * sign > ZERO else None

@@ -8,9 +8,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from execkit.bars.cache import BarHistory
+from execkit.functions.measures import atr_growth
 from execkit.market import MarketHours
 from execkit.model.instrument import Instrument
-from execkit.model.market import BarData, Quote
+from execkit.model.market import BarData, Quote, Timeframe
 from execkit.model.order import OrderRole
 from execkit.model.position import Position
 from execkit.model.records import StopMoved
@@ -19,7 +21,7 @@ from execkit.orders.recorder import Recorder
 from execkit.protection.closing import Closer
 from execkit.protection.leaving import TargetTaker
 from execkit.protection.plan import stop_types
-from execkit.protection.policy import ProtectionPolicy, moved_stop
+from execkit.protection.policy import ProtectionPolicy, moved_stop, widened_stop
 from execkit.protection.prices import Range, Touch, is_left_behind
 
 
@@ -56,6 +58,10 @@ class PriceWatcher:
         self._report = report
         self._rules: dict[str, Instrument] = {}
         self._stopped = False
+        self.bars_of: Callable[[str, Timeframe], BarHistory] = lambda _symbol, _frame: BarHistory()
+        """Finished bars, for a policy that looks at them; set by who has them."""
+        self._grown: dict[str, tuple[tuple[str, datetime], Decimal | None]] = {}
+        """Growth of the ATR since the entry, by symbol, with the position and the bar that it is of."""
         self.tasks: dict[str, asyncio.Task[None]] = {}
         """What is under way, by symbol."""
         self._waiting: dict[str, dict[type, Quote | BarData]] = {}
@@ -98,7 +104,7 @@ class PriceWatcher:
     def _is_news(self, position: Position, prices: Range, rules: Instrument) -> bool:
         return (
             self._taker.due(position, prices, rules) is not None
-            or moved_stop(self._policy, position, prices.last, rules) is not None
+            or self._moved(position, prices.last, rules) is not None
             or self._is_left_behind(position)
             or self._is_stopped_out(position, prices)
         )
@@ -169,15 +175,41 @@ class PriceWatcher:
         return status is None or status.is_open
 
     def _follow(self, position: Position, price: Decimal, rules: Instrument) -> None:
-        stop = moved_stop(self._policy, position, price, rules)
-        if stop is None:
+        moved = self._moved(position, price, rules)
+        if moved is None:
             return
+        stop, reason = moved
         self._recorder.record(
             StopMoved(
                 symbol=position.symbol,
                 position_id=position.position_id,
                 stop_loss=stop,
                 take_profit=position.take_profit,
-                reason=f"the price has come to {plain(price)}",
+                reason=reason,
             )
         )
+
+    def _moved(
+        self, position: Position, price: Decimal, rules: Instrument
+    ) -> tuple[Decimal, str] | None:
+        """Return where the stop goes, and why; None: it stays."""
+        policy = self._policy
+        stop = moved_stop(policy, position, price, rules)
+        if stop is not None:
+            return stop, f"the price has come to {plain(price)}"
+        if policy.widen_on_atr is None or position.stop_loss != position.initial_stop:
+            return None
+        growth = self._growth(position, policy.widen_on_atr)
+        stop = widened_stop(policy, position, price, growth, rules)
+        return None if stop is None else (stop, "the ATR is twice that at the entry")
+
+    def _growth(self, position: Position, timeframe: Timeframe) -> Decimal | None:
+        """Return how the ATR has grown since the entry, reckoned once a bar."""
+        history = self.bars_of(position.symbol, timeframe)
+        if not history:
+            return None
+        key = (position.position_id, history[-1].close_time)
+        known = self._grown.get(position.symbol)
+        if known is None or known[0] != key:
+            known = self._grown[position.symbol] = key, atr_growth(history, position.opened_at)
+        return known[1]

@@ -19,6 +19,7 @@ from execkit.protection.policy import (
     mean_target,
     moved_stop,
     targets_for,
+    widened_stop,
 )
 
 D = Decimal
@@ -263,6 +264,42 @@ def test_a_stop_only_ever_comes_closer_and_never_touches_the_price(path, trailin
 
 
 @pytest.mark.parametrize(
+    ("quantity", "stop", "growth", "widest", "expected"),
+    [
+        ("1", "99", "2", "2", "98"),
+        ("1", "99", "1.999", "2", None),
+        ("1", "99", None, "2", None),
+        ("1", "99", "7", "2", "98"),
+        ("1", "98.5", "2", "2", "98"),
+        ("1", "98.5", "2", "10", "97"),
+        ("1", "98.5", "2", "1.996", "98.01"),
+        ("1", "98", "2", "2", None),
+        ("1", "97", "2", "2", None),
+        ("-1", "101", "2", "2", "102"),
+        ("-1", "101.5", "2", "1.996", "101.99"),
+        ("-1", "102", "2", "2", None),
+        ("1", None, "2", "2", None),
+    ],
+)
+def test_a_stop_is_widened_once_the_range_has_doubled(quantity, stop, growth, widest, expected):
+    """To twice its distance from the entry at 100, rounded towards it, and never beyond the limit."""
+    policy = ProtectionPolicy(widen_on_atr="1h", widest_stop_pct=D(widest))
+    growth = None if growth is None else D(growth)
+    got = widened_stop(policy, position(quantity, stop=stop), D(100), growth, RULES)
+    assert got == (None if expected is None else D(expected))
+
+
+@pytest.mark.parametrize(
+    ("stop", "initial", "price"), [("99.5", "99", "100"), ("98", "99", "100"), ("99", "99", "99")]
+)
+def test_a_stop_that_was_moved_or_is_reached_is_not_widened(stop, initial, price):
+    """Once widened it is not widened again; where the price has come to it already, it does its work."""
+    policy = ProtectionPolicy(widen_on_atr="1h", widest_stop_pct=D(10))
+    held = position("1", stop=stop, initial=initial)
+    assert widened_stop(policy, held, D(price), D(3), RULES) is None
+
+
+@pytest.mark.parametrize(
     ("make", "text"),
     [
         (lambda: PartialExit(D(0), D("0.5")), "r: "),
@@ -274,6 +311,8 @@ def test_a_stop_only_ever_comes_closer_and_never_touches_the_price(path, trailin
         (lambda: ProtectionPolicy(trailing_pct=D(101)), "trailing_pct"),
         (lambda: ProtectionPolicy(break_even_after_r=D(-1)), "break_even_after_r"),
         (lambda: ProtectionPolicy(tighten_within_r=D(0)), "tighten_within_r"),
+        (lambda: ProtectionPolicy(widen_on_atr="1x"), "1x"),
+        (lambda: ProtectionPolicy(widest_stop_pct=D(0)), "widest_stop_pct"),
         (lambda: ProtectionPolicy(step_pct=D(-1)), "step_pct"),
         (lambda: ProtectionPolicy(stop_limit_pct=D(0)), "stop_limit_pct"),
         (lambda: ProtectionPolicy(place_within=timedelta(0)), "place_within"),
