@@ -11,6 +11,8 @@ import structlog
 
 from execkit.errors import ConfigurationError
 from execkit.handlers.desk import Desk
+from execkit.model.records import Record
+from execkit.orders.manager import ManagedOrder
 
 log = structlog.get_logger("execkit")
 
@@ -39,13 +41,30 @@ class DeadMan:
         self._within = within
         self._armed: set[str] = set()
         self._is_failing = False
+        self._spawn: Callable[[Awaitable[Any], str], None] | None = None
+        desk.recorder.listen(self._on_record)
 
     def start(self, spawn: Callable[[Awaitable[Any], str], None]) -> None:
-        """Renew from now on."""
+        """Renew from now on; what a process that died has left running where nothing rests any more is ended."""
+        self._spawn = spawn
+        since = self._desk.clock.now() - self._within
+        self._armed.update(
+            order.symbol
+            for order in self._desk.book.orders.values()
+            if order.closed_at is not None and order.closed_at >= since
+        )
         spawn(self._keep_on(), "dead man's switch")
+
+    def _on_record(self, _record: Record, order: ManagedOrder | None) -> None:
+        """Start the countdown of a symbol with its first order: the process may die before the next turn."""
+        if self._spawn is None or order is None or order.is_closed or order.symbol in self._armed:
+            return
+        self._armed.add(order.symbol)
+        self._spawn(self._set(order.symbol, self._within), "dead man's switch")
 
     async def stop(self) -> None:
         """End all countdowns, again until it succeeds; what stays armed after ten seconds is told."""
+        self._spawn = None
         try:
             async with asyncio.timeout(min(self._within.total_seconds(), _STOP_WITHIN)):
                 await asyncio.gather(*map(self._end, sorted(self._armed)))

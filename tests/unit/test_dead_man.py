@@ -10,6 +10,7 @@ import pytest
 from execkit.dead_man import DeadMan
 from execkit.engine import ExecutionEngine
 from execkit.errors import ConfigurationError, ExchangeUnavailableError, UnsupportedFeatureError
+from execkit.journal.base import MemoryJournal
 from execkit.model.events import SystemError  # noqa: A004 - promised name
 from execkit.model.order import Side
 from execkit.model.signal import TradingSignal
@@ -79,6 +80,64 @@ def test_each_symbol_with_orders_is_renewed_four_times_a_countdown():
         assert [what for _, *what in venue.told] == [[BTC, None]]
 
     lived(life)
+
+
+def test_the_first_order_of_a_symbol_starts_its_countdown_at_once():
+    """Should the process die before the next turn, the venue cancels it all the same."""
+
+    async def life(engine, venue, switch):
+        switch.start(engine.parts.upkeep.spawn)
+        await asyncio.sleep(1)
+        assert venue.told == []
+        venue.began = asyncio.get_running_loop().time()
+        await engine.submit(rest())
+        await asyncio.sleep(0.1)
+        assert [(at - venue.began, *what) for at, *what in venue.told] == [(0.0, BTC, 40.0)]
+        await engine.submit(rest(ETH, 2_400))
+        await asyncio.sleep(0.1)
+        assert [what for _, *what in venue.told] == [[BTC, 40.0], [ETH, 40.0]]
+
+    lived(life)
+
+
+def test_a_halt_keeps_it_going():
+    """Halted, the engine lives: the stops that rest are to stay."""
+
+    async def life(engine, venue, switch):
+        await engine.submit(rest())
+        switch.start(engine.parts.upkeep.spawn)
+        await engine.halt("test")
+        await asyncio.sleep(35)
+        assert [what for _, *what in venue.told] == [[BTC, 40.0]] * 4
+
+    lived(life)
+
+
+@pytest.mark.parametrize("order", ["rests", "was cancelled just before", "was cancelled long ago"])
+def test_after_a_crash_the_countdowns_of_the_last_process_are_taken_over(order):
+    """Renewed for what rests; ended where nothing is left, so that it does not fall on the next order."""
+
+    async def main(clock):
+        venue, journal = Switched(clock), MemoryJournal("mock")
+        first = ExecutionEngine(venue, journal=journal, clock=clock, dead_man=WITHIN)
+        await first.start()
+        result = await first.submit(rest())
+        if order != "rests":
+            await first.cancel(first.orders[result.client_order_ids[0]])
+        if order.endswith("long ago"):
+            await asyncio.sleep(41)
+        again = MemoryJournal("mock")
+        for kept in journal.entries:
+            again.append(kept.record, kept.at)
+        for task in first.parts.upkeep._tasks:
+            task.cancel()
+        venue.told.clear()
+        async with ExecutionEngine(venue, journal=again, clock=clock, dead_man=WITHIN):
+            await asyncio.sleep(0.1)
+            expected = {"rests": [[BTC, 40.0]], "was cancelled just before": [[BTC, None]]}
+            assert [what for _, *what in venue.told] == expected.get(order, [])
+
+    run_virtual(main)
 
 
 def test_a_clean_stop_ends_every_countdown():
