@@ -226,6 +226,26 @@ def test_a_price_of_something_else_is_not_looked_at():
     play(body)
 
 
+def test_nothing_is_looked_at_after_the_end():
+    """A look that was to come is called off; until then it would have found the loss of 20."""
+
+    async def body(days):
+        await days.submit()
+        handler = RiskManagementHandler(RiskLimits(daily_loss_amount=D(20)))
+        for stops in (True, False):
+            watch = LossWatch(days.engine.desk, "USDT", [handler])
+            watch.start(days.engine.parts.upkeep.spawn)
+            days.engine.book.marks[BTC] = D(41_800)
+            watch.on_quote(days.venue.core.quote(BTC))
+            if stops:
+                await watch.stop()
+            await days.until(days.clock.now() + timedelta(milliseconds=1))
+            assert days.state is (TradingState.ACTIVE if stops else TradingState.REDUCING)
+            days.engine.book.marks[BTC] = D(42_000)
+
+    play(body)
+
+
 def test_a_fill_that_takes_the_limit_is_told_at_once():
     """The market stands where it was; the exit is executed far below it."""
 
