@@ -229,7 +229,7 @@ def test_a_first_countdown_that_a_stop_cuts_off_is_ended():
         async with ExecutionEngine(venue, journal=None, clock=clock, dead_man=WITHIN) as engine:
             venue.hangs = True
             await engine.submit(rest())
-            await asyncio.sleep(11)
+            await asyncio.sleep(1)
             assert [what for _, *what in venue.told] == [[BTC, 40.0]]
         assert venue.told[-1][1:] == (BTC, None)
 
