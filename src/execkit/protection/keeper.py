@@ -202,11 +202,12 @@ class ProtectionKeeper:
                 least=least,
             )
             if plan.by_price and await self._is_closed(symbol):
-                is_closed = (
-                    True  # no price of a closed market counts: what can rest protects at the open
-                )
+                is_closed = True  # no price counts: what can rest protects at the open
                 continue
-            if plan.step in (Step.NOTHING, Step.HOLD, Step.TOO_SMALL):
+            plan = self.watcher.stopped_out(plan, position)
+            if plan.step is Step.COVERED:
+                self._check_later(symbol)
+            if plan.step in (Step.NOTHING, Step.COVERED, Step.HOLD, Step.TOO_SMALL):
                 self._forget(symbol)
                 self.teller.of_plan(plan, position, least)
                 return

@@ -34,6 +34,8 @@ class Step(Enum):
     """The venue takes no stops: the price is watched here."""
     WAIT = "wait"
     """Something is in doubt: what to do depends on what became of it."""
+    COVERED = "covered"
+    """What can be protected is; what became of other orders is to be seen before they are dealt with."""
     TOO_SMALL = "too small"
     """The venue takes no order for so little; a stop follows when there is more."""
 
@@ -131,10 +133,15 @@ def plan_protection(
     if position is None:
         return Plan(Step.CANCEL, orders=tuple(reductions)) if reductions else Plan(Step.NOTHING)
     side = protective_side(position)
-    wrong = tuple(order for order in reductions if order.side is not side)
+    # One that is asked to go, and of which the venue does not show what became, keeps no stop away.
+    wrong = tuple(o for o in reductions if o.side is not side and not _is_going(o))
     if wrong:
         return Plan(Step.CANCEL, orders=wrong, reason="the position has turned")
-    exits = [order for order in reductions if not is_protective(order)]
+    going = tuple(order for order in reductions if order.side is not side)
+    stops = [order for order in stops if order.side is side]
+    resting = [order for order in resting if order.side is side]
+    exits = [o for o in reductions if o.side is side and not is_protective(o)]
+    done = Plan(Step.COVERED, orders=going) if going else Plan(Step.NOTHING)
     left = tuple(order for order in exits if is_limit_exit(order))
     if left:
         # Whoever sent it sees to its end, unless the process did not live that long; a stop protects better.
@@ -150,27 +157,31 @@ def plan_protection(
         reason = "a reduction has turned the position around"
         return Plan(Step.FLATTEN, quantity=needed, reason=reason)
     if trigger is None:
-        return Plan(Step.NOTHING)
+        return done
+    stops.sort(key=is_unproven)
     right = next(filter(None, (_good(o, resting, trigger, target, needed) for o in stops)), ())
     if (needed < max(instrument.min_quantity, least) or needed <= ZERO) and not right:
         if resting:
             return Plan(Step.CANCEL, orders=tuple(resting))
         if needed > ZERO:
             return Plan(Step.TOO_SMALL, quantity=needed, stop_price=trigger)
-        return Plan(Step.NOTHING)
+        return done
     unproven = tuple(order for order in resting if is_unproven(order))
-    if unproven:
+    is_covered = bool(right) and not is_unproven(right[0])
+    if unproven and not is_covered:
         return Plan(Step.WAIT, orders=unproven)
     for order in stops:
-        if touch is not None and is_left_behind(position, order, touch):
+        if touch is not None and not is_unproven(order) and is_left_behind(position, order, touch):
             limit = plain(order.limit_price or ZERO)
             reason = (
                 f"the price {plain(touch.near(position))} has passed the limit {limit} of its stop"
             )
             return Plan(Step.FLATTEN, quantity=needed, reason=reason, by_price=True)
     if right:
-        others = tuple(order for order in resting if order not in right)
-        return Plan(Step.CANCEL, orders=others) if others else Plan(Step.NOTHING)
+        others = tuple(o for o in resting if o not in right and not is_unproven(o))
+        if others:
+            return Plan(Step.CANCEL, orders=others)
+        return Plan(Step.COVERED, orders=(*unproven, *going)) if unproven else done
     if resting:
         return Plan(
             Step.RESIZE,
@@ -239,6 +250,10 @@ def _good(
 def is_unproven(order: ManagedOrder) -> bool:
     """Tell whether the venue has yet to show what became of an order or its cancel."""
     return order.state in (OrderState.IN_DOUBT, OrderState.PENDING_CANCEL)
+
+
+def _is_going(order: ManagedOrder) -> bool:
+    return order.cancel_asked and is_unproven(order)
 
 
 def refused_late(orders: list[ManagedOrder]) -> int:

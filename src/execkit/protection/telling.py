@@ -35,7 +35,7 @@ class Teller:
         """Tell of a plan that leaves no stop at the venue; *least* is the smallest quantity that it takes."""
         if position is None:
             return
-        if plan.step is Step.NOTHING:
+        if plan.step in (Step.NOTHING, Step.COVERED):
             self._told.pop(position.symbol, None)
         elif plan.step is Step.HOLD:
             self._not_protecting(position, plan, "the venue takes no stops, so the one at", _HERE)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from execkit.bars.cache import BarHistory
 from execkit.functions.measures import atr_growth
@@ -20,9 +20,11 @@ from execkit.numbers import plain
 from execkit.orders.recorder import Recorder
 from execkit.protection.closing import Closer
 from execkit.protection.leaving import TargetTaker
-from execkit.protection.plan import stop_types
+from execkit.protection.plan import Plan, Step, stop_types
 from execkit.protection.policy import ProtectionPolicy, moved_stop, widened_stop
 from execkit.protection.prices import Range, Touch, is_left_behind
+
+_HELD_HERE: Final = "the price has come to the stop that is held here"
 
 
 class PriceWatcher:
@@ -65,6 +67,8 @@ class PriceWatcher:
         self.tasks: dict[str, asyncio.Task[None]] = {}
         """What is under way, by symbol."""
         self._waiting: dict[str, dict[type, Quote | BarData]] = {}
+        self._stopped_out: dict[str, str] = {}
+        """Positions whose held stop was reached, by symbol."""
 
     def stop(self) -> None:
         """Look no more; what is under way goes on until it is cancelled."""
@@ -120,6 +124,14 @@ class PriceWatcher:
             return False
         return prices.reaches_stop(position)
 
+    def stopped_out(self, plan: Plan, position: Position | None) -> Plan:
+        """Return what to do instead of holding a stop here that the price had come to, wherever the price is by now."""
+        if plan.step is not Step.HOLD or position is None:
+            return plan
+        if self._stopped_out.get(position.symbol) != position.position_id:
+            return plan
+        return Plan(Step.FLATTEN, quantity=plan.quantity, reason=_HELD_HERE)
+
     def _done(self, symbol: str, task: asyncio.Task[None]) -> None:
         self.tasks.pop(symbol, None)
         self._report(symbol, task)
@@ -159,8 +171,9 @@ class PriceWatcher:
         if position is None:
             return  # it was closed meanwhile
         if self._is_stopped_out(position, prices):
+            self._stopped_out[symbol] = position.position_id
             # Before a target: which of the two a bar has touched first nobody knows.
-            await self._stop_out(symbol, "the price has come to the stop that is held here")
+            await self._stop_out(symbol, _HELD_HERE)
             return
         if self._is_left_behind(position):
             self._check(symbol)

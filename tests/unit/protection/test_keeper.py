@@ -1096,3 +1096,43 @@ async def test_a_cancel_under_way_is_not_asked_for_again_and_again(make):
         bench.venue.always(query)
     await bench.quiet(60)
     assert live_stops(bench) == []
+
+
+@virtual
+async def test_a_covered_position_is_not_closed_for_an_old_stop_in_doubt(make):
+    """D1: the new stop rests, and nobody shows what became of the old one's cancel: no reason to sell."""
+    bench = make(ScriptedVenue(reduce_only=True, amend=False), keeper=True)
+    await bench.open("1")
+    await bench.quiet()
+    bench.venue.always("cancel_order", ExchangeUnavailableError("blind"))
+    bench.venue.always("get_order", ExchangeUnavailableError("blind"))
+    bench.recorder.record(
+        StopMoved(symbol=BTC, position_id=f"{BTC}#1", stop_loss=D(96), take_profit=None)
+    )
+    await bench.quiet(60)
+    assert bench.orders(OrderRole.FLATTEN) == []
+    assert "UNPROTECTED" not in bench.alarms
+    assert sorted(o.stop_price for o in bench.venue.open) == [95, 96]
+    bench.venue.always("cancel_order")
+    bench.venue.always("get_order")
+    await bench.quiet(60)
+    assert [o.stop_price for o in bench.venue.open] == [96]
+
+
+@virtual
+async def test_a_turned_position_gets_its_stop_although_the_old_one_is_in_doubt(make):
+    """I12: what is asked to go, and does not show, leaves the new position naked no longer than its own stop takes."""
+    bench = make(keeper=True)
+    await bench.open("1")
+    await bench.quiet()
+    bench.venue.always("cancel_order", ExchangeUnavailableError("blind"))
+    bench.venue.always("get_order", ExchangeUnavailableError("blind"))
+    await bench.open_position_by_outside("-1")
+    await bench.quiet(5)
+    sent = await bench.gateway.send(
+        entry("s2", quantity="1", limit="100", side=Side.SELL, stop_loss=D(105))
+    )
+    bench.take(bench.venue.fill(sent.order.client_order_id, at=bench.clock.now()))
+    await bench.quiet(5)
+    stops = [(o.side, o.stop_price) for o in bench.venue.open if o.stop_price]
+    assert (Side.BUY, 105) in stops

@@ -178,6 +178,35 @@ async def test_a_stop_that_is_held_here_closes_at_its_price(make):
     assert flattened(bench) == ([1], [])
 
 
+@pytest.mark.parametrize("what", ["refused", "in part"])
+@virtual
+async def test_a_held_stop_that_was_reached_closes_all_of_it(make, what):
+    """The exit is refused, or executed in part and ended, and the price comes back: the rest goes all the same."""
+    bench = make(ScriptedVenue(order_types=PLAIN), keeper=True)
+    await bench.open("1")
+    await bench.quiet()
+
+    def in_part(request):
+        report = bench.venue.accept(request)
+        bench.take(bench.venue.fill(request.client_order_id, "0.3"))
+        bench.take(bench.venue.end(request.client_order_id, OrderState.EXPIRED))
+        return report
+
+    answer = OrderRejectedError("not now") if what == "refused" else in_part
+    bench.venue.script("place_order", answer)
+    see(bench, "95", "99")
+    await bench.quiet(3)
+    assert bench.book.positions.quantity(BTC) == 0
+    assert flattened(bench)[0] == ([0, 1] if what == "refused" else [D("0.3"), D("0.7")])
+    assert list(bench.book.blocked) == ([BTC] if what == "refused" else [])
+    if what == "refused":
+        return
+    await bench.open("1", signal="s2")
+    see(bench, "99")
+    await bench.quiet(3)
+    assert bench.book.positions.quantity(BTC) == 1, "the next position has a stop of its own"
+
+
 @virtual
 async def test_a_bar_through_a_held_stop_and_the_target_is_a_loss(make):
     """Nobody knows which came first: the stop counts."""

@@ -173,6 +173,50 @@ def test_a_stop_in_doubt_is_waited_for(event):
     assert plan(position("2"), doubtful, stop(order_id="b")) == Plan(Step.WAIT, orders=(doubtful,))
 
 
+@pytest.mark.parametrize("event", ["lose", "ask_cancel"])
+def test_what_is_in_doubt_beside_the_right_stop_changes_nothing(event):
+    """D1: the position is covered; the doubt is not a reason to take it out, nor to take the stop away."""
+    doubtful = stop("1", "95", event, order_id="b")
+    wrong = stop("0.5", order_id="w")
+    assert plan(position(), doubtful, stop()) == Plan(Step.COVERED, orders=(doubtful,))
+    assert plan(position(), doubtful, wrong, stop()) == Plan(Step.CANCEL, orders=(wrong,))
+    assert plan(position(), doubtful) == Plan(Step.WAIT, orders=(doubtful,))
+
+
+def test_a_target_in_doubt_beside_its_stop_changes_nothing():
+    """A21: of a list the stop is known to rest, and what became of the target is not."""
+    terms = {"list_id": "l", "side": Side.SELL}
+    kept = make.order("submit", "accept", order_id="st", stop="95", role=OrderRole.STOP, **terms)
+    target = make.order("submit", "lose", order_id="t", limit="110", role=OrderRole.TARGET, **terms)
+    found = plan(position(), kept, target, target=D(110))
+    assert found == Plan(Step.COVERED, orders=(target,))
+    lost = make.order("submit", "lose", order_id="st", stop="95", role=OrderRole.STOP, **terms)
+    known = make.order(
+        "submit", "accept", order_id="t", limit="110", role=OrderRole.TARGET, **terms
+    )
+    assert plan(position(), lost, known, target=D(110)) == Plan(Step.WAIT, orders=(lost,))
+
+
+@pytest.mark.parametrize("event", ["lose", "ask_cancel"])
+def test_a_wrong_order_that_does_not_go_keeps_no_stop_away(event):
+    """I12: the position has turned, its old stop is asked to go, and nobody shows what became of it."""
+    old = stop("1", "95", event, side=Side.BUY)
+    asked = event == "ask_cancel"
+    if not asked:
+        assert plan(position(), old) == Plan(
+            Step.CANCEL, orders=(old,), reason="the position has turned"
+        )
+        old = stop("1", "95", "ask_cancel", "lose", side=Side.BUY)
+    assert plan(position(), old) == Plan(Step.PLACE, quantity=D(1), stop_price=D(95))
+    assert plan(position(), old, stop(order_id="r")) == Plan(Step.COVERED, orders=(old,))
+    assert plan(position(stop=None), old) == Plan(Step.COVERED, orders=(old,))
+    assert plan(position("0.005"), old) == Plan(Step.COVERED, orders=(old,))
+    doubtful = stop("1", "95", "lose", order_id="b")
+    assert plan(position(), old, doubtful, stop(order_id="r")) == Plan(
+        Step.COVERED, orders=(doubtful, old)
+    )
+
+
 def test_a_rest_below_the_minimum_cannot_be_protected():
     """Nothing is placed for it; a stop that is left over goes, one of its size may stay."""
     dust = position("0.015")
