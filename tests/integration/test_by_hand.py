@@ -7,7 +7,7 @@ from decimal import Decimal
 import attrs
 
 from execkit.engine import ExecutionEngine
-from execkit.errors import NotSentError, OrderRejectedError
+from execkit.errors import ExchangeUnavailableError, NotSentError, OrderRejectedError
 from execkit.journal.base import MemoryJournal
 from execkit.model.order import OrderState, OrderType, Side
 from execkit.model.signal import TradingSignal
@@ -222,5 +222,27 @@ def test_what_could_not_leave_for_a_moment_is_closed_after_it():
         assert "it goes on" in (await engine.flatten()).left[SOL]
         await clock.sleep_until(clock.now() + timedelta(minutes=1))
         assert (len(lost), venue.held(), venue.core.open_orders()) == (3, {}, [])
+
+    play(body)
+
+
+def test_rules_that_cannot_be_read_hold_a_closing_up_and_do_not_end_it():
+    """After a restart the venue's rules are asked for anew, and it may not answer yet."""
+
+    async def body(engine, venue, clock):
+        await enter(engine, SOL)
+        keeper = engine.desk.keeper
+        instrument_of, asked = keeper._instrument_of, []
+
+        async def unread(symbol):
+            asked.append(symbol)
+            if len(asked) <= 3:
+                raise ExchangeUnavailableError("down")
+            return await instrument_of(symbol)
+
+        keeper._instrument_of = unread
+        assert (await engine.flatten()).left == {SOL: "0.1 open; it goes on"}
+        await clock.sleep_until(clock.now() + timedelta(minutes=1))
+        assert (venue.held(), venue.core.open_orders()) == ({}, [])
 
     play(body)

@@ -88,7 +88,7 @@ async def test_alerts(name):
         lost = await life.submit(symbol=life.stage.other, quantity=D(1), **rests)
         await life.until(lambda: "Order in doubt" in told, f"a doubt is told: {lost}")
         await life.until(lambda: not life.engine.orders.in_doubt, "it is resolved")
-        await life.engine.cancel_all()
+        await life.engine.cancel_all(halt=False)
         await life.until(life.is_flat, "nothing is open")
 
         life.refuse(100, OrderType.STOP)
