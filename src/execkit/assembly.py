@@ -221,7 +221,7 @@ def _wire(
         keeper=keeper,
         policy=settings.protection,
         reconciler=reconciler,
-        slicer=Slicer(recorder, ledger, clock, submit, instrument_of),
+        slicer=Slicer(recorder, ledger, clock, submit, instrument_of, gateway.cancel),
         queue=lambda ticket: _queue(recorder, ticket),
         spawn=lambda work, name: upkeep.spawn(work, name),  # noqa: PLW0108 - there is none yet
         unchecked=pipeline.unchecked,

@@ -116,6 +116,8 @@ class OrderExecutorHandler:
     async def __call__(self, ticket: OrderTicket, call_next: Next, /) -> ExecutionResult:
         """Send the ticket's order; go on with it, or say why there is none."""
         if ticket.signal.slicing is not None:
+            if ticket.is_reduction:
+                await self._stop_entering(ticket)
             return await self.desk.slicer.begin(ticket)
         if ticket.is_reduction:
             held = hold_as_target(self.desk, ticket)
@@ -148,8 +150,10 @@ class OrderExecutorHandler:
         held = abs(desk.book.positions.quantity(ticket.symbol))
         if (ticket.quantity or ZERO) < ticket.instrument.round_quantity(held):
             return
+        closer, reason = desk.keeper.closer, "the position is being closed"
+        closer.end_slicing(ticket.symbol, reason)
         for entry in desk.book.orders.open_entries(ticket.symbol):
-            await desk.keeper.closer.cancel_and_confirm(entry, "the position is being closed")
+            await closer.cancel_and_confirm(entry, reason)
 
     def _after_failure(self, ticket: OrderTicket, error: Exception) -> ExecutionResult | None:
         """Something unforeseen failed here; an order that may be out must not be denied away."""

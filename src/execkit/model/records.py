@@ -332,6 +332,8 @@ class ParentOrder(_Record, frozen=True, kw_only=True, tag="parent"):
     worst_price: Decimal = ZERO
     fee_rate: Decimal = ZERO
     """Fraction of the notional that a buy may cost in fees, in quote."""
+    position_id: str = ""
+    """The position that was open when it began."""
 
 
 class ParentEnded(_Record, frozen=True, kw_only=True, tag="parent_ended"):

@@ -223,7 +223,8 @@ class Book:
             case Alarm():
                 self.alarms.append(record)
             case ParentOrder() | ParentEnded():
-                self.parents.apply(record)
+                self.queued.pop(record.parent_id, None)
+                self.parents.apply(record, self.positions.open)
             case _:
                 pass  # registrations are evidence only
 
@@ -252,7 +253,7 @@ class Book:
     def _slice(self, client_order_id: str) -> None:
         order = self.orders.get(client_order_id)
         if order is not None and order.intent.slice_of is not None:
-            self.parents.on_order(order)
+            self.parents.on_order(order, self.positions.open)
 
     def _signal(self, signal_id: str, digest: str) -> SignalEntry:
         entry = self.signals.get(signal_id)
@@ -300,8 +301,10 @@ class Book:
                 intent.slice_of or "",
             )
             self.orders.apply(record, at)
+        was_outside = self.positions.apply(fill, origin, replaced)
+        if order is not None:
             self._slice(order.client_order_id)
-        if self.positions.apply(fill, origin, replaced):
+        if was_outside:
             return  # the holdings were taken over from the venue with the position
         if replaced is not None:
             self._book_cash(replaced, -1)

@@ -17,6 +17,7 @@ from execkit.numbers import ZERO
 from execkit.orders.book import Book
 from execkit.orders.commands import Entry, Reduction
 from execkit.orders.manager import ManagedOrder
+from execkit.orders.parents import OUTLIVED
 from execkit.risk.checks import check_order
 
 HARD_COLLAR_PCT: Final = Decimal(20)
@@ -88,6 +89,8 @@ def _deny_part(name: str | None, quantity: Decimal, book: Book, besides: str) ->
     if parent is None or parent.ended is not None:
         why = "unknown" if parent is None else parent.ended
         return Denial.of(DenialCode.PARENT_EXCEEDED, parent=name, ended=why)
+    if parent.is_outlived(book.positions.open.get(parent.record.symbol)):
+        return Denial.of(DenialCode.PARENT_EXCEEDED, parent=name, ended=OUTLIVED)
     sent = parent.committed(besides)
     if sent + quantity > parent.record.quantity:
         return Denial.of(

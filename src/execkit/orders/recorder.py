@@ -88,10 +88,11 @@ class Recorder:
             return False
         seq = self.journal.append(record, at)
         order = self._order_of(record)
+        if self.bus.is_used:
+            # Before a listener records something in its turn: observers are told in the order of the records.
+            self._announce(record, order, before, at, seq)
         for listener in self._listeners:
             listener(record, order)
-        if self.bus.is_used:
-            self._announce(record, order, before, at, seq)
         return True
 
     def alarm(self, code: str, text: str, *, symbol: str = "", client_order_id: str = "") -> None:

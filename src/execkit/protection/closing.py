@@ -73,6 +73,11 @@ class Closer:
         gone = await asyncio.gather(*(self.cancel_and_confirm(each, reason) for each in entries))
         return all(gone)
 
+    def end_slicing(self, symbol: str, reason: str) -> None:
+        """End what works an entry of a symbol in slices; done first, so that none of them is sent in between."""
+        for ending in self.book.parents.endings(symbol, reason, entries=True):
+            self.gateway.recorder.record(ending)
+
     async def make_room(self, symbol: str, quantity: Decimal, side: Side) -> None:
         """Cancel what protects and keeps *quantity* from being closed on *side*, and see it gone."""
         if reducible(self.book, symbol, side) >= quantity:
@@ -104,6 +109,7 @@ class Closer:
         if whole <= ZERO or whole < instrument.min_quantity:
             return True  # the venue takes no order for so little
         # What is taken out is not built up meanwhile, and some venues let nobody sell beside a buy of his own.
+        self.end_slicing(symbol, "the position is being closed")
         await self.stop_entering(symbol, "the position is being closed")
         await self.make_room(symbol, wanted, side)
         # A stop that could not be proven gone may stay only where the venue keeps the two from executing both.

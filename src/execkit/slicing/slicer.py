@@ -1,7 +1,8 @@
 """The slicer: sends the parts of large orders through the whole chain, each at its time, also after a restart.
 
 Every part is a signal of its own with an id made of its parent's, so it is one order whatever happens. That all parts
-together never exceed the parent is checked by the gateway, against its own count.
+together never exceed the parent is checked by the gateway, against its own count. An order belongs to one position:
+when that is closed, whoever has closed it, no more of it is sent.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import attrs
 import msgspec
@@ -20,23 +21,28 @@ from execkit.clock import Clock
 from execkit.errors import JournalCommitError
 from execkit.model.denial import DenialCode
 from execkit.model.instrument import Instrument
-from execkit.model.order import TimeInForce
-from execkit.model.records import ParentEnded, ParentOrder
+from execkit.model.order import OrderRole, TimeInForce
+from execkit.model.records import ExternalChange, Filled, ParentEnded, ParentOrder, Record
 from execkit.model.result import ExecutionResult, Outcome
 from execkit.model.signal import TradingSignal
 from execkit.model.slicing import Iceberg, Slice
 from execkit.model.ticket import OrderTicket
-from execkit.numbers import ZERO, plain
-from execkit.orders.parents import Parent, hold_of
+from execkit.numbers import ZERO
+from execkit.orders.manager import ManagedOrder
+from execkit.orders.parents import OUTLIVED, Parent, hold_of
 from execkit.orders.recorder import Recorder
 from execkit.risk.ledger import RiskLedger
 from execkit.slicing.schedule import due, schedule
 
 log = structlog.get_logger("execkit")
 
+_T = TypeVar("_T")
 
 _LOOK_AGAIN: Final = 1.0
 """Seconds after which the wall clock is looked at again."""
+
+_TAKES_OUT: Final = frozenset({OrderRole.STOP, OrderRole.TARGET, OrderRole.FLATTEN})
+"""Roles of which the first execution says that a position is on its way out."""
 
 
 def _is_over(slices: tuple[Slice, ...], now: datetime) -> bool:
@@ -48,7 +54,10 @@ def _is_over(slices: tuple[Slice, ...], now: datetime) -> bool:
 
 
 class Slicer:
-    """Works parent orders, one task each. *submit* is the engine's, *instrument_of* fetches a symbol's rules."""
+    """Works parent orders, one task each.
+
+    *submit* is the engine's, *instrument_of* fetches a symbol's rules, *cancel* ends what rests of an outlived order.
+    """
 
     def __init__(
         self,
@@ -57,6 +66,7 @@ class Slicer:
         clock: Clock,
         submit: Callable[[TradingSignal], Awaitable[ExecutionResult]],
         instrument_of: Callable[[str], Awaitable[Instrument]],
+        cancel: Callable[[ManagedOrder, str], Awaitable[ManagedOrder]],
     ) -> None:
         self._recorder = recorder
         self._book = recorder.book
@@ -64,13 +74,24 @@ class Slicer:
         self._clock = clock
         self._submit = submit
         self._instrument_of = instrument_of
+        self._cancel = cancel
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._calls: set[asyncio.Future[Any]] = set()
+        """Parts on their way through the chain, and cancels; they outlive the task of their order."""
+        recorder.listen(self._on_record)
 
     async def begin(self, ticket: OrderTicket) -> ExecutionResult:
         """Take an approved ticket apart, journal how, and work it from now on; the result says until when."""
         slicing, quantity = ticket.signal.slicing, ticket.quantity
         assert slicing is not None and quantity is not None, "the executor has looked"  # noqa: PT018
         now = self._clock.now()
+        position = self._book.positions.open.get(ticket.symbol)
+        position_id = "" if position is None else position.position_id
+        if ticket.is_reduction and not (
+            ticket.position and ticket.position.position_id == position_id
+        ):
+            reason = "the position that it was to leave is closed"
+            return ticket.deny(DenialCode.NO_POSITION_TO_REDUCE, reason=reason)
         record = ParentOrder(
             parent_id=ticket.signal_id,
             symbol=ticket.symbol,
@@ -85,6 +106,7 @@ class Slicer:
             price=ticket.quote.mid,
             worst_price=ZERO if ticket.stamp is None else ticket.stamp.worst_price,
             fee_rate=ticket.instrument.fee_in_quote,
+            position_id=position_id,
         )
         self._recorder.record(record)
         try:
@@ -110,6 +132,8 @@ class Slicer:
             if told is None or not told.told:
                 # Perhaps the caller was even told that it is not worked; asked again, it begins anew.
                 self._end(parent, "nobody was told that it is worked")
+            elif parent.is_outlived(self._book.positions.open.get(parent.record.symbol)):
+                self._outlive(parent, OUTLIVED)
             elif _is_over(parent.record.slices, now):
                 self._end(parent, "its time was over when the process started again")
             else:
@@ -117,16 +141,60 @@ class Slicer:
 
     def end_all(self, symbol: str | None, reason: str) -> None:
         """Send no more slices, of one symbol or of any."""
-        for parent in self._book.parents.live:
-            if symbol in (None, parent.record.symbol):
-                self._end(parent, reason)
+        for ending in self._book.parents.endings(symbol, reason):
+            self._recorder.record(ending)
 
     async def stop(self) -> None:
         """End all tasks; the parents go on after the next start."""
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *self._calls]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- their end -------------------------------------------------------------------------------------
+
+    def _on_record(self, record: Record, order: ManagedOrder | None) -> None:
+        if isinstance(record, ParentEnded):
+            self._ended(record.parent_id)
+        elif self._tasks and isinstance(record, (Filled, ExternalChange)):
+            symbol = record.fill.symbol if isinstance(record, Filled) else record.symbol
+            self._follow_position(symbol, out=order is not None and order.role in _TAKES_OUT)
+
+    def _follow_position(self, symbol: str, *, out: bool) -> None:
+        """End what works on a position that is closed, and what builds one that is on its way *out*."""
+        position = self._book.positions.open.get(symbol)
+        for parent in self._book.parents.live:
+            if parent.record.symbol != symbol or not parent.left:
+                continue
+            if parent.is_outlived(position):
+                self._outlive(parent, OUTLIVED)
+            elif out and not parent.record.is_reduction:
+                self._outlive(parent, "its position is being closed")
+
+    def _outlive(self, parent: Parent, reason: str) -> None:
+        """End an order, and what rests of it."""
+        self._end(parent, reason)
+        for key, (_, live) in parent.children.items():
+            order = self._book.orders.get(key)
+            if live and order is not None and not order.is_closed:
+                self._call(self._cancel(order, reason))
+
+    def _ended(self, parent_id: str) -> None:
+        self._ledger.release(hold_of(parent_id))
+        task = self._tasks.get(parent_id)
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+
+    def _end(self, parent: Parent, reason: str) -> None:
+        if parent.ended is None:
+            self._recorder.record(parent.ending(reason))
+
+    def _call(self, work: Awaitable[_T]) -> asyncio.Future[_T]:
+        """Start what is not to be cut short together with the task of an order."""
+        call = asyncio.ensure_future(work)
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        return call
 
     # -- one parent ------------------------------------------------------------------------------------
 
@@ -149,7 +217,8 @@ class Slicer:
         task.add_done_callback(lambda done: self._done(parent, done))
 
     def _done(self, parent: Parent, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(parent.record.parent_id, None)
+        if self._tasks.get(parent.record.parent_id) is task:
+            del self._tasks[parent.record.parent_id]
         if not task.cancelled() and task.exception() is not None:
             error = task.exception()
             self._recorder.alarm(
@@ -158,17 +227,6 @@ class Slicer:
                 symbol=parent.record.symbol,
             )
             self._end(parent, f"failed: {error!r}")
-
-    def _end(self, parent: Parent, reason: str) -> None:
-        record = parent.record
-        self._ledger.release(hold_of(record.parent_id))
-        if parent.ended is None:
-            left = record.quantity - parent.filled
-            text = f"{reason}; {plain(left)} not executed" if left > ZERO else reason
-            self._recorder.record(ParentEnded(parent_id=record.parent_id, reason=text))
-        task = self._tasks.get(record.parent_id)
-        if task is not None and task is not asyncio.current_task():
-            task.cancel()
 
     async def _work(self, parent: Parent) -> None:
         signal = msgspec.json.decode(parent.record.signal, type=TradingSignal)
@@ -246,12 +304,14 @@ class Slicer:
             stop_loss=record.stop_loss,
             take_profit=record.take_profit,
             reduce_only=record.is_reduction,
+            entry_only=not record.is_reduction,
             # A part that does not execute at once comes again with the next one, so it must not rest meanwhile.
             time_in_force=(
                 TimeInForce.GTC if rests else None if limit is None else TimeInForce.IOC
             ),
         )
-        result = await self._submit(child)
+        # A part that is being sent must not be torn from its answer when its order ends or the process stops.
+        result = await asyncio.shield(self._call(self._submit(child)))
         if result.outcome is Outcome.DENIED:
             log.warning("slice.denied", parent=record.parent_id, slice=number, reason=result.reason)
         return result

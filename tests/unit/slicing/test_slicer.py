@@ -2,75 +2,32 @@
 
 import asyncio
 from datetime import timedelta
-from decimal import Decimal
 
 import pytest
 from msgspec.structs import replace
+from tests.support.slices import (
+    BTC,
+    HOUR,
+    D,
+    engine_on,
+    entries,
+    large,
+    play,
+    reopened,
+    venue_for,
+    wait,
+)
 
-from execkit.assembly import standard_pipeline
-from execkit.engine import ExecutionEngine
 from execkit.errors import OrderRejectedError
-from execkit.handlers.risk import RiskManagementHandler
 from execkit.journal.base import MemoryJournal
 from execkit.model.denial import DenialCode
 from execkit.model.market import Quote
-from execkit.model.order import OrderRole, OrderState, Side
+from execkit.model.order import OrderState, Side
 from execkit.model.records import ParentOrder
 from execkit.model.result import Outcome
-from execkit.model.signal import TradingSignal
 from execkit.model.slicing import Iceberg, Twap, Vwap
-from execkit.risk.limits import RiskLimits
 from execkit.testing import Fault, FaultKind, FaultScript, MockExchange, Operation
 from execkit.virtual_time import run_virtual
-
-BTC = "BTC/USDT"
-D = Decimal
-HOUR = timedelta(hours=1)
-TWAP = Twap(duration=HOUR, slices=4)
-
-
-def large(**changes):
-    return TradingSignal(
-        **{
-            "symbol": BTC,
-            "side": Side.BUY,
-            "confluence": 4,
-            "quantity": D("0.2"),
-            "signal_id": "big",
-            "slicing": TWAP,
-            **changes,
-        }
-    )
-
-
-def venue_for(clock):
-    return MockExchange(clock=clock, prices={BTC: D(42_000)}, balances={"USDT": D(100_000)})
-
-
-def pipeline():
-    limits = RiskLimits(max_size_pct=D(20), max_position_pct=D(20))
-    return standard_pipeline().replace("RiskManagementHandler", RiskManagementHandler(limits))
-
-
-def engine_on(venue, clock, journal=None):
-    return ExecutionEngine(venue, journal=journal, clock=clock, pipeline=pipeline())
-
-
-def play(body):
-    async def main(clock):
-        venue = venue_for(clock)
-        async with engine_on(venue, clock) as engine:
-            await body(engine, venue, clock)
-
-    run_virtual(main)
-
-
-async def wait(clock, **delta):
-    await clock.sleep_until(clock.now() + timedelta(**delta))
-
-
-def entries(engine):
-    return [order for order in engine.orders.values() if order.role is OrderRole.ENTRY]
 
 
 def test_time_weighted_parts_go_out_at_their_times():
@@ -447,14 +404,6 @@ def test_what_nobody_was_told_of_is_not_worked():
             assert engine.book.positions.quantity(BTC) == D("0.2")
 
     run_virtual(main)
-
-
-def reopened(journal):
-    """Return a journal as a new process finds it."""
-    again = MemoryJournal()
-    for entry in journal.entries:
-        again.append(entry.record, entry.at)
-    return again
 
 
 def test_a_price_that_runs_away_leaves_a_limited_order_unfinished():
