@@ -310,9 +310,10 @@ def _is_virtual() -> bool:
 
 
 def _queue(recorder: Recorder, ticket: OrderTicket) -> bool:
-    if not ticket.queue_when_closed:
-        return False
     signal = ticket.signal
+    if not ticket.queue_when_closed or signal.slice_of is not None:
+        # What works the order of a slice makes up for it; queued, all slices would leave at once at the opening.
+        return False
     recorder.record(
         SignalQueued(
             signal_id=ticket.signal_id,

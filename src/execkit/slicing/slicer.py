@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 import attrs
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from execkit.clock import Clock
 from execkit.errors import JournalCommitError
@@ -127,6 +128,10 @@ class Slicer:
     def resume(self) -> None:
         """Go on with what a restart has interrupted; what is over by now is ended, not sent late."""
         now = self._clock.now()
+        for queued in list(self._book.queued.values()):
+            if msgspec.json.decode(queued.signal, type=TradingSignal).slice_of is not None:
+                # By a version that let slices wait for the opening of their market, to leave all at once.
+                self._recorder.record(replace(queued, queued=False))
         for parent in self._book.parents.live:
             told = self._book.signals.get(parent.record.parent_id)
             if told is None or not told.told:
