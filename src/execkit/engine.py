@@ -52,6 +52,7 @@ from execkit.signals import (
     first_ticket,
     from_orders,
     from_record,
+    from_slices,
     to_record,
 )
 
@@ -175,10 +176,10 @@ class ExecutionEngine(ByHand):
             await self.parts.upkeep.start()
             await self.parts.recorder.settle()
             self._running = True
+            self.desk.slicer.resume()
             if prepare is None:
                 await self.parts.settle_owed()
             self.parts.keep_anchored()
-            self.desk.slicer.resume()
             if self.parts.live is not None:
                 await self.parts.live.start()
             self.parts.open_control()
@@ -270,6 +271,9 @@ class ExecutionEngine(ByHand):
 
     async def _from_orders(self, signal: TradingSignal, signal_id: str) -> ExecutionResult | None:
         """Return what became of a signal whose process ended before its caller was told; None: send it."""
+        worked = from_slices(signal, signal_id, self.book, self.desk.clock.now())
+        if worked is not None:
+            return worked
         orders = self.orders.revisions(signal_id)
         roles = (OrderRole.ENTRY, OrderRole.EXIT)
         if not orders and any(self.book.next_revision(signal_id, role) for role in roles):

@@ -113,7 +113,8 @@ class Parts:
         return msgspec.json.decode(queued.signal, type=TradingSignal)
 
     async def drain(self, under_way: list[asyncio.Future[ExecutionResult]], seconds: float) -> None:
-        """Give signals under way, and then what protects their fills, time to end."""
+        """Give signals under way, and then what protects their fills, time to end; no slice is begun any more."""
+        self.desk.slicer.pause()
         if under_way:
             await asyncio.wait(under_way, timeout=seconds)
         try:
@@ -157,6 +158,7 @@ class Parts:
 
     async def close(self) -> None:
         """End the tasks, make the journal durable and close the venue; each step is tried."""
+        self.desk.slicer.pause()
         if self.control is not None:
             self.control.stop()
         if self.live is not None:

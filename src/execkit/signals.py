@@ -18,7 +18,7 @@ from execkit.model.records import SignalQueued, SignalResult
 from execkit.model.result import ExecutionResult, HandlerTrace, Outcome
 from execkit.model.signal import TradingSignal
 from execkit.model.ticket import OrderTicket
-from execkit.numbers import ZERO
+from execkit.numbers import MONEY, ZERO
 from execkit.orders.book import Book
 from execkit.orders.manager import ManagedOrder
 
@@ -231,4 +231,37 @@ def from_orders(
         expected_price=order.expected_price,
         fills=order.fills,
         trace=(HandlerTrace("ExecutionEngine", "recovered", "sent before the restart"),),
+    )
+
+
+def from_slices(
+    signal: TradingSignal, signal_id: str, book: Book, now: datetime
+) -> ExecutionResult | None:
+    """Return what became of an order in slices, when nobody was told of it before a restart; None: begin it."""
+    parent = book.parents.get(signal_id)
+    if parent is None or not parent.children:
+        return None
+    orders = [book.orders[key] for key in parent.children if key in book.orders]
+    if parent.ended is None:
+        outcome, reason = Outcome.WORKING, "worked in slices since before the restart"
+    elif parent.filled:
+        outcome = Outcome.PARTIALLY_FILLED if parent.left else Outcome.FILLED
+        reason = parent.ended
+    else:
+        outcome, reason = Outcome.CANCELLED, parent.ended
+    known = sum((order.filled for order in orders), ZERO)
+    value = sum((MONEY.multiply(o.filled, o.average_price or ZERO) for o in orders), ZERO)
+    return ExecutionResult(
+        signal_id=signal_id,
+        symbol=signal.symbol,
+        side=signal.side,
+        outcome=outcome,
+        created_at=orders[0].created_at if orders else now,
+        reason=reason,
+        client_order_ids=tuple(parent.children),
+        requested=parent.record.quantity,
+        filled=parent.filled,
+        average_price=MONEY.divide(value, known) if known and known == parent.filled else None,
+        expected_price=parent.record.price or None,
+        trace=(HandlerTrace("ExecutionEngine", "recovered", reason),),
     )

@@ -17,6 +17,7 @@ from execkit.model.result import ExecutionResult
 from execkit.model.ticket import OrderTicket
 from execkit.numbers import HUNDRED, MONEY, ZERO, non_negative, percent
 from execkit.orders.book import Book
+from execkit.orders.parents import hold_of
 from execkit.pipeline import Next
 from execkit.risk.checks import (
     check_age,
@@ -241,5 +242,6 @@ class ValidationHandler:
         instrument = ticket.instrument
         cost = MONEY.multiply(ticket.quantity, unit_cost(ticket.reference_price, instrument))
         cash = desk.book.cash.get(instrument.quote, ZERO)
-        _, own = desk.ledger.claimed(ticket.signal_id)
+        parent = ticket.signal.slice_of
+        _, own = desk.ledger.claimed(ticket.signal_id if parent is None else hold_of(parent))
         return check_buying_power(cost, cash - desk.ledger.reserved_cash + own)

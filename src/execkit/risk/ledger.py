@@ -98,6 +98,11 @@ class RiskLedger:
         cash = MONEY.multiply(claim.counted, claim.cost) if claim.side is not _SELL else ZERO
         return MONEY.multiply(claim.counted, claim.price), cash
 
+    def executed(self, reservation_id: str) -> Decimal:
+        """Return what the orders that count for one reservation have executed."""
+        claim = self._claims.get(reservation_id)
+        return ZERO if claim is None else claim.filled
+
     def __len__(self) -> int:
         return len(self._claims)
 

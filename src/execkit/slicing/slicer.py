@@ -134,7 +134,7 @@ class Slicer:
                 self._recorder.record(replace(queued, queued=False))
         for parent in self._book.parents.live:
             told = self._book.signals.get(parent.record.parent_id)
-            if told is None or not told.told:
+            if not parent.children and (told is None or not told.told):
                 # Perhaps the caller was even told that it is not worked; asked again, it begins anew.
                 self._end(parent, "nobody was told that it is worked")
             elif parent.is_outlived(self._book.positions.open.get(parent.record.symbol)):
@@ -148,6 +148,11 @@ class Slicer:
         """Send no more slices, of one symbol or of any."""
         for ending in self._book.parents.endings(symbol, reason):
             self._recorder.record(ending)
+
+    def pause(self) -> None:
+        """Begin no more parts, and let those under way come to their end; all goes on after the next start."""
+        for task in self._tasks.values():
+            task.cancel()
 
     async def stop(self) -> None:
         """End all tasks; the parents go on after the next start."""
@@ -205,14 +210,15 @@ class Slicer:
 
     def _start(self, parent: Parent) -> None:
         record = parent.record
-        left = record.quantity - parent.committed()
-        if not record.is_reduction and left > ZERO:
+        hold = hold_of(record.parent_id)
+        if not record.is_reduction and parent.left:
             # In one step with the end of the chain's own reservation, so nothing slips in between.
             self._ledger.reserve(
-                hold_of(record.parent_id),
+                hold,
                 record.symbol,
                 record.side,
-                left,
+                # What the ledger has seen executed of it draws on this too: parts that lived when the process began.
+                parent.left + self._ledger.executed(hold),
                 record.worst_price,
                 price=record.price,
                 fee_rate=record.fee_rate,

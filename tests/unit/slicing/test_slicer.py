@@ -18,7 +18,10 @@ from tests.support.slices import (
     wait,
 )
 
+from execkit.assembly import standard_pipeline
+from execkit.engine import ExecutionEngine
 from execkit.errors import OrderRejectedError
+from execkit.handlers.risk import RiskManagementHandler
 from execkit.journal.base import MemoryJournal
 from execkit.model.denial import DenialCode
 from execkit.model.market import Quote
@@ -26,6 +29,7 @@ from execkit.model.order import OrderState, Side
 from execkit.model.records import ParentOrder
 from execkit.model.result import Outcome
 from execkit.model.slicing import Iceberg, Twap, Vwap
+from execkit.risk.limits import RiskLimits
 from execkit.testing import Fault, FaultKind, FaultScript, MockExchange, Operation
 from execkit.virtual_time import run_virtual
 
@@ -449,3 +453,25 @@ def test_parents_survive_a_snapshot():
         await asyncio.sleep(0)
 
     play(body)
+
+
+def test_a_part_may_spend_what_its_own_order_has_reserved():
+    """An order for 84,000 of 100,000 in cash: its parts are not refused for the cash that it holds for them itself."""
+
+    async def main(clock):
+        venue = venue_for(clock)
+        limits = RiskLimits(max_size_pct=D(100), max_position_pct=D(100), max_exposure_pct=D(100))
+        chain = standard_pipeline().replace("RiskManagementHandler", RiskManagementHandler(limits))
+        async with ExecutionEngine(venue, journal=None, clock=clock, pipeline=chain) as engine:
+            assert (await engine.submit(large(quantity=D(2)))).outcome is Outcome.WORKING
+            await wait(clock, seconds=10)
+            assert engine.book.positions.quantity(BTC) == D("0.5")
+            # The cash of others is not theirs: 100,000 less 21,000 spent and 66,150 held.
+            other = large(symbol="ETH/USDT", slicing=None, quantity=D(7), signal_id="other")
+            venue.set_price("ETH/USDT", D(2_000))
+            refused = await engine.submit(other)
+            assert refused.denial.code is DenialCode.NOT_ENOUGH_BUYING_POWER
+            await wait(clock, hours=1)
+            assert engine.book.positions.quantity(BTC) == D(2)
+
+    run_virtual(main)
