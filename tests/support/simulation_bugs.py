@@ -457,8 +457,12 @@ def a_restart_forgets_what_slices_have_sent():
 
 @bug
 def slices_go_on_after_the_end():
-    """The gateway does not look whether the parent of a slice has ended, nor how much of it is left."""
-    with replaced(sys.modules["execkit.orders.proofs"], "_deny_part", lambda *a: None):
+    """Neither who sends slices nor the gateway looks whether their parent has ended, nor how much of it is left."""
+    slicer = sys.modules["execkit.slicing.slicer"].Slicer
+    with (
+        replaced(sys.modules["execkit.orders.proofs"], "_deny_part", lambda *a: None),
+        replaced(slicer, "_ended", lambda *a: None),
+    ):
         yield
 
 
