@@ -126,7 +126,13 @@ def resting_entries(book: Book) -> int:
 
 async def close_position(desk: Desk, symbol: str, *, actor: str) -> Flattened:
     """Close the position of one symbol, and let it be entered again; raise `ExecKitError` when there is none."""
-    if symbol not in desk.book.positions.open and not desk.book.orders.open_entries(symbol):
+    book = desk.book
+    under_way = (
+        *book.orders.open_entries(symbol),
+        *(parent for parent in book.parents.live if parent.record.symbol == symbol),
+        *(queued for queued in book.queued.values() if queued.symbol == symbol),
+    )
+    if symbol not in book.positions.open and not under_way:
         held = ", ".join(sorted(desk.book.positions.open)) or "none"
         raise ExecKitError(f"symbol: there is nothing to close in {symbol!r}; open are {held}")
     note(desk, "close", actor, symbol=symbol)

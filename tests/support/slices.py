@@ -5,6 +5,7 @@ from decimal import Decimal
 
 from execkit.assembly import standard_pipeline
 from execkit.engine import ExecutionEngine
+from execkit.exchanges.base import MarketStatus
 from execkit.handlers.risk import RiskManagementHandler
 from execkit.journal.base import MemoryJournal
 from execkit.model.market import Quote
@@ -19,6 +20,15 @@ BTC = "BTC/USDT"
 D = Decimal
 HOUR = timedelta(hours=1)
 TWAP = Twap(duration=HOUR, slices=4)
+
+
+class Sessions(MockExchange):
+    """A venue that says whether its market is open."""
+
+    is_open = True
+
+    async def market_status(self, symbol):
+        return MarketStatus(is_open=self.is_open)
 
 
 def large(**changes):

@@ -25,7 +25,7 @@ from execkit.errors import (
 )
 from execkit.handlers.adjusting import TOO_MUCH, marketable_limit, shrunk
 from execkit.handlers.desk import Desk
-from execkit.handlers.holding import hold_as_target
+from execkit.handlers.holding import hold_as_target, refuse_iceberg
 from execkit.model.denial import Denial, DenialCode
 from execkit.model.order import OrderRole, OrderState, OrderType, TimeInForce
 from execkit.model.result import ExecutionResult, Outcome
@@ -116,6 +116,9 @@ class OrderExecutorHandler:
     async def __call__(self, ticket: OrderTicket, call_next: Next, /) -> ExecutionResult:
         """Send the ticket's order; go on with it, or say why there is none."""
         if ticket.signal.slicing is not None:
+            refused = refuse_iceberg(self.desk, ticket)
+            if refused is not None:
+                return refused
             if ticket.is_reduction:
                 await self._stop_entering(ticket)
             return await self.desk.slicer.begin(ticket)

@@ -7,6 +7,7 @@ from execkit.model.denial import DenialCode
 from execkit.model.order import OrderType, Side, TimeInForce
 from execkit.model.records import StopMoved
 from execkit.model.result import ExecutionResult, Outcome
+from execkit.model.slicing import Iceberg
 from execkit.model.ticket import OrderTicket
 from execkit.numbers import ZERO, plain
 
@@ -45,4 +46,18 @@ def hold_as_target(desk: Desk, ticket: OrderTicket) -> ExecutionResult | None:
     )
     return ticket.result(
         Outcome.WORKING, reason=f"held as the target at {plain(limit)}; the stop goes on resting"
+    )
+
+
+def refuse_iceberg(desk: Desk, ticket: OrderTicket) -> ExecutionResult | None:
+    """Deny an iceberg that leaves a position with a stop, or return None: none of its parts could rest beside that."""
+    position = desk.book.position(ticket.symbol)
+    if not (ticket.is_reduction and isinstance(ticket.signal.slicing, Iceberg)):
+        return None
+    if position is None or position.stop_loss is None:
+        return None
+    return ticket.deny(
+        DenialCode.ORDER_TYPE_UNSUPPORTED,
+        slicing="iceberg",
+        reason="a part that rests leaves that part of the position without a stop; use a Twap or a limit for the whole",
     )

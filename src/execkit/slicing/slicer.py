@@ -28,7 +28,7 @@ from execkit.model.result import ExecutionResult, Outcome
 from execkit.model.signal import TradingSignal
 from execkit.model.slicing import Iceberg, Slice
 from execkit.model.ticket import OrderTicket
-from execkit.numbers import ZERO
+from execkit.numbers import ZERO, plain
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.parents import OUTLIVED, Parent, hold_of
 from execkit.orders.recorder import Recorder
@@ -192,8 +192,24 @@ class Slicer:
     def _ended(self, parent_id: str) -> None:
         self._ledger.release(hold_of(parent_id))
         task = self._tasks.get(parent_id)
+        self._tell(parent_id, begun=task is not None)
         if task is not None and task is not asyncio.current_task():
             task.cancel()
+
+    def _tell(self, parent_id: str, *, begun: bool) -> None:
+        """Tell a person of an order that ended before it was executed whole, unless nobody was told that it began."""
+        parent = self._book.parents.get(parent_id)
+        if parent is None or not parent.left:
+            return
+        told = self._book.signals.get(parent_id)
+        if begun or parent.children or (told is not None and told.told):
+            record = parent.record
+            amount = f"{plain(parent.filled)} of {plain(record.quantity)} {record.symbol}"
+            self._recorder.alarm(
+                "SLICING_UNFINISHED",
+                f"{parent_id}: {record.side} {amount} executed; {parent.ended}",
+                symbol=record.symbol,
+            )
 
     def _end(self, parent: Parent, reason: str) -> None:
         if parent.ended is None:

@@ -8,6 +8,7 @@ from tests.support.slices import (
     BTC,
     HOUR,
     D,
+    Sessions,
     engine_on,
     entries,
     large,
@@ -19,26 +20,16 @@ from tests.support.slices import (
 
 from execkit.engine import ExecutionEngine
 from execkit.errors import MarketClosedError
-from execkit.exchanges.base import MarketStatus
 from execkit.handlers.market_hours import MarketHoursHandler
 from execkit.journal.base import MemoryJournal
 from execkit.model.order import Side
 from execkit.model.records import SignalQueued
 from execkit.model.result import Outcome
 from execkit.model.slicing import Twap
-from execkit.testing import Fault, FaultKind, FaultScript, MockExchange, Operation
+from execkit.testing import Fault, FaultKind, FaultScript, Operation
 from execkit.virtual_time import run_virtual
 
 TWELVE = Twap(duration=2 * HOUR, slices=12)
-
-
-class Sessions(MockExchange):
-    """A venue that says whether its market is open."""
-
-    is_open = True
-
-    async def market_status(self, symbol):
-        return MarketStatus(is_open=self.is_open)
 
 
 def play(body):
