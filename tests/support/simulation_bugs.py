@@ -625,7 +625,7 @@ CAUGHT_BY = {
     "fills_of_answers_are_dropped": 0,
     "a_cancel_error_means_cancelled": 4,
     "nobody_asks_about_doubts": 1,
-    "recovery_skips_what_was_in_flight": 15,
+    "recovery_skips_what_was_in_flight": 16,
     "halts_are_forgotten": 0,
     "pauses_are_ignored": 3,
     "queries_do_not_wait": 3,
