@@ -34,6 +34,7 @@ from execkit.handlers.executor import OrderExecutorHandler
 from execkit.handlers.reconciliation import ReconciliationHandler
 from execkit.handlers.risk import RiskManagementHandler
 from execkit.handlers.validation import ValidationHandler
+from execkit.handlers.waited import PriceJudge
 from execkit.journal.base import Journal, MemoryJournal
 from execkit.journal.file import FileJournal
 from execkit.journal.fold import fold
@@ -224,10 +225,12 @@ def _wire(
         slicer=Slicer(recorder, ledger, clock, submit, instrument_of, gateway.cancel),
         queue=lambda ticket: _queue(recorder, ticket),
         spawn=lambda work, name: upkeep.spawn(work, name),  # noqa: PLW0108 - there is none yet
+        links=pipeline.handlers,
         unchecked=pipeline.unchecked,
     )
     keeper.watcher.bars_of = desk.bars.history
     pipeline.bind(desk)
+    gateway.judge = PriceJudge(desk)
     loss = LossWatch(desk, currency, pipeline.handlers)
 
     def on_quote(quote: Quote) -> None:

@@ -56,7 +56,7 @@ class QuoteBook:
         self._adapter = adapter
         self._book = book
         self._clock = clock
-        self._max_age = max_age
+        self.max_age = max_age
         self._timeout = timeout.total_seconds()
         self._ask = ask or _ask_at_once
         self._pauses = Pauses(rng or random.Random())  # noqa: S311 - jitter, no secrets
@@ -117,7 +117,7 @@ class QuoteBook:
         quote = self._quotes.get(symbol)
         if quote is None or symbol in self._unheard:
             return None
-        return quote if self._clock.now() - quote.at <= self._max_age else None
+        return quote if self._clock.now() - quote.at <= self.max_age else None
 
     async def get(self, symbol: str) -> Quote | None:
         """Return a fresh quote, fetching it if need be; None when there is none to be had."""

@@ -7,7 +7,7 @@ import contextlib
 import re
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import ClassVar, Final, TextIO
 
@@ -15,8 +15,8 @@ import structlog
 
 from execkit.errors import ConfigurationError, VirtualTimeError
 from execkit.handlers.desk import Desk
-from execkit.handlers.throttle import with_new_quote
-from execkit.model.denial import DenialCode
+from execkit.handlers.waited import after_wait
+from execkit.model.denial import Denial, DenialCode
 from execkit.model.result import ExecutionResult
 from execkit.model.ticket import OrderTicket
 from execkit.numbers import plain
@@ -36,6 +36,9 @@ class ConfirmationHandler:
     *ask* gets the sized ticket and returns the answer; by default it asks at the terminal. Which entries are asked
     about: those whose signal says `confirmation_required`; of those that leave it open, all unless *always* is False.
     Put it right before the executor, where quantity and prices are final. Reductions are never held up.
+
+    An *ask* with a true `one_at_a_time` shows one question after the other, as the terminal does: the *timeout* of each
+    begins when it is shown. What was confirmed is judged once more, at the price of then.
     """
 
     place: ClassVar = "before"
@@ -54,24 +57,46 @@ class ConfirmationHandler:
         self.timeout = timeout.total_seconds()
         self.always = always
         self._desk: Desk | None = None
+        self._line = asyncio.Lock()
 
     def bind(self, desk: Desk) -> None:
         """Take the engine's services, for a new quote after the answer."""
         self._desk = desk
+        self._line = asyncio.Lock()
 
     async def __call__(self, ticket: OrderTicket, call_next: Next, /) -> ExecutionResult:
         """Ask, and pass the ticket on or deny it."""
         required = ticket.signal.confirmation_required
         if ticket.is_reduction or not (self.always if required is None else required):
             return await call_next(ticket)
+        async with self._turn() as had_to_wait:
+            asked: OrderTicket | Denial = ticket
+            if had_to_wait:
+                asked = await after_wait(ticket, self._desk)
+            denial = asked if isinstance(asked, Denial) else await self._answer(asked)
+        judged = denial or await after_wait(ticket, self._desk)
+        if isinstance(judged, Denial):
+            return ticket.deny_with(judged)
+        return await call_next(judged.note("confirmed"))
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[bool]:
+        """Wait until the question can be shown; tell whether that took a while."""
+        if not getattr(self.ask, "one_at_a_time", False):
+            yield False
+            return
+        had_to_wait = self._line.locked()
+        async with self._line:
+            yield had_to_wait
+
+    async def _answer(self, ticket: OrderTicket) -> Denial | None:
+        """Ask; return why a ticket is not confirmed, or None."""
         try:
             async with asyncio.timeout(self.timeout):
                 answer = await self.ask(ticket)
         except TimeoutError:
-            return ticket.deny(DenialCode.NOT_CONFIRMED, no_answer_within_seconds=self.timeout)
-        if answer is not True:
-            return ticket.deny(DenialCode.NOT_CONFIRMED, answer="no")
-        return await call_next((await with_new_quote(ticket, self._desk)).note("confirmed"))
+            return Denial.of(DenialCode.NOT_CONFIRMED, no_answer_within_seconds=self.timeout)
+        return None if answer is True else Denial.of(DenialCode.NOT_CONFIRMED, answer="no")
 
 
 class TerminalPrompt:
@@ -81,6 +106,8 @@ class TerminalPrompt:
     nothing. What was typed before a question was asked answers nothing. The terminal is read in a thread, so a question
     nobody answers blocks nothing.
     """
+
+    one_at_a_time: ClassVar = True
 
     def __init__(self, source: TextIO | None = None, target: TextIO | None = None) -> None:
         self._source = source

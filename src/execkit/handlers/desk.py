@@ -51,5 +51,7 @@ class Desk:
     """Keep a signal until its market opens; False when queueing is off for it."""
     spawn: Callable[[Awaitable[Any], str], None]
     """Run something until the engine stops, and tell a person when it fails."""
+    links: tuple[object, ...] = ()
+    """The handlers of the chain, in order."""
     unchecked: bool = False
     """The pipeline was built without a risk handler on purpose."""

@@ -360,7 +360,7 @@ class OrderExecutorHandler:
             time_in_force=ticket.time_in_force,
             signal_id=ticket.signal_id,
             signal_digest=ticket.signal.digest,
-            expected_price=ticket.quote.mid,
+            expected_price=ticket.arrival_mid,
             slice_of=ticket.signal.slice_of,
         )
 

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from execkit.errors import ConfigurationError
 from execkit.handlers.desk import Desk
-from execkit.model.denial import DenialCode
+from execkit.handlers.waited import after_wait
+from execkit.model.denial import Denial, DenialCode
 from execkit.model.result import ExecutionResult
 from execkit.model.ticket import OrderTicket
 from execkit.pipeline import Next
@@ -20,7 +21,7 @@ class RateLimitHandler:
 
     Where it stands decides what is counted: before the risk handler everything that was *tried*, after it only what
     would be *sent*. One that would wait longer than *max_wait* (None: any time) is denied at once. Reductions pass
-    without waiting. A ticket that waited gets a new quote.
+    without waiting. A ticket that waited gets a new quote and is judged by it; slippage still counts from its arrival.
     """
 
     place: ClassVar = "before"
@@ -70,13 +71,8 @@ class RateLimitHandler:
         self._turns.append(turn)
         if turn > now:
             await asyncio.sleep(turn - now)
-            ticket = (await with_new_quote(ticket, self._desk)).note(
-                f"waited {turn - now:.3g} s for its turn"
-            )
+            judged = await after_wait(ticket, self._desk)
+            if isinstance(judged, Denial):
+                return ticket.deny_with(judged)
+            ticket = judged.note(f"waited {turn - now:.3g} s for its turn")
         return await call_next(ticket)
-
-
-async def with_new_quote(ticket: OrderTicket, desk: Desk | None) -> OrderTicket:
-    """Return the ticket with a quote of now, where there is one; the handlers after judge how old it is."""
-    quote = None if desk is None else await desk.quotes.get(ticket.symbol)
-    return ticket if quote is None else ticket.evolve(quote=quote)

@@ -22,6 +22,7 @@ from execkit.pipeline import Next
 from execkit.risk.checks import (
     check_age,
     check_buying_power,
+    check_collar,
     check_order,
     check_quote,
     check_stop_loss,
@@ -107,6 +108,16 @@ class ValidationHandler:
         ):
             ticket = ticket.note("no confluence score, check skipped")
         return await call_next(ticket)
+
+    def recheck(self, ticket: OrderTicket, desk: Desk) -> Denial | None:
+        """Return why an entry that passed and then waited would not pass now, or None; of what can have changed."""
+        return (
+            self._check_state(ticket, desk.book)
+            or self._check_quote(ticket, desk.clock)
+            or self.check_move(ticket.symbol, desk)
+            or self._check_terms(ticket, desk, is_reduction=False)
+            or check_collar("moved_to", ticket.quote.mid, ticket.arrival_mid, self.price_collar_pct)
+        )
 
     def _check_entry(self, ticket: OrderTicket, desk: Desk) -> Denial | None:
         return (

@@ -75,7 +75,7 @@ class OrderTicket(msgspec.Struct, frozen=True, kw_only=True):
     signal_id: str
     instrument: Instrument
     quote: Quote
-    """Bid and ask when the signal arrived; the arrival mid is what slippage is measured against."""
+    """Bid and ask when the signal arrived, or when it had waited; see `arrival_mid`."""
     account: AccountView
     position: Position | None
     """The open position of the symbol, or None when flat."""
@@ -90,6 +90,8 @@ class OrderTicket(msgspec.Struct, frozen=True, kw_only=True):
     stop_loss: Decimal | None
     take_profit: Decimal | None
     created_at: datetime
+    arrival: Decimal | None = None
+    """Mid when the signal arrived, where *quote* is a later one."""
     targets: tuple[Target, ...] = ()
     """Exits in parts, in the place of *take_profit*."""
     extended_hours: bool = False
@@ -116,6 +118,11 @@ class OrderTicket(msgspec.Struct, frozen=True, kw_only=True):
     def is_reduction(self) -> bool:
         """Tell whether it only makes a position smaller: such tickets pass every limit."""
         return self.role.is_reduction
+
+    @property
+    def arrival_mid(self) -> Decimal:
+        """The mid when the signal arrived: slippage is measured against it, so that waiting shows in it too."""
+        return self.quote.mid if self.arrival is None else self.arrival
 
     @property
     def reference_price(self) -> Decimal:
@@ -185,6 +192,6 @@ class OrderTicket(msgspec.Struct, frozen=True, kw_only=True):
             order=self.order,
             client_order_ids=self.orders,
             requested=self.quantity,
-            expected_price=self.quote.mid,
+            expected_price=self.arrival_mid,
             created_at=self.created_at,
         )

@@ -50,7 +50,7 @@ from execkit.orders.proofs import (
     reduction_intent,
 )
 from execkit.orders.recorder import Recorder
-from execkit.orders.waiting import Changes, Pace, Throttle, Use
+from execkit.orders.waiting import Changes, Judge, Pace, Throttle, Use
 from execkit.risk.checks import check_age
 
 log = structlog.get_logger("execkit")
@@ -81,6 +81,8 @@ class OrderGateway:
         """No entry leaves while this file exists."""
         self.doubt_hook: Callable[[ManagedOrder], None] = lambda _order: None
         """Called when an order becomes in doubt, or a cancel's outcome does; starts the resolver."""
+        self.judge = Judge()
+        """Asked before an entry leaves: it may have waited so long that its price is no longer what was judged."""
         lag = adapter.capabilities.absence_window or timedelta(0)
         self.intake = Intake(recorder, answers_lag=lag)
         self.absorb = self.intake.absorb
@@ -179,11 +181,13 @@ class OrderGateway:
         self, command: Entry | Reduction, order: ManagedOrder | None = None
     ) -> Denial | None:
         """Wait until the venue's pause is over; return why a command may not leave then, or None."""
-        denial = self._refuse(command, order)
-        while denial is None and self.pace.left() > 0:
-            await self._turn(_symbol_of(command))
+        while True:
+            if isinstance(command, Entry):
+                await self.judge.look(command.ticket)
             denial = self._refuse(command, order)
-        return denial
+            if denial is not None or self.pace.left() <= 0:
+                return denial
+            await self._turn(_symbol_of(command))
 
     async def _turn(self, symbol: str) -> None:
         """Wait until something may leave; a person is told when that keeps a command for longer than it should."""
@@ -228,7 +232,12 @@ class OrderGateway:
             return None  # nothing else has run since it was admitted
         try:
             async with asyncio.timeout(None if use is Use.REDUCTION else self._longest_pause):
-                await self._leave(legs[0][0].symbol, use, len(legs))
+                await self._leave(order.symbol, use, len(legs))
+                while isinstance(command, Entry) and self.judge.is_blind(command.ticket):
+                    self.throttle.give_back()  # a turn is for what leaves at once
+                    if not await self.judge.look(command.ticket):
+                        return self.judge.deny(command.ticket)
+                    await self._leave(order.symbol, use)
         except TimeoutError:
             return Denial.of(DenialCode.THROTTLED, waited_seconds=self._longest_pause)
         denials = (self._refuse(command, order) for order, command in legs)
@@ -249,10 +258,11 @@ class OrderGateway:
         if shut is not None:
             return shut
         # It may have waited for its turn, for a person, or for a machine that slept.
-        stale = check_age(command.ticket, self.recorder.clock.now())
-        if stale is not None:
-            return stale
-        return deny_entry(command, self.book, self.adapter.capabilities, sending=order)
+        return (
+            check_age(command.ticket, self.recorder.clock.now())
+            or self.judge.deny(command.ticket)
+            or deny_entry(command, self.book, self.adapter.capabilities, sending=order)
+        )
 
     def _shut(self) -> Denial | None:
         """Return why no entry at all may leave, or None."""

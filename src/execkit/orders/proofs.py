@@ -190,7 +190,7 @@ def entry_intent(entry: Entry, account: str, book: Book) -> Intent:
         signal_digest=ticket.signal.digest,
         reservation_id=None if stamp is None else stamp.reservation_id,
         worst_price=None if stamp is None else stamp.worst_price,
-        expected_price=ticket.quote.mid,
+        expected_price=ticket.arrival_mid,
         stop_loss=ticket.stop_loss,
         take_profit=ticket.take_profit,
         targets=ticket.targets,

@@ -10,7 +10,9 @@ from enum import Enum
 from typing import ParamSpec, TypeVar
 
 from execkit.errors import RateLimitError
+from execkit.model.denial import Denial
 from execkit.model.records import Record
+from execkit.model.ticket import OrderTicket
 from execkit.orders.manager import ManagedOrder
 
 P = ParamSpec("P")
@@ -137,6 +139,22 @@ class Throttle:
         """Take back the turn that was just taken: nothing has left."""
         for _ in range(min(count, len(self._sent))):
             self._sent.pop()
+
+
+class Judge:
+    """Judges an entry once more that has waited until the quote it was judged by is old; this one approves of all."""
+
+    async def look(self, _ticket: OrderTicket) -> bool:
+        """See to a fresh quote where the ticket's own has grown old; return whether there is one."""
+        return True
+
+    def is_blind(self, _ticket: OrderTicket) -> bool:
+        """Tell whether the ticket's quote has grown old, and there is no other."""
+        return False
+
+    def deny(self, _ticket: OrderTicket) -> Denial | None:
+        """Return why an entry may not leave at the price of now, or None."""
+        return None
 
 
 class Changes:

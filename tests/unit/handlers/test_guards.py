@@ -5,6 +5,7 @@ import io
 from datetime import timedelta
 from decimal import Decimal
 
+import attrs
 import pytest
 
 from execkit.assembly import standard_pipeline
@@ -20,13 +21,16 @@ from execkit.exchanges.base import MarketPhase, MarketStatus
 from execkit.handlers.breaker import CircuitBreakerHandler
 from execkit.handlers.confirmation import ConfirmationHandler, TerminalPrompt, question
 from execkit.handlers.market_hours import MarketHoursHandler
+from execkit.handlers.risk import RiskManagementHandler
 from execkit.handlers.throttle import RateLimitHandler
 from execkit.model.denial import DenialCode
 from execkit.model.order import OrderState, Side, TimeInForce
 from execkit.model.result import Outcome
 from execkit.model.signal import TradingSignal
 from execkit.model.slicing import Twap
+from execkit.protection.policy import HALF_AND_HALF, ProtectionPolicy
 from execkit.risk.breaker import Circuit, CircuitBreaker
+from execkit.risk.limits import RiskLimits
 from execkit.testing import Fault, FaultScript, MockExchange
 from execkit.virtual_time import run_virtual
 
@@ -47,16 +51,27 @@ def signal(symbol=BTC, **changes):
     )
 
 
-def play(body, link, *, before="OrderExecutorHandler", faults=(), venue_class=MockExchange):
+def play(
+    body,
+    link,
+    *,
+    before="OrderExecutorHandler",
+    faults=(),
+    venue_class=MockExchange,
+    chain=None,
+    protection=None,
+    **options,
+):
     """Run *body* with an engine whose chain has *link*."""
 
     async def main(clock):
-        venue = venue_class(
-            clock=clock, prices={BTC: D(42_000), ETH: D(2_500)}, balances={"USDT": D(100_000)}
-        )
+        prices = {BTC: D(42_000), ETH: D(2_500)}
+        venue = venue_class(clock=clock, prices=prices, balances={"USDT": D(100_000)}, **options)
         venue.connection.script = FaultScript(faults)
-        pipeline = standard_pipeline().insert(link, before=before)
-        async with ExecutionEngine(venue, journal=None, clock=clock, pipeline=pipeline) as engine:
+        pipeline = (chain or standard_pipeline()).insert(link, before=before)
+        async with ExecutionEngine(
+            venue, journal=None, clock=clock, pipeline=pipeline, protection=protection
+        ) as engine:
             await body(engine, venue, clock)
 
     run_virtual(main)
@@ -285,6 +300,241 @@ def test_only_a_clear_yes_lets_an_entry_pass(answer, always, required, outcome):
         assert exit_.outcome is (Outcome.FILLED if outcome is Outcome.FILLED else Outcome.DENIED)
 
     play(body, ConfirmationHandler(ask, always=always))
+
+
+def moving(change, seconds=8):
+    """A person who says yes when *change* has happened to the market."""
+
+    async def ask(ticket):
+        await asyncio.sleep(seconds)
+        change(ticket)
+        return True
+
+    return ask
+
+
+def to_price(price):
+    return lambda venue: venue.set_price(BTC, D(price))
+
+
+def no_quote(venue):
+    venue.connection.script = FaultScript(
+        [Fault(on="ticker", kind="error", error=RateLimitError("no"))]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "side", "details", "code", "said"),
+    [
+        (to_price(40_000), Side.BUY, {}, DenialCode.STOP_LOSS_WRONG_SIDE, "price=40000"),
+        (to_price(41_160), Side.BUY, {}, DenialCode.STOP_LOSS_WRONG_SIDE, "price=41160"),
+        (to_price(43_700), Side.BUY, {}, DenialCode.TAKE_PROFIT_WRONG_SIDE, "price=43700"),
+        (
+            to_price(44_200),
+            Side.BUY,
+            {"take_profit": D(50_000)},
+            DenialCode.PRICE_OUTSIDE_COLLAR,
+            "ask=44200, limit=44100",
+        ),
+        (to_price(43_000), Side.SELL, {}, DenialCode.STOP_LOSS_WRONG_SIDE, "price=43000"),
+        (
+            to_price(39_800),
+            Side.SELL,
+            {"take_profit": D(30_000)},
+            DenialCode.PRICE_OUTSIDE_COLLAR,
+            "moved_to=39800",
+        ),
+        (no_quote, Side.BUY, {}, DenialCode.QUOTE_STALE, "age="),
+        (
+            lambda _venue: None,
+            Side.BUY,
+            {"max_age": timedelta(seconds=5)},
+            DenialCode.SIGNAL_TOO_OLD,
+            "age_seconds=8",
+        ),
+    ],
+    ids=[
+        "at its stop",
+        "beyond its stop",
+        "beyond its target",
+        "above what was approved",
+        "short beyond its stop",
+        "short outside the collar",
+        "no quote",
+        "too old",
+    ],
+)
+def test_what_was_confirmed_is_judged_at_the_price_of_then(change, side, details, code, said):
+    """Eight seconds are long: what would be stopped out at once, or is dearer than approved, is not sent any more."""
+
+    async def body(engine, venue, _clock):
+        engine.parts.pipeline.handlers[2].ask = moving(lambda _ticket: change(venue))
+        if "max_age" in details:
+            details["created_at"] = engine.desk.clock.now()
+        result = await engine.submit(signal(side=side, **details))
+        assert result.denial.code is code
+        assert said in result.reason
+        assert venue.received == []
+        assert engine.desk.ledger.reserved_cash == 0
+
+    pipeline = standard_pipeline().replace(
+        "RiskManagementHandler", RiskManagementHandler(RiskLimits(allow_short=True))
+    )
+    play(body, ConfirmationHandler(moving(change)), chain=pipeline, allow_short=True)
+
+
+@pytest.mark.parametrize("waits", ["a person", "its turn"])
+def test_slippage_shows_what_a_wait_has_cost(waits):
+    """It is measured against the mid at arrival, in the result and in the journal."""
+
+    async def body(engine, venue, clock):
+        loop = asyncio.get_running_loop()
+        if waits == "its turn":
+            await engine.submit(signal(ETH))
+        loop.call_later(5.5, venue.set_price, BTC, D(42_084))
+        result = await engine.submit(signal())
+        assert (result.average_price, result.expected_price) == (D(42_084), D(42_000))
+        assert result.slippage_bps == D(20)
+        assert result.order.intent.expected_price == D(42_000)
+
+    link = ConfirmationHandler(moving(lambda _ticket: None))
+    if waits == "its turn":
+        link = RateLimitHandler(1, timedelta(seconds=8))
+    play(body, link)
+
+
+def test_who_waited_for_its_turn_is_judged_at_the_price_of_then():
+    """Behind the risk handler, where nothing else would look at the price again."""
+
+    async def body(engine, venue, _clock):
+        await engine.submit(signal(ETH))
+        asyncio.get_running_loop().call_later(5, venue.set_price, BTC, D(41_000))
+        denied = await engine.submit(signal())
+        assert denied.denial.code is DenialCode.STOP_LOSS_WRONG_SIDE
+        assert engine.desk.ledger.reserved_cash == 0
+
+    play(body, RateLimitHandler(1, timedelta(seconds=10)))
+
+
+def test_a_limit_that_the_price_has_left_behind_is_sent_all_the_same():
+    """It bounds itself: it rests, or executes at its price."""
+
+    async def body(engine, venue, _clock):
+        engine.parts.pipeline.handlers[2].ask = moving(
+            lambda _ticket: venue.set_price(BTC, D(43_000))
+        )
+        result = await engine.submit(signal(limit_price=D(42_000), take_profit=D(44_000)))
+        assert result.outcome is Outcome.WORKING
+
+    play(body, ConfirmationHandler(moving(None)))
+
+
+def test_partial_targets_are_judged_too():
+    """A first target that the price has passed would take half of it out at once."""
+
+    async def body(engine, venue, _clock):
+        engine.parts.pipeline.handlers[2].ask = moving(
+            lambda _ticket: venue.set_price(BTC, D(42_900))
+        )
+        result = await engine.submit(signal(stop_loss=D(41_160)))
+        assert result.denial.code is DenialCode.TAKE_PROFIT_WRONG_SIDE
+        assert result.denial.context["take_profit"] == "42840"
+
+    targets = ProtectionPolicy(targets=HALF_AND_HALF)
+    play(body, ConfirmationHandler(moving(None)), protection=targets)
+
+
+@pytest.mark.parametrize("price", [42_000, 41_000])
+def test_what_waits_for_the_venue_is_judged_at_the_price_of_then(price):
+    """A retry after the pause that a venue wanted: longer than a quote is good for, so its price counts anew."""
+
+    async def body(engine, venue, _clock):
+        asyncio.get_running_loop().call_later(5, venue.set_price, BTC, D(price))
+        error = RateLimitError("slowly", retry_after=timedelta(seconds=10))
+        venue.connection.script = FaultScript([Fault(on="place", kind="error", error=error, nth=1)])
+        result = await engine.submit(signal())
+        if price == 42_000:
+            assert result.outcome is Outcome.FILLED
+            return
+        assert result.denial.code is DenialCode.STOP_LOSS_WRONG_SIDE
+        assert not engine.orders.active
+        assert len(venue.received) == 1
+
+    play(body, ConfirmationHandler(moving(None), always=False))
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda _venue: None, None),
+        (to_price(41_000), DenialCode.STOP_LOSS_WRONG_SIDE),
+        (no_quote, DenialCode.QUOTE_STALE),
+    ],
+    ids=["same price", "beyond its stop", "no quote"],
+)
+def test_what_waits_in_the_venue_s_line_is_judged_at_the_price_of_then(change, code):
+    """Ten seconds for two commands: an entry and its stop take them all, and the next entry comes with an old quote."""
+
+    async def body(engine, venue, _clock):
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await engine.submit(signal(ETH))
+        await engine.desk.keeper.idle()
+        loop.call_later(8, change, venue)
+        result = await engine.submit(signal())
+        assert loop.time() == began + 10
+        assert (None if result.denial is None else result.denial.code) is code
+        assert len(venue.received) == (2 if code else 3)
+        if code is None:
+            assert result.outcome is Outcome.FILLED
+            assert (await engine.submit(signal(ETH, side=Side.SELL))).outcome is Outcome.FILLED
+
+    slow = attrs.evolve(MockExchange().capabilities, order_rate=(2, timedelta(seconds=10)))
+    play(body, ConfirmationHandler(moving(None), always=False), capabilities=slow)
+
+
+def test_the_time_to_answer_begins_when_the_question_is_shown():
+    """Two signals at once, a terminal that shows one question after the other: each has its ten seconds."""
+    shown = []
+
+    class Terminal:
+        one_at_a_time = True
+
+        async def __call__(self, ticket):
+            shown.append((asyncio.get_running_loop().time(), ticket.symbol))
+            await asyncio.sleep(8)
+            return True
+
+    async def body(engine, _venue, _clock):
+        began = asyncio.get_running_loop().time()
+        done = await asyncio.gather(engine.submit(signal()), engine.submit(signal(ETH)))
+        assert [each.outcome for each in done] == 2 * [Outcome.FILLED]
+        assert shown == [(began, BTC), (began + 8, ETH)]
+
+    play(body, ConfirmationHandler(Terminal()))
+    assert TerminalPrompt.one_at_a_time
+
+
+def test_nobody_is_asked_about_what_can_no_longer_be_sent():
+    """Its price had passed its stop while another question was shown."""
+    shown = []
+
+    class Terminal:
+        one_at_a_time = True
+
+        async def __call__(self, ticket):
+            shown.append(ticket.symbol)
+            await asyncio.sleep(8)
+            return False
+
+    async def body(engine, venue, _clock):
+        asyncio.get_running_loop().call_later(5, venue.set_price, ETH, D(2_400))
+        first, second = await asyncio.gather(engine.submit(signal()), engine.submit(signal(ETH)))
+        assert first.denial.code is DenialCode.NOT_CONFIRMED
+        assert second.denial.code is DenialCode.STOP_LOSS_WRONG_SIDE
+        assert shown == [BTC]
+
+    play(body, ConfirmationHandler(Terminal()))
 
 
 def test_silence_is_a_no():
