@@ -237,9 +237,13 @@ class Life:
         if self.symbol in quotes._wanted:
             await self.until(lambda: quotes.last(self.symbol).bid == price, f"a quote of {price}")
 
-    async def fill(self, quantity, price, *, side=Side.BUY):
-        """Execute a part of the order that rests on a side, at its price."""
-        order = next(o for o in self.stage.resting() if o.request.side is side)
+    async def fill(self, quantity, price, *, side=Side.BUY, target=False):
+        """Execute a part of the order that rests on a side, or of the target there, at its price."""
+        order = next(
+            o
+            for o in self.stage.resting()
+            if o.request.side is side and not (target and o.request.stop_price)
+        )
         if self.name == "ibkr":
             now = self.stage.clock.now()
             key = order.request.client_order_id

@@ -119,6 +119,30 @@ async def test_a_stop_and_a_target_across_a_restart(name, tmp_path):
         assert not life.alarms()
 
 
+@on(
+    "ibkr",
+    binance="one leg's execution ends the other",
+    usdm="keeps no lists",
+    alpaca="one leg's execution ends the other",
+)
+async def test_a_target_that_executes_in_part_while_nobody_runs(name, tmp_path):
+    """TWS takes four of ten off the stop, which the next process believes; what is left is closed for good."""
+    async with living(name, journal=tmp_path / "orders.db") as life:
+        await life.enter()
+        await life.until(lambda: life.targets() == [(10, D(210))], "a target")
+        await life.engine.stop()
+        await life.fill(4, 210, side=Side.SELL, target=True)
+        assert (life.held(), life.stops()) == (6, [(6, STOP)])
+        life.stage.exchange = life.stage.make()
+        await life.start()
+        await life.until(life.is_protected, "protected")
+        assert life.stops() == [(6, STOP)]
+        assert not {"REPORT_DOUBTFUL", "UNPROTECTED", "ANSWER_NOT_OURS"} & set(life.alarms())
+        await life.engine.flatten(life.symbol)
+        await life.until(life.is_flat, "flat")
+        assert life.held() == 0
+
+
 @on()
 async def test_sizes_follow_the_position(name):
     """The size of the stop after a part of an entry, its rest, a scale-in and a scale-out."""

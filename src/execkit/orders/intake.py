@@ -79,9 +79,12 @@ class Intake:
         if is_zombie(order, report, source, ended_before=settled):
             self.zombie_hook(order, report)
         late = order.state is OrderState.PRESUMED_ABSENT
-        reading = read_report(order, report, source)
+        reading = read_report(order, report, source, settled=settled)
+        is_larger, text = reading.altered.is_larger_than(order), reading.altered.text(order)
         for change in reading.before:
             self.recorder.record(change)
+        if reading.altered:
+            self._tell_altered(order, text, is_larger=is_larger)
         for fill in reading.fills:
             self.take_fill(fill.fill, source)
         is_short = reading.fills_missing or self.corrections.of(order)
@@ -93,6 +96,18 @@ class Intake:
         if late and order.state is not OrderState.PRESUMED_ABSENT:
             self._alarm_on(order, "LATE_SIGHT", f"was presumed absent and is {order.state}")
         return order
+
+    def _tell_altered(self, order: ManagedOrder, text: str, *, is_larger: bool) -> None:
+        """Tell a person of a change that nobody here asked for; one that may execute more blocks the symbol."""
+        self._alarm_on(order, "ORDER_ALTERED", f"the venue shows it with {text}")
+        if is_larger:
+            self._block(order, f"{order.client_order_id}: {text}")
+        self.recorder.anomaly_hook(order.symbol, order.client_order_id)
+
+    def _block(self, order: ManagedOrder, cause: str) -> None:
+        """Take no more entries for an order's symbol until a person releases it."""
+        if order.symbol not in self.book.blocked:
+            self.recorder.record(SymbolBlocked(symbol=order.symbol, blocked=True, cause=cause))
 
     def _is_malformed(self, problem: str | None) -> bool:
         """Tell whether news are not even in the form of news; then the venue has to be asked."""
@@ -205,9 +220,7 @@ class Intake:
         if order.filled > order.quantity_at_most:
             text = f"{plain(order.filled)} of {plain(order.quantity)} filled"
             self._alarm_on(order, "OVERFILL", text)
-            if order.symbol not in self.book.blocked:
-                cause = f"{order.client_order_id}: {text}"
-                self.recorder.record(SymbolBlocked(symbol=order.symbol, blocked=True, cause=cause))
+            self._block(order, f"{order.client_order_id}: {text}")
         elif was is OrderState.PRESUMED_ABSENT:
             self._alarm_on(order, "LATE_SIGHT", f"was presumed absent and is {order.state}")
         elif replaced is not None and _differ_in_fee_only(replaced, fill):

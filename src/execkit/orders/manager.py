@@ -23,6 +23,7 @@ from execkit.model.order import (
 from execkit.model.records import CommandSent, Filled, Intent, OrderChanged, Source
 from execkit.numbers import MONEY, ZERO, plain
 from execkit.orders.states import next_state
+from execkit.orders.terms import KEEP, Terms
 
 KEEP_CLOSED: Final = 1000
 """Closed orders kept in memory; the store has all."""
@@ -59,6 +60,7 @@ class ManagedOrder(msgspec.Struct, eq=False, omit_defaults=True):
     """Somebody wants it gone; the wish stays until it is."""
     asked: CommandSent | None = None
     """The change that was asked for last and is not yet answered."""
+    former_terms: tuple[Terms, ...] = ()  # those that its last changes ended, oldest first
     sent_at: datetime | None = None
     accepted_at: datetime | None = None
     first_fill_at: datetime | None = None
@@ -194,14 +196,12 @@ class ManagedOrder(msgspec.Struct, eq=False, omit_defaults=True):
 
     def change(self, record: OrderChanged | CommandSent, at: datetime) -> None:
         """Apply an event or a command; raise `InvalidTransitionError`, changing nothing, when it cannot happen."""
-        if isinstance(record, CommandSent):
-            # What is asked of the venue; whether it is done, the venue will show.
+        if isinstance(record, CommandSent):  # what is asked; the venue will show what is done
             self.asked = record if record.command == "amend" else self.asked
             self.cancel_asked = self.cancel_asked or record.command == "cancel"
             return
         event = record.event
-        after = next_state(self.state, event, filled_part=self.filled > ZERO)
-        self._enter(after, at)
+        self._enter(next_state(self.state, event, filled_part=self.filled > ZERO), at)
         if record.venue_order_id:
             self.venue_order_id = record.venue_order_id
         self.venue_at = max(filter(None, (self.venue_at, record.venue_at)), default=None)
@@ -216,6 +216,8 @@ class ManagedOrder(msgspec.Struct, eq=False, omit_defaults=True):
         elif event is OrderEvent.ASK_CANCEL:
             self.cancel_asked = True
         elif event is OrderEvent.AMEND:
+            former = Terms(self.quantity, self.limit_price, self.stop_price)
+            self.former_terms = (*self.former_terms, former)[-KEEP:]
             self.quantity = record.quantity or self.quantity
             self.limit_price = record.limit_price or self.limit_price
             self.stop_price = record.stop_price or self.stop_price
@@ -243,8 +245,7 @@ class ManagedOrder(msgspec.Struct, eq=False, omit_defaults=True):
             most = self.quantity_at_most
             if self.quantity < self.filled <= most:
                 self.quantity = most  # only the change that was asked for allows so much
-            whole = self.filled >= most
-            event = OrderEvent.FILL if whole else OrderEvent.FILL_PART
+            event = OrderEvent.FILL if self.filled >= most else OrderEvent.FILL_PART
             self._enter(next_state(self.state, event), at)
 
     def _enter(self, state: OrderState, at: datetime) -> None:

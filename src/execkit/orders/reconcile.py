@@ -11,6 +11,7 @@ import msgspec
 from execkit.model.order import Fill, OrderEvent, OrderReport, OrderState
 from execkit.model.records import Filled, OrderChanged, Source
 from execkit.numbers import ZERO
+from execkit.orders.altered import Altered, altered, is_older
 from execkit.orders.manager import ManagedOrder
 
 _ENDS: Final = {
@@ -43,6 +44,8 @@ class Reading(msgspec.Struct, frozen=True):
     fills: tuple[Filled, ...] = ()
     after: tuple[OrderChanged, ...] = ()
     """To write after all fills: how it ended."""
+    altered: Altered = Altered()
+    """Terms that the venue shows and nobody asked for; *before* has their record."""
     fills_missing: bool = False
     """The venue executed more than the fills that are known: fetch them before *after* is written."""
 
@@ -73,20 +76,17 @@ def problem_with(order: ManagedOrder, report: OrderReport) -> str | None:
         return f"has the unknown status {report.raw_status!r}"
     if not _is_amount(report.quantity) or not _is_amount(report.filled):
         return f"has quantity {report.quantity} and filled {report.filled}"
-    if report.quantity not in _quantities(order):
-        return f"has quantity {report.quantity} instead of {order.quantity}"
+    if report.quantity != request.quantity and order.state is OrderState.SUBMITTED:
+        # An answer to what was just sent repeats it. Once it is doubted, a look-up has to show the same.
+        return f"has quantity {report.quantity} instead of {request.quantity}"
+    if not report.quantity and not report.status.is_closed:
+        return "is open and has quantity 0"
     for price in (report.limit_price, report.stop_price):
         if price is not None and not price.is_finite():
             return f"has the price {price}"
     if report.filled > report.quantity:
         return f"has filled {report.filled} of {report.quantity}"
     return _problem_with_fills(report)
-
-
-def _quantities(order: ManagedOrder) -> tuple[Decimal | None, ...]:
-    """Return the quantities a report may truthfully have: now, at first, and as was asked for last."""
-    asked = None if order.asked is None else order.asked.quantity
-    return (order.quantity, order.request.quantity, asked)
 
 
 def _problem_with_fills(report: OrderReport) -> str | None:
@@ -113,9 +113,12 @@ def _is_amount(value: Decimal) -> bool:
     return value.is_finite() and value >= ZERO
 
 
-def read_report(order: ManagedOrder, report: OrderReport, source: Source) -> Reading:
+def read_report(
+    order: ManagedOrder, report: OrderReport, source: Source, *, settled: datetime
+) -> Reading:
     """Return what a plausible report (see `problem_with`) adds to what is known of the order.
 
+    Before *settled* whatever happened shows in every answer.
     News that is older than what is known, or that would open a closed order again, adds nothing; fills always count.
     """
     new = {fill.trade_id: fill for fill in report.fills if fill.trade_id not in order.trades}
@@ -126,23 +129,25 @@ def read_report(order: ManagedOrder, report: OrderReport, source: Source) -> Rea
     before: tuple[OrderChanged, ...] = ()
     after: tuple[OrderChanged, ...] = ()
     if status is OrderState.HELD:
-        if order.state in _MAY_BE_HELD and not _is_older(order, report):
+        if order.state in _MAY_BE_HELD and not is_older(order, report):
             before = (_change(order, OrderEvent.HOLD, report, source),)
     elif order.state in _NOT_ADOPTED and (status in _RESTING or (fills and status in _ENDS)):
         before = (_change(order, OrderEvent.ACCEPT, report, source),)
-    if status in _RESTING and _shows_change(order, report):
-        before = (*before, _change(order, OrderEvent.AMEND, report, source))
+    is_changed = status in _RESTING and _shows_change(order, report) and not is_older(order, report)
+    found = Altered() if is_changed else altered(order, report, settled=settled)
+    if is_changed or found:
+        terms = report if is_changed else found
+        before = (*before, _change(order, OrderEvent.AMEND, report, source, terms))
     if status in _ENDS:
         after = (_change(order, _ENDS[status], report, source),)
-    elif (
-        status is OrderState.FILLED and order.asked is not None and not _shows_change(order, report)
-    ):
+    elif status is OrderState.FILLED and order.asked is not None and not is_changed and not found:
         # Executed whole as it was: the change that was asked for came too late.
         after = (_change(order, OrderEvent.REFUSE_AMEND, report, source),)
     return Reading(
         before=before,
         fills=fills,
         after=after,
+        altered=found,
         fills_missing=_executed(order, fills) < report.filled,
     )
 
@@ -166,13 +171,6 @@ def is_zombie(
     return is_later or (order.closed_at is not None and order.closed_at < ended_before)
 
 
-def _is_older(order: ManagedOrder, report: OrderReport) -> bool:
-    """Tell whether a report is from before something that is known already."""
-    if order.venue_at is None or report.updated_at is None:
-        return False
-    return report.updated_at < order.venue_at
-
-
 def _shows_change(order: ManagedOrder, report: OrderReport) -> bool:
     """Tell whether the change that was asked for has been made; a report from before it does not refuse it."""
     asked = order.asked
@@ -191,9 +189,12 @@ def _executed(order: ManagedOrder, new: tuple[Filled, ...]) -> Decimal:
 
 
 def _change(
-    order: ManagedOrder, event: OrderEvent, report: OrderReport, source: Source
+    order: ManagedOrder,
+    event: OrderEvent,
+    report: OrderReport,
+    source: Source,
+    terms: OrderReport | Altered | None = None,
 ) -> OrderChanged:
-    amended = event is OrderEvent.AMEND
     return OrderChanged(
         client_order_id=order.client_order_id,
         event=event,
@@ -202,7 +203,7 @@ def _change(
         venue_at=report.updated_at,
         reason=report.reason,
         code=report.code,
-        quantity=report.quantity if amended else None,
-        limit_price=report.limit_price if amended else None,
-        stop_price=report.stop_price if amended else None,
+        quantity=None if terms is None else terms.quantity,
+        limit_price=None if terms is None else terms.limit_price,
+        stop_price=None if terms is None else terms.stop_price,
     )

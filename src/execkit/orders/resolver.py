@@ -17,7 +17,7 @@ import structlog
 
 from execkit.errors import DuplicateClientOrderIdError, OrderNotFoundError
 from execkit.model.order import OrderEvent, OrderReport, OrderState
-from execkit.model.records import Record, Source
+from execkit.model.records import CommandSent, Record, Source
 from execkit.orders.corrections import is_of
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
@@ -67,8 +67,8 @@ class Resolver:
         self._read_timeout = read_timeout.total_seconds()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._traces: dict[str, asyncio.Task[None]] = {}
-        self._lost_at: dict[str, tuple[int, float]] = {}
-        """Number of the last send, and when its outcome became doubtful."""
+        self._lost_at: dict[str, tuple[int, CommandSent | None, float]] = {}
+        """Number of the last send, the last change that was asked for, and when their outcome became doubtful."""
         self._stopped = False
         self.recorder.listen(self._on_record)
         gateway.doubt_hook = self.follow
@@ -87,7 +87,10 @@ class Resolver:
         key = order.client_order_id
         loop = asyncio.get_running_loop()
         if key not in self._lost_at or self._lost_at[key][0] != order.attempts:
-            self._lost_at[key] = (order.attempts, loop.time())
+            self._lost_at[key] = (order.attempts, order.asked, loop.time())
+        elif order.asked is not None and self._lost_at[key][1] is not order.asked:
+            # Another change was lost while this task still follows the one before.
+            self._lost_at[key] = (order.attempts, order.asked, loop.time())
         if key not in self._tasks:
             self._tasks[key] = loop.create_task(self._resolve(order))
 
@@ -164,7 +167,8 @@ class Resolver:
     async def _step(self, order: ManagedOrder) -> None:
         began = asyncio.get_running_loop().time()
         sight = await self.look(order)
-        doubted_for = began - self._lost_at[order.client_order_id][1]
+        _, asked, lost_at = self._lost_at[order.client_order_id]
+        doubted_for = began - lost_at
         window = self.adapter.capabilities.absence_window
         if sight is Sight.NOTHING and order.state in _UNPROVEN:
             waited = window is not None and doubted_for >= window.total_seconds()
@@ -180,11 +184,14 @@ class Resolver:
             await self.gateway.cancel(order, "the earlier cancel had no effect")
         elif (
             order.asked is not None
+            and order.asked is asked  # else the next one is on its way
             and sight is Sight.FOUND
             and doubted_for >= (_UNCHANGED_AFTER if window is None else window.total_seconds())
         ):
             text = "the venue shows the order unchanged"
             self.recorder.record(order.record_of(OrderEvent.REFUSE_AMEND, Source.LOOKUP, text))
+            # Terms that nobody asked for show only when nothing is asked any more.
+            self.recorder.anomaly_hook(order.symbol, order.client_order_id)
         await self.recorder.try_settle()
 
     def _reaches_back_to(self, order: ManagedOrder) -> bool:

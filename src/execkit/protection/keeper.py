@@ -17,7 +17,7 @@ from typing import Final
 
 from execkit.market import MarketHours
 from execkit.model.instrument import Instrument
-from execkit.model.order import OrderRole, OrderState, Side
+from execkit.model.order import OrderEvent, OrderRole, OrderState, Side
 from execkit.model.position import Position
 from execkit.model.records import (
     ExternalChange,
@@ -54,6 +54,7 @@ _LOOK_FOR_OPEN: Final = 5.0
 """Seconds between two tries to place a stop while its market is closed."""
 
 _NEWS: Final = (Filled, StopMoved, ExternalChange)
+_SHIFTS: Final = (OrderEvent.ABSENT, OrderEvent.AMEND)
 
 
 class ProtectionKeeper:
@@ -119,7 +120,7 @@ class ProtectionKeeper:
             isinstance(record, OrderChanged)
             and order is not None
             and order.role.is_reduction
-            and (order.is_closed or order.state is OrderState.PRESUMED_ABSENT)
+            and (order.is_closed or record.event in _SHIFTS)
         ):
             self.check(order.symbol)
 

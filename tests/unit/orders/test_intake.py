@@ -42,14 +42,15 @@ async def test_a_report_is_taken_in_once(make):
 async def test_a_report_that_cannot_be_true_is_an_alarm_and_a_question(make):
     """I30: the order is as it was."""
     bench, order, asked = known(make)
-    lie = report(order, OrderState.FILLED, quantity=D(2), filled=D(2))
+    lie = report(order, OrderState.FILLED, quantity=D(2), filled=D(3))
     assert await bench.gateway.absorb(lie, Source.STREAM) is order
     assert order.state is OrderState.ACCEPTED
     (alarm,) = bench.journal.records(Alarm)
     assert (alarm.code, alarm.client_order_id) == ("REPORT_DOUBTFUL", "o1")
-    assert alarm.text == "o1: a report on it has quantity 2 instead of 1"
+    assert alarm.text == "o1: a report on it has filled 3 of 2"
     assert asked == [(BTC, "o1")]
-    for told in (lie, report(order, OrderState.FILLED, quantity=D(3)), report(order), lie):
+    other = report(order, symbol="ETH/USDT")
+    for told in (lie, other, report(order), lie):
         await bench.gateway.absorb(told, Source.STREAM)
     assert bench.alarms == ["REPORT_DOUBTFUL"] * 3, "each thing once, until there is a good report"
     assert len(asked) == 4
@@ -459,7 +460,7 @@ async def test_what_was_told_of_an_order_is_forgotten_with_it(make, monkeypatch)
             bench.recorder.record(record)
         order = bench.book.orders[key]
         await intake.absorb(report(order, filled=D("0.5")), Source.STREAM)
-        await intake.absorb(report(order, quantity=D(3)), Source.STREAM)
+        await intake.absorb(report(order, filled=D(3)), Source.STREAM)
         zombies.seen(order, report(order))
         bench.recorder.record(changed("reject", key))
     assert bench.alarms == ["FILLS_MISSING", "REPORT_DOUBTFUL", "ZOMBIE_ORDER"] * 6

@@ -38,6 +38,7 @@ def resting():
         ({"side": Side.SELL}, "names side <Side.SELL: 'sell'>"),
         ({"type": OrderType.MARKET}, "names type <OrderType.MARKET: 'market'>"),
         ({"quantity": D(2)}, "has quantity 2 instead of 1"),
+        ({"quantity": D("0.5")}, "has quantity 0.5 instead of 1"),
         # N1 N2 N3: numbers that are none
         ({"quantity": NAN}, "has quantity NaN and filled 0"),
         ({"quantity": INF}, "has quantity Infinity and filled 0"),
@@ -86,15 +87,18 @@ def test_a_known_order_may_be_told_of_by_the_venues_id():
     assert problem == "names venue order id 'v9', known is 'v-o1'"
 
 
-def test_the_quantity_may_be_old_new_or_asked_for():
-    """A report from before or after a change is true; any other quantity is not."""
-    order = resting()
-    ask(order, quantity=2)
-    order.change(changed("amend", quantity=D(2)), AT)
-    ask(order, quantity=3)
-    order.change(changed("lose"), AT)
-    found = [problem_with(order, report(order, quantity=D(n))) for n in (1, 2, 3, 4)]
-    assert found == [None, None, None, "has quantity 4 instead of 2"]
+@pytest.mark.parametrize(
+    "events", [("lose",), ("accept",), ("lose", "absent"), ("accept", "ask_cancel")]
+)
+def test_only_the_answer_to_a_send_must_repeat_its_quantity(events):
+    """C12: afterwards another quantity is what has become of the order; the ids and the market say whose it is."""
+    order = make.order("submit", *events, quantity="1", limit="100")
+    for quantity in ("0.4", "1", "3"):
+        assert problem_with(order, report(order, quantity=D(quantity))) is None
+    assert problem_with(order, report(order, quantity=D(0))) == "is open and has quantity 0"
+    assert problem_with(order, report(order, OrderState.CANCELLED, quantity=D(0))) is None
+    crossed = report(order, quantity=D("0.4"), side=Side.SELL)
+    assert problem_with(order, crossed) == "names side <Side.SELL: 'sell'>"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +127,7 @@ def test_plausible_fills(changes, plausible):
 
 
 def read(order, status, **told):
-    found = read_report(order, report(order, status, **told), Source.ACK)
+    found = read_report(order, report(order, status, **told), Source.ACK, settled=AT)
     return (
         [change.event.value for change in found.before],
         found,
@@ -216,6 +220,16 @@ def test_only_a_report_that_shows_the_change_confirms_it():
     assert read(limit, OrderState.ACCEPTED, limit_price=D(101))[0] == ["amend"]
 
 
+def test_a_report_from_before_what_is_known_confirms_no_change():
+    """I22: a price that the order had before is asked for again, and an old answer still shows it."""
+    order = make.order("submit", "accept", limit="100")
+    order.change(changed("amend", limit_price=D(101), venue_at=later(5)), AT)
+    ask(order, limit_price=100)
+    old = {"limit_price": D(100), "updated_at": later(4)}
+    assert read(order, OrderState.ACCEPTED, **old)[0] == []
+    assert read(order, OrderState.ACCEPTED, **(old | {"updated_at": later(6)}))[0] == ["amend"]
+
+
 def test_an_order_executed_whole_as_it_was_refuses_the_change():
     """C6: the change that was asked for came too late."""
     order = make.order("submit", changed("accept", venue_order_id="v"), quantity="1", stop="90")
@@ -241,11 +255,11 @@ def test_fills_are_news_once():
 def test_fills_of_a_closed_order_count():
     """C3: the order stays closed, its executions are taken in, and missing ones are noticed."""
     order = make.order("submit", "accept", "cancel")
-    found = read_report(
-        order, report(order, OrderState.FILLED, fills=(fill("x"),), filled=D(1)), Source.LOOKUP
-    )
+    whole = report(order, OrderState.FILLED, fills=(fill("x"),), filled=D(1))
+    found = read_report(order, whole, Source.LOOKUP, settled=AT)
     assert ([r.fill.trade_id for r in found.fills], found.fills_missing) == (["x"], False)
     assert found.before == found.after == ()
-    found = read_report(order, report(order, OrderState.CANCELLED, filled=D(1)), Source.LOOKUP)
+    ended = report(order, OrderState.CANCELLED, filled=D(1))
+    found = read_report(order, ended, Source.LOOKUP, settled=AT)
     assert found.fills_missing
     assert OrderEvent.CANCEL not in {c.event for c in found.after}

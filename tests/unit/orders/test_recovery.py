@@ -986,7 +986,7 @@ async def test_a_suspicion_that_each_pass_renews_is_looked_at_less_and_less_ofte
     """A venue that goes on telling nonsense is asked at growing intervals, and at once when it has stopped."""
     bench = await started(make())
     order = (await bench.gateway.send(entry())).order
-    bench.venue.always("open_orders", lambda _symbol: [report(order, quantity=D(7))])
+    bench.venue.always("open_orders", lambda _symbol: [report(order, side=Side.SELL)])
     bench.reconciler.stream_is_open = True
     await bench.reconciler.run()
     await bench.quiet(120)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from tests.support.bench import virtual
 from tests.support.orders import AT, PATHS, ask, changed, order, report
 from tests.support.tickets import entry
-from tests.support.venue import ScriptedVenue, never
+from tests.support.venue import ScriptedVenue, after, never
 
 from execkit.errors import (
     DuplicateClientOrderIdError,
@@ -355,7 +355,7 @@ async def test_cancels_do_not_put_the_proof_off(make):
 
 
 @pytest.mark.parametrize(
-    "lie", [{"quantity": D(7)}, {"symbol": "ETH/USDT"}, {"venue_order_id": ""}, None]
+    "lie", [{"quantity": D(0)}, {"symbol": "ETH/USDT"}, {"venue_order_id": ""}, None]
 )
 @virtual
 async def test_an_answer_about_something_else_is_no_answer(make, lie):
@@ -512,6 +512,25 @@ async def test_a_change_that_does_not_show_was_not_made(make):
         None,
         1,
     )
+
+
+@virtual
+async def test_a_second_change_that_is_lost_has_its_own_time_to_show(make):
+    """C6: the window of the first one proves nothing of the second."""
+    bench = make(ScriptedVenue(absence_window=timedelta(seconds=15)))
+    order_ = (await bench.gateway.send(entry())).order
+    bench.venue.script("amend_order", TimeoutError(), after(3, TimeoutError()))
+    assert not await bench.gateway.amend(order_, quantity=D("0.5"))
+    bench.venue.always("get_order", after(6, bench.venue._get))
+    await bench.quiet(20)  # so that a look is under way from before the second until after its loss
+    assert not await bench.gateway.amend(order_, quantity=D("0.4"))
+    lost_at = now()
+    await bench.quiet(10)
+    assert order_.asked is not None
+    assert order_.asked.quantity == D("0.4")
+    await bench.gateway.changes.until(order_, lambda each: each.asked is None, 60)
+    assert 15 <= now() - lost_at <= 40
+    assert bench.changes(order_).count("refuse_amend") == 1
 
 
 @virtual
