@@ -68,6 +68,8 @@ def test_a_venue_that_does_not_answer_says_nothing_of_a_symbol():
         ({"majors": ["BTC/USDT", ""]}, r"groups\.majors: ''"),
         ({"majors": ["BTC/USDT", "BTC/USDT"]}, r"groups\.majors: 'BTC/USDT' is there twice"),
         ({"majors": []}, r"groups\.majors: .*no symbols"),
+        ({"majors": "BTC/USDT"}, r"groups: 'majors' has 'BTC/USDT'; give a list"),
+        (["BTC/USDT"], r"groups: .* is no mapping of names to symbols"),
     ],
 )
 def test_what_can_be_no_symbol_is_refused_at_once(groups, text):

@@ -434,6 +434,21 @@ def test_symbols_that_move_together_count_together(ask, desk):
     assert ask(limits, quantity=D("2.1"), symbol="XRP/USDT", signal_id="s3").passed
 
 
+def test_a_symbol_of_several_groups_is_held_to_the_fullest(ask, desk):
+    """The first has room for 20, the second for 2: sized, stated and named by the second."""
+    limits = RiskLimits(
+        groups={"roomy": ["BTC/USDT", "XRP/USDT"], "full": ["BTC/USDT", "ETH/USDT"]},
+        max_size_pct=D(10),
+        max_position_pct=D(20),
+    )
+    desk.hold("ETH/USDT", "18", 100)
+    passed = ask(limits, sizing=FixedQuantity(D(5))).passed
+    assert passed.quantity == 2
+    assert passed.notes == ("size capped by max_group_pct of full",)
+    denial = ask(limits, quantity=D("2.1"), signal_id="s2").denial
+    assert denial.context == {"group": "full", "notional": "2010", "limit": "2000"}
+
+
 def test_day_trades_are_counted_before_an_entry(ask, desk):
     """One round trip and an exit in part today, and no third one is begun; an entry that is under way is one too."""
     for n, sold in enumerate(("1", "0.5")):
