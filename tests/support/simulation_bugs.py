@@ -466,6 +466,44 @@ def slices_go_on_after_the_end():
         yield
 
 
+@contextlib.contextmanager
+def outliving(is_reduction):
+    """Orders in slices, exits or entries, go on whatever becomes of their position."""
+    parent = sys.modules["execkit.orders.parents"].Parent
+    slicer = sys.modules["execkit.slicing.slicer"].Slicer
+    original = parent.is_outlived
+
+    def is_outlived(self, position):
+        return self.record.is_reduction is not is_reduction and original(self, position)
+
+    def follow(self, symbol, *, out):
+        followed(self, symbol, out=out and is_reduction)
+
+    followed = slicer._follow_position
+
+    end_slicing = Closer.end_slicing if is_reduction else lambda *a: None
+    with (
+        replaced(parent, "is_outlived", is_outlived),
+        replaced(slicer, "_follow_position", follow),
+        replaced(Closer, "end_slicing", end_slicing),
+    ):
+        yield
+
+
+@bug
+def slices_enter_again_what_was_closed():
+    """An entry in slices goes on after its position was closed."""
+    with outliving(is_reduction=False):
+        yield
+
+
+@bug
+def slices_leave_the_next_position():
+    """An exit in slices goes on with the next position of its symbol."""
+    with outliving(is_reduction=True):
+        yield
+
+
 @bug
 def a_halt_ends_with_its_process():
     """A new process trades, whatever the last one was told."""
@@ -656,6 +694,8 @@ CAUGHT_BY = {
     "the_rate_limit_counts_nothing": 18,
     "a_breaker_holds_reductions_up": 22,
     "slices_go_on_after_the_end": 326,
+    "slices_enter_again_what_was_closed": 466,
+    "slices_leave_the_next_position": 464,
     "the_kill_file_is_ignored": 77,
     "the_throttle_counts_orders_only": 15,
     "the_throttle_keeps_reductions_waiting": 15,

@@ -8,6 +8,7 @@ from tests.support.slices import (
     engine_on,
     entries,
     large,
+    pipeline,
     play,
     reopened,
     trade_at,
@@ -15,6 +16,7 @@ from tests.support.slices import (
     wait,
 )
 
+from execkit.engine import ExecutionEngine
 from execkit.journal.base import MemoryJournal
 from execkit.journal.fold import fold
 from execkit.model.denial import DenialCode
@@ -243,3 +245,37 @@ def test_parts_say_what_they_are_for():
         assert {flags[f"out/{n}"] for n in range(4)} == {(False, True)}
 
     play(body)
+
+
+def test_an_exit_whose_position_is_closed_before_it_begins():
+    """A stop came first, or a person by hand: it is denied, and the next position keeps what it has."""
+
+    async def main(clock):
+        venue = venue_for(clock)
+
+        class Meanwhile:
+            """Somebody closes the position and opens another while an exit is on its way."""
+
+            place = "before"
+            deadline = None
+
+            async def __call__(self, ticket, call_next, /):
+                if ticket.is_reduction:
+                    for quantity in (D("-0.2"), D("0.1")):
+                        await wait(clock, seconds=1)
+                        change = ExternalChange(
+                            symbol=BTC, quantity=quantity, price=D(42_000), reason="by hand"
+                        )
+                        engine.desk.recorder.record(change)
+                return await call_next(ticket)
+
+        chain = pipeline().insert(Meanwhile(), before="OrderExecutorHandler")
+        async with ExecutionEngine(venue, journal=None, clock=clock, pipeline=chain) as engine:
+            await engine.submit(large(slicing=None, signal_id="in"))
+            await engine.desk.keeper.idle()
+            late = await engine.submit(large(side=Side.SELL, quantity=D("0.1"), signal_id="out"))
+            assert late.denial.code is DenialCode.NO_POSITION_TO_REDUCE
+            assert late.reason.endswith("the position that it was to leave is closed")
+            assert engine.book.parents.get("out") is None
+
+    run_virtual(main)

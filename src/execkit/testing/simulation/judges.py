@@ -121,11 +121,16 @@ class StateJudge(Judge):
 
 @attrs.define(eq=False)
 class SliceJudge(Judge):
-    """I2: all slices together never exceed their parent, at the venue; none leaves after the parent's end."""
+    """I2: all slices together never exceed their parent, at the venue; none leaves after the parent's end.
+
+    All of them work on one position: none enters again what was closed, or takes something from the next one.
+    """
 
     parents: dict[str, tuple[int, ParentOrder]] = attrs.field(factory=dict)
     ended: dict[str, int] = attrs.field(factory=dict)
     born_in: dict[str, int] = attrs.field(factory=dict)
+    worked_on: dict[str, str] = attrs.field(factory=dict)
+    """The position that was open when a slice of a parent left that had executed something, by parent."""
     late: set[str] = attrs.field(factory=set)
     """Orders of which the venue has executed more after it had confirmed their end, or about which it has lied."""
 
@@ -134,6 +139,7 @@ class SliceJudge(Judge):
         if isinstance(record, ParentOrder):
             self.parents[record.parent_id] = (seq, record)
             self.ended.pop(record.parent_id, None)
+            self.worked_on.pop(record.parent_id, None)
             self.reached["slices:parents"] += 1
         elif isinstance(record, ParentEnded):
             self.ended[record.parent_id] = seq
@@ -149,9 +155,24 @@ class SliceJudge(Judge):
         _, parent = self.parents.get(name, (0, None))
         self.need("I2", parent is not None, f"{key} is a slice of {name}, which nobody knows")
         self.need("I2", name not in self.ended, f"{key} left after the end of its parent {name}")
+        self._on_one_position(process, intent, name)
         number = self.born_in.setdefault(name, process.number)
         self.reached["slices:sent"] += 1
         self.reached["slices:sent after a restart"] += number != process.number
+
+    def _on_one_position(self, process: Process, intent: Intent, name: str) -> None:
+        orders = process.book.orders.values()
+        executed = any(each.filled for each in orders if each.intent.slice_of == name)
+        if intent.role is OrderRole.ENTRY and not executed:
+            return
+        position = process.book.positions.open.get(intent.request.symbol)
+        held = "" if position is None else position.position_id
+        first = self.worked_on.setdefault(name, held)
+        text = (
+            f"a slice of {name} left with {held or 'nothing'} open, not {first or 'its position'}"
+        )
+        self.need("I2", bool(held) and held == first, text)
+        self.reached["slices:sent for a position"] += 1
 
     def accepted(self, intent: Intent) -> None:
         """Add up what the slices of a parent have executed and may still execute, at the venue."""
