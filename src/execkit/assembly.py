@@ -182,11 +182,13 @@ def _wire(
     recorder.listen(ledger.on_record)
     gateway = OrderGateway(adapter, recorder)
     resolver = Resolver(gateway)
+    reconciler: Reconciler  # made below, of what is made here
     guarded = partial(
         GuardedAsk,
         ask=gateway.pace.ask,
         is_held=lambda symbol: symbol in book.positions.open,
         alarm=recorder.alarm,
+        passes=lambda: reconciler.passes,
     )
     reads = guarded("reads")
     hours = _hours(settings)

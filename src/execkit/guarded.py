@@ -39,7 +39,8 @@ class GuardedAsk:
 
     What concerns something that is held (*is_held*) is asked all the same, and counts too: protection and exits never
     wait for a breaker. A venue that is asked for an unknown symbol, or too fast, has answered. *alarm* is told of the
-    first opening until it works again, by code and text.
+    first opening until it works again, by code and text. *passes* counts the comparisons with the venue: after one that
+    came after the last failure it is tried at once.
     """
 
     def __init__(
@@ -49,12 +50,15 @@ class GuardedAsk:
         *,
         is_held: Callable[[str], bool],
         alarm: Callable[[str, str], object],
+        passes: Callable[[], int] = lambda: 0,
     ) -> None:
         self.breaker = CircuitBreaker()
         self._what = what
         self._ask = ask
         self._is_held = is_held
         self._alarm = alarm
+        self._passes = passes
+        self._failed_after = 0
 
     async def __call__(
         self, query: Callable[[str], Awaitable[T]], timeout: float, symbol: str, /
@@ -62,6 +66,8 @@ class GuardedAsk:
         """Ask, bounded by *timeout* seconds; raises `ExchangeUnavailableError` while nothing is asked."""
         now, breaker = asyncio.get_running_loop().time, self.breaker
         is_trial = not self._is_held(symbol)
+        if self._passes() > self._failed_after:
+            breaker.hurry()
         if is_trial and not breaker.admit(now()):
             raise ExchangeUnavailableError(
                 f"no {self._what} are asked for {breaker.left(now()):.0f} s: {breaker.in_a_row} failures in a row"
@@ -82,7 +88,7 @@ class GuardedAsk:
         return answer
 
     def _failed(self, now: float, error: Exception) -> None:
-        breaker = self.breaker
+        breaker, self._failed_after = self.breaker, self._passes()
         if breaker.fail(now) and breaker.in_a_row == breaker.failures:
             log.error("breaker.opened", what=self._what, error=repr(error))
             text = f"{breaker.in_a_row} {self._what} in a row failed, the last one: {error!r}; entries wait"

@@ -39,11 +39,13 @@ class Venue:
         self.fails = None
         self.held = set()
         self.told = []
+        self.passes = 1
         self.guarded = GuardedAsk(
             "reads",
             self.ask,
             is_held=self.held.__contains__,
             alarm=lambda code, text: self.told.append((code, text)),
+            passes=lambda: self.passes,
         )
 
     async def ask(self, query, timeout, symbol):
@@ -73,6 +75,26 @@ def play(body):
         await body(Venue())
 
     run_virtual(main)
+
+
+def test_a_comparison_that_succeeds_lets_it_try_at_once():
+    """The venue is back: an entry does not wait for the rest of the pause; a trial that fails waits anew."""
+
+    async def body(venue):
+        await venue.fail(5)
+        with pytest.raises(ExchangeUnavailableError, match="no reads are asked for 30 s"):
+            await venue.read()
+        venue.passes += 1
+        with pytest.raises(ConnectionError):
+            await venue.read()
+        with pytest.raises(ExchangeUnavailableError, match="no reads are asked for 30 s: 6"):
+            await venue.read()
+        venue.passes += 1
+        venue.fails = None
+        assert await venue.read() == "btc/usdt"
+        assert venue.guarded.breaker.state is Circuit.CLOSED
+
+    play(body)
 
 
 def test_five_failures_in_a_row_open_it_and_one_success_closes_it():

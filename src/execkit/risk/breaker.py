@@ -63,8 +63,13 @@ class CircuitBreaker:
             return opened
         return False
 
+    def hurry(self) -> None:
+        """Let the next one be the trial: something else has shown that things may work again."""
+        if self.state is Circuit.OPEN:
+            self._until = 0.0
+
     def abandon(self) -> None:
         """Note that the trial came to nothing, neither success nor failure: the next one is the trial."""
         if self.state is Circuit.TRIAL:
             self.state = Circuit.OPEN
-            self._until = 0.0
+            self.hurry()
