@@ -3,13 +3,19 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import attrs
 import pytest
-from tests.support.orders import BTC
+from msgspec.structs import replace
+from tests.support.orders import AT, BTC, filled, intent
+from tests.support.tickets import ticket
 
-from execkit.model.order import Side
+from execkit.model.denial import DenialCode
+from execkit.model.order import OrderRole, Side
 from execkit.model.position import Position
 from execkit.model.records import ParentEnded, ParentOrder
+from execkit.orders.book import Book
 from execkit.orders.parents import KEEP_ENDED, ParentBook
+from execkit.orders.proofs import deny_slice
 
 D = Decimal
 
@@ -100,3 +106,47 @@ def test_when_an_order_has_outlived_its_position(side, is_reduction, begun_on, o
             opened_at=datetime(2024, 1, 1, tzinfo=UTC),
         )
     assert parents.get("p").is_outlived(position) is outlived
+
+
+def sold(order_id, quantity):
+    """Return the records of an exit that is executed."""
+    return (
+        intent(order_id, parent=order_id, role=OrderRole.EXIT, side=Side.SELL, quantity=quantity),
+        filled(order_id, order_id, quantity=quantity, side=Side.SELL),
+    )
+
+
+def test_no_part_leaves_for_a_position_that_is_closed():
+    """The gateway sees it in the book itself, whether or not anybody has ended the order yet."""
+    book = Book()
+    part = ticket("p/1")
+    part = replace(part, signal=attrs.evolve(part.signal, slice_of="p"))
+    for record in (
+        parent_order("p"),
+        intent("c", parent="p/0", quantity="1", slice_of="p"),
+        filled("c", "c", quantity="1"),
+    ):
+        book.apply(record, AT)
+    assert book.parents.get("p").position_id == f"{BTC}#1"
+    assert deny_slice(part, book, "") is None
+    for record in sold("x", "1"):
+        book.apply(record, AT)
+    assert book.parents.get("p").ended is None
+    denied = deny_slice(part, book, "")
+    assert denied.code is DenialCode.PARENT_EXCEEDED
+    assert denied.context == {"parent": "p", "ended": "its position is not the open one"}
+    for record in (intent("z", parent="z", quantity="1"), filled("z", "z", quantity="1")):
+        book.apply(record, AT)
+    assert deny_slice(part, book, "") == denied
+
+
+def test_a_child_of_a_forgotten_parent_is_an_order_like_others():
+    """Its parent has ended a hundred parents ago."""
+    book = Book()
+    for record in (
+        intent("c", parent="p/0", quantity="1", slice_of="p"),
+        filled("c", "c", quantity="1"),
+    ):
+        book.apply(record, AT)
+    assert book.positions.quantity(BTC) == 1
+    assert book.parents.get("p") is None
