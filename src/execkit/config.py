@@ -22,6 +22,7 @@ from execkit.model.fields import Count, Duration, Name, Section, checked, path_t
 from execkit.model.fields import Path as KeyPath
 from execkit.pipeline import ExecutionPipeline
 from execkit.plans import TradePlan, load_plans
+from execkit.redaction import keep_secret
 from execkit.settings import (
     ExecutorSettings,
     LiveSettings,
@@ -139,6 +140,7 @@ class Config(Section):
             for name in SECRETS
             if (variable := secret_variable(config.exchange.name, name)) in env
         }
+        keep_secret(*(secret.get_secret_value() for secret in config.secrets.values()))
         return config
 
     @property

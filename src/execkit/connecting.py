@@ -9,6 +9,7 @@ import structlog
 
 from execkit.errors import ConfigurationError, ExchangeUnavailableError
 from execkit.exchanges.base import ExchangeAdapter
+from execkit.redaction import shown
 
 log = structlog.get_logger("execkit")
 
@@ -56,4 +57,4 @@ async def close_venue(adapter: ExchangeAdapter) -> None:
         async with asyncio.timeout(_CLOSE_WITHIN):
             await adapter.close()
     except Exception as error:  # noqa: BLE001 - of what is being left behind
-        log.warning("venue.not_closed", venue=adapter.name, error=repr(error))
+        log.warning("venue.not_closed", venue=adapter.name, error=shown(error))

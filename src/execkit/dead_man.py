@@ -13,6 +13,7 @@ from execkit.errors import ConfigurationError
 from execkit.handlers.desk import Desk
 from execkit.model.records import Record
 from execkit.orders.manager import ManagedOrder
+from execkit.redaction import shown
 
 log = structlog.get_logger("execkit")
 
@@ -109,7 +110,7 @@ class DeadMan:
         try:
             await self._desk.gateway.pace.ask(self._desk.adapter.dead_man, limit, symbol, within)
         except Exception as error:  # noqa: BLE001 - an adapter is foreign code, and the next turn must come
-            log.warning("dead_man.failed", symbol=symbol, error=repr(error))
+            log.warning("dead_man.failed", symbol=symbol, error=shown(error))
             return False
         if within is None:
             self._armed.discard(symbol)

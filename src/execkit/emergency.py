@@ -11,6 +11,7 @@ import attrs
 
 from execkit import operations
 from execkit.by_hand import ByHand
+from execkit.redaction import words_of
 
 _WITHIN = timedelta(seconds=30)
 
@@ -89,7 +90,7 @@ async def _everywhere(
             seconds = within.total_seconds()
             return _remains(engine, f"not everything has ended within {seconds:g} s; it goes on")
         except Exception as error:  # noqa: BLE001 - the others go on, and this one is reported
-            return _remains(engine, f"{type(error).__name__}: {error}")
+            return _remains(engine, words_of(error))
 
     return list(await asyncio.gather(*(one(engine) for engine in engines)))
 

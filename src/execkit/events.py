@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import structlog
 
 from execkit.model.events import Event
+from execkit.redaction import shown
 
 E = TypeVar("E", bound=Event)
 Callback = Callable[[E], Awaitable[None] | None]
@@ -70,7 +71,7 @@ class Subscription:
             except Exception as error:  # noqa: BLE001 - no traceback: rendering one takes longer than an order
                 self.failures += 1
                 log.warning(
-                    "events.subscriber_failed", subscriber=repr(self._callback), error=repr(error)
+                    "events.subscriber_failed", subscriber=repr(self._callback), error=shown(error)
                 )
 
     async def cut(self) -> None:

@@ -28,6 +28,7 @@ from execkit.model.position import Position
 from execkit.model.result import ExecutionResult
 from execkit.model.signal import TradingSignal
 from execkit.parts import Parts
+from execkit.redaction import shown
 
 log = structlog.get_logger("execkit")
 
@@ -86,7 +87,7 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
         loop = asyncio.get_running_loop()
         for (name, engine), error in zip(self._engines.items(), answers, strict=True):
             if error is not None:
-                log.error("group.venue_down", venue=name, error=repr(error))
+                log.error("group.venue_down", venue=name, error=shown(error))
                 self._starting[name] = loop.create_task(self._start_later(name, engine))
         return self
 
@@ -104,7 +105,7 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
         )
         for name, error in zip(self._engines, answers, strict=True):
             if error is not None:
-                log.error("group.stop_failed", venue=name, error=repr(error))
+                log.error("group.stop_failed", venue=name, error=shown(error))
 
     async def _start_later(self, name: str, engine: ExecutionEngine) -> None:
         wait, told = 1.0, ""
@@ -115,7 +116,7 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
                 await engine.start(prepare=lambda parts: self._prepare(name, parts))
             except Exception as error:  # noqa: BLE001 - nobody waits for this task: what it meets is told
                 if _is_outage(error):
-                    log.warning("group.venue_down", venue=name, error=repr(error))
+                    log.warning("group.venue_down", venue=name, error=shown(error))
                     continue
                 if repr(error) != told:
                     told = repr(error)
@@ -307,7 +308,7 @@ def _is_outage(error: BaseException) -> bool:
 
 
 def _tell_failed_start(name: str, engine: ExecutionEngine, error: Exception) -> None:
-    log.error("group.start_failed", venue=name, error=repr(error))
+    log.error("group.start_failed", venue=name, error=shown(error))
     clock = engine.settings.clock or SystemClock()
-    text = f"{name} is not traded, it could not be started: {error!r}"
+    text = f"{name} is not traded, it could not be started: {shown(error)}"
     engine.events.publish(SystemError(at=clock.now(), code="START_FAILED", text=text))

@@ -10,6 +10,7 @@ import structlog
 from execkit.errors import OrderRejectedError
 from execkit.handlers.desk import Desk
 from execkit.handlers.risk import RiskManagementHandler
+from execkit.redaction import shown
 
 log = structlog.get_logger("execkit")
 
@@ -54,5 +55,5 @@ class GroupCheck:
                     symbol=symbol,
                 )
             except Exception as error:  # noqa: BLE001 - it says nothing of the symbol
-                log.warning("groups.unchecked", symbol=symbol, error=repr(error))
+                log.warning("groups.unchecked", symbol=symbol, error=shown(error))
         await desk.recorder.try_settle()

@@ -13,6 +13,7 @@ import structlog
 from execkit.bars.sessions import HoursOf, ListedHours
 from execkit.clock import Clock
 from execkit.exchanges.base import ExchangeAdapter, MarketStatus
+from execkit.redaction import shown
 
 log = structlog.get_logger("execkit")
 
@@ -86,7 +87,7 @@ class MarketHours:
         try:
             said = await self._ask(self._adapter.market_status, _QUERY_SECONDS, symbol)
         except Exception as error:  # noqa: BLE001 - the calendar is what is left
-            log.warning("market.status_failed", symbol=symbol, error=repr(error))
+            log.warning("market.status_failed", symbol=symbol, error=shown(error))
             return planned
         if planned is not None:
             said = msgspec.structs.replace(

@@ -16,6 +16,7 @@ from execkit.model.denial import DenialCode
 from execkit.model.order import OrderState
 from execkit.model.result import ExecutionResult, HandlerTrace, Outcome
 from execkit.model.ticket import OrderHandle, OrderTicket
+from execkit.redaction import shown, words_of
 
 Next = Callable[[OrderTicket], Awaitable[ExecutionResult]]
 """The rest of the chain. It works once: a second call raises before anything is sent."""
@@ -268,11 +269,9 @@ class _Run:
                 "handler.failed",
                 handler=_name_of(link),
                 signal_id=ticket.signal_id,
-                error=repr(error),
+                error=shown(error),
             )
-            self._put(
-                place, link, "raised", f"{type(error).__name__}: {error}", start, inner_seconds
-            )
+            self._put(place, link, "raised", words_of(error), start, inner_seconds)
             return result
         finally:
             is_over = True
@@ -314,9 +313,9 @@ def _after_failure(
         result = ticket.deny(
             DenialCode.HANDLER_FAILED,
             handler=_name_of(link),
-            error=f"{type(error).__name__}: {error}",
+            error=words_of(error),
         )
-    return result.with_alert(f"{_name_of(link)} raised {type(error).__name__}: {error}")
+    return result.with_alert(f"{_name_of(link)} raised {words_of(error)}")
 
 
 async def _within(

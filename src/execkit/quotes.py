@@ -18,6 +18,7 @@ from execkit.model.market import Quote
 from execkit.numbers import HUNDRED, ZERO
 from execkit.orders.book import Book
 from execkit.pauses import Pauses
+from execkit.redaction import shown
 
 log = structlog.get_logger("execkit")
 
@@ -137,7 +138,7 @@ class QuoteBook:
         try:
             self.see(await self._ask(self._adapter.ticker, self._timeout, symbol))
         except Exception as error:  # noqa: BLE001 - no quote is an answer here
-            log.warning("quote.fetch_failed", symbol=symbol, error=repr(error))
+            log.warning("quote.fetch_failed", symbol=symbol, error=shown(error))
             return None
         return self.fresh(symbol)
 
@@ -169,7 +170,7 @@ class QuoteBook:
                 async for quote in self._adapter.watch_quotes(symbols):
                     self.see(quote)
             except Exception as error:  # noqa: BLE001 - the fetch is the fallback
-                log.warning("quotes.stream_broken", error=repr(error))
+                log.warning("quotes.stream_broken", error=shown(error))
             finally:
                 self._unheard.update(symbols)
             await asyncio.sleep(pauses.after_break(loop.time()))

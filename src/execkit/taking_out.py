@@ -17,6 +17,7 @@ from execkit.model.result import Outcome
 from execkit.numbers import plain
 from execkit.orders.manager import ManagedOrder
 from execkit.protection.closing import is_gone
+from execkit.redaction import shown
 
 log = structlog.get_logger("execkit")
 
@@ -113,7 +114,7 @@ class _WayOut:
             try:
                 sent = await desk.keeper.flatten(self.symbol, self._reason)
             except (ExchangeError, OSError, TimeoutError) as error:
-                log.warning("flatten.failed", symbol=self.symbol, error=repr(error))
+                log.warning("flatten.failed", symbol=self.symbol, error=shown(error))
                 sent = False
             exits = self._exits()
             if once or (sent and not exits):

@@ -22,6 +22,7 @@ from execkit.model.order import (
 from execkit.model.records import EquityMarked, Record, SignalQueued, Source
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.teller import Teller
+from execkit.redaction import shown
 
 log = structlog.get_logger("execkit")
 
@@ -136,7 +137,7 @@ class Upkeep:
                 reconciler.stream_is_open = False
                 return
             except Exception as error:  # noqa: BLE001 - open it again
-                log.warning("stream.broken", error=repr(error))
+                log.warning("stream.broken", error=shown(error))
             reconciler.stream_is_open = False
             updates = None
             await asyncio.sleep(wait)
@@ -157,7 +158,7 @@ class Upkeep:
         except JournalCommitError as error:
             log.warning("journal.unavailable", error=str(error))
         except Exception as error:  # noqa: BLE001 - the stream goes on
-            log.error("stream.update_failed", update=repr(update), error=repr(error))  # noqa: TRY400
+            log.error("stream.update_failed", update=repr(update), error=shown(error))  # noqa: TRY400
             desk.reconciler.verify_soon(getattr(update, "symbol", ""))
 
     # -- the period ------------------------------------------------------------------------------------
@@ -178,7 +179,7 @@ class Upkeep:
                     await self._drain_queue()
                     told = ""
             except Exception as error:  # noqa: BLE001 - whatever one pass raises, the next one comes
-                log.error("period.failed", error=repr(error))  # noqa: TRY400 - as everywhere here
+                log.error("period.failed", error=shown(error))  # noqa: TRY400 - as everywhere here
                 if told != repr(error):
                     told = repr(error)
                     self.desk.recorder.alarm("TASK_FAILED", f"period: {told}")

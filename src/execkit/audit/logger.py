@@ -21,6 +21,7 @@ from execkit.journal.base import Journal, MemoryJournal
 from execkit.journal.file import FileJournal
 from execkit.journal.segments import JournalReader, SegmentReader, archive_path, archived_segments
 from execkit.model.records import Alarm, BarClosed, Decision, Entry, Record
+from execkit.redaction import redacted, words_of
 
 _CLOCK_STEP = timedelta(hours=1)
 """A clock that was set back may have dated records up to this much too early."""
@@ -62,7 +63,7 @@ class ExecutionLogger:
         """
         if self._record is None:
             raise ConfigurationError("this log is only read; take the engine's, `engine.audit`")
-        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        text = redacted(error) if isinstance(error, str) else words_of(error)
         text = f"{function}: {text}" if function else text
         self._record(Alarm(code="FUNCTION_ERROR", text=text[:1000], symbol=symbol))
 

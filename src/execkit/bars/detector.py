@@ -22,6 +22,7 @@ from execkit.clock import Clock, SystemClock
 from execkit.errors import ConfigurationError
 from execkit.model.instrument import check_symbol
 from execkit.model.market import Timeframe
+from execkit.redaction import shown
 
 log = structlog.get_logger("execkit")
 
@@ -314,7 +315,7 @@ class BarCloseDetector:
             try:
                 self._on_step(jump)
             except Exception as error:  # noqa: BLE001 - an observer never stops the clock
-                log.error("bars.observer_failed", error=repr(error))  # noqa: TRY400
+                log.error("bars.observer_failed", error=shown(error))  # noqa: TRY400
 
     def reschedule(self) -> None:
         """Look at the hours anew, after a session was taken off or changed."""

@@ -14,6 +14,7 @@ import structlog
 from execkit.errors import ConfigurationError
 from execkit.functions.base import ExecutionContext, ExecutionFunctionBase, ExecutionSignal
 from execkit.model.market import Timeframe
+from execkit.redaction import redacted
 
 T = TypeVar("T")
 
@@ -177,4 +178,4 @@ def _text_of(error: BaseException) -> str:
         text = str(error)
     except Exception:  # noqa: BLE001 - the text of a foreign error is foreign code too
         text = "(no text)"
-    return f"raised {type(error).__name__}: {text[:200]}"
+    return f"raised {type(error).__name__}: {redacted(text)[:200]}"

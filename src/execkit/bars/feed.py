@@ -28,6 +28,7 @@ from execkit.errors import ConfigurationError, UnsupportedFeatureError
 from execkit.exchanges.base import ExchangeAdapter
 from execkit.model.market import BarData, Timeframe, Trade
 from execkit.pauses import Pauses
+from execkit.redaction import shown
 
 log = structlog.get_logger("execkit")
 
@@ -171,7 +172,7 @@ class BarFeed:
                     self._take_in(item)
                 log.warning("bars.stream_ended", venue=self._adapter.name)
             except Exception as error:  # noqa: BLE001 - open it again
-                log.warning("bars.stream_broken", venue=self._adapter.name, error=repr(error))
+                log.warning("bars.stream_broken", venue=self._adapter.name, error=shown(error))
             finally:
                 self.is_connected = False
                 await _close(stream)
@@ -204,7 +205,7 @@ class BarFeed:
             elif self._judge(market, item):
                 self._told(item.symbol)
         except Exception as error:  # noqa: BLE001 - the stream goes on
-            log.error("bars.not_taken", item=repr(item)[:300], error=repr(error))  # noqa: TRY400
+            log.error("bars.not_taken", item=repr(item)[:300], error=shown(error))  # noqa: TRY400
 
     # -- what a detector asks --------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import structlog
 from execkit.bars.closes import AgeLimits, BarCloseEvent, BarSkip, BarSource, Lateness, NotYet
 from execkit.clock import Clock
 from execkit.model.market import Timeframe
+from execkit.redaction import shown
 
 log = structlog.get_logger("execkit")
 
@@ -135,7 +136,7 @@ class Handover:
                         raise
                     self._failed(stream, close, f"cancelled, or no end within {self._budget} s")
                 except Exception as error:  # noqa: BLE001 - the others must hear of their closes
-                    self._failed(stream, close, repr(error))
+                    self._failed(stream, close, shown(error))
 
     def _failed(self, stream: Stream, close: datetime, error: str) -> None:
         self._lateness.failures += 1
@@ -156,7 +157,7 @@ class Handover:
             try:
                 self._on_skip(skip)
             except Exception as error:  # noqa: BLE001 - an observer never stops the clock
-                log.error("bars.observer_failed", error=repr(error))  # noqa: TRY400
+                log.error("bars.observer_failed", error=shown(error))  # noqa: TRY400
 
     # -- bars that are still to come -------------------------------------------------------------------
 

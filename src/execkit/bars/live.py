@@ -25,6 +25,7 @@ from execkit.calendars import ALWAYS, DEFAULT_CALENDAR, DEFAULT_TIMEZONE, market
 from execkit.exchanges.base import MarketPhase
 from execkit.handlers.desk import Desk
 from execkit.model.market import BarData, Timeframe
+from execkit.redaction import shown
 
 log = structlog.get_logger("execkit")
 
@@ -279,7 +280,7 @@ class LiveBars:
                 if said is not None and said == again:
                     self._heed(hours, *said)
             except Exception as error:  # noqa: BLE001 - asked again
-                log.warning("market.status_failed", error=repr(error))
+                log.warning("market.status_failed", error=shown(error))
 
     async def _objection(self, hours: ListedHours) -> tuple[bool, datetime | None] | None:
         """Return what the venue says otherwise than the calendar: only what is so in every market is of the hours."""

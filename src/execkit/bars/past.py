@@ -12,6 +12,7 @@ from execkit.bars.sessions import AlwaysOpen, Hours
 from execkit.clock import Clock
 from execkit.exchanges.base import ExchangeAdapter
 from execkit.model.market import BarData, Timeframe
+from execkit.redaction import shown
 
 _QUERY_SECONDS: Final = 30.0
 _AT_ONCE: Final = 8
@@ -43,7 +44,7 @@ class BarPast:
             async with self._gate, asyncio.timeout(_QUERY_SECONDS):
                 bars = await self._adapter.bars(symbol, timeframe, since=since)
         except Exception as error:  # noqa: BLE001 - the stream goes on without it
-            self._find(BarFinding(BarIssue.UNAVAILABLE, symbol, timeframe, since, repr(error)))
+            self._find(BarFinding(BarIssue.UNAVAILABLE, symbol, timeframe, since, shown(error)))
             return None
         now = self._clock.now()
         return [bar for bar in bars if since < bar.close_time <= now]

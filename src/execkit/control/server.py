@@ -32,6 +32,7 @@ from execkit.control.protocol import (
     socket_path,
 )
 from execkit.errors import ExecKitError, JournalError
+from execkit.redaction import redacted, words_of
 
 log = structlog.get_logger("execkit")
 
@@ -158,9 +159,9 @@ class ControlServer:
                 error=f"{request.command} is still under way after {self._answer_within:g} s; it goes on"
             )
         except ExecKitError as error:
-            return Answer(error=str(error))
+            return Answer(error=redacted(str(error)))
         except Exception as error:  # noqa: BLE001 - the person has to hear of it
-            return Answer(error=f"{type(error).__name__}: {error}")
+            return Answer(error=words_of(error))
 
     def _refuse(self, request: Request) -> str:
         now = self._clock.now()

@@ -15,6 +15,7 @@ from execkit.exchanges.base import ExchangeAdapter
 from execkit.model.instrument import Instrument
 from execkit.model.market import Quote
 from execkit.pauses import Pauses
+from execkit.redaction import shown
 
 log = structlog.get_logger("execkit")
 
@@ -104,7 +105,7 @@ class PaperFeed:
         except Exception as error:
             if known is None:
                 raise
-            log.warning("paper.rules_unreadable", symbol=symbol, error=repr(error))
+            log.warning("paper.rules_unreadable", symbol=symbol, error=shown(error))
             rules = known[0]
         now = asyncio.get_running_loop().time()
         self._rules[symbol] = (rules, self.source.rules_version, now)
@@ -149,7 +150,7 @@ class PaperFeed:
                 else:
                     await self._poll_all(symbols)
             except Exception as error:  # noqa: BLE001 - prices stand still, so orders ask for a new one
-                log.warning("paper.feed_broken", venue=self.source.name, error=repr(error))
+                log.warning("paper.feed_broken", venue=self.source.name, error=shown(error))
             finally:
                 if has_stream:
                     self._unheard.update(symbols)
@@ -161,4 +162,4 @@ class PaperFeed:
             try:
                 await self.fetch(symbol)
             except Exception as error:  # noqa: BLE001 - asked again in a moment
-                log.warning("paper.feed_broken", symbol=symbol, error=repr(error))
+                log.warning("paper.feed_broken", symbol=symbol, error=shown(error))

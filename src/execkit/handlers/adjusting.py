@@ -10,6 +10,7 @@ from execkit.handlers.desk import Desk
 from execkit.model.order import OrderType, Side, TimeInForce
 from execkit.model.ticket import OrderTicket
 from execkit.numbers import ONE, ZERO, plain
+from execkit.redaction import redacted
 
 TOO_MUCH: Final = (InsufficientBalanceError, QuantityTooLargeError)
 """Refusals that less of the same may get past."""
@@ -36,7 +37,7 @@ async def shrunk(
     if quantity < ticket.instrument.smallest_quantity(price):
         return None
     return ticket.evolve(quantity=quantity).note(
-        f"shrunk {plain(ticket.quantity)} -> {plain(quantity)}: {error}"
+        f"shrunk {plain(ticket.quantity)} -> {plain(quantity)}: {redacted(str(error))}"
     )
 
 

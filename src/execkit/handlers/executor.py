@@ -36,6 +36,7 @@ from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.waiting import Use
 from execkit.pipeline import Next, outcome_of
+from execkit.redaction import shown, words_of
 
 log = structlog.get_logger("execkit")
 
@@ -163,10 +164,10 @@ class OrderExecutorHandler:
         orders = self.desk.book.orders.revisions(ticket.signal_id)
         if not orders or orders[-1].state is OrderState.FAILED:
             return None
-        log.error("executor.failed", signal_id=ticket.signal_id, error=repr(error))
+        log.error("executor.failed", signal_id=ticket.signal_id, error=shown(error))
         order = orders[-1]
         result = ticket.with_order(order).result(outcome_of(order), reason=order.reason)
-        return result.with_alert(f"OrderExecutorHandler raised {type(error).__name__}: {error}")
+        return result.with_alert(f"OrderExecutorHandler raised {words_of(error)}")
 
     # -- tries -----------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Self
 import msgspec
 
 from execkit.numbers import plain
+from execkit.redaction import redacted
 
 
 class DenialCode(Enum):
@@ -162,7 +163,7 @@ class Denial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, code: DenialCode, /, **context: object) -> Denial:
-        """Build a denial; decimals are written plainly."""
+        """Build a denial; decimals are written plainly, and the texts of errors without secrets."""
         return cls(code, {key: _text(value) for key, value in context.items()})
 
     def __str__(self) -> str:
@@ -172,4 +173,6 @@ class Denial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _text(value: object) -> str:
+    if isinstance(value, BaseException):
+        return redacted(str(value))
     return plain(value) if isinstance(value, Decimal) else str(value)

@@ -24,6 +24,7 @@ from execkit.model.events import (
 )
 from execkit.model.records import TradingState
 from execkit.numbers import plain
+from execkit.redaction import redacted
 
 LONGEST: Final = 500
 """Characters of a text; what a venue says can be long."""
@@ -74,6 +75,7 @@ _CRITICAL_ALARMS: Final = frozenset(
         "JOURNAL_UNAVAILABLE",
         "KEEPER_FAILED",
         "KEEPER_LOOP",
+        "START_FAILED",
         "TASK_FAILED",
     }
 )
@@ -126,4 +128,4 @@ def message_of(event: Event) -> Message | None:
 
 def _message(severity: Severity, title: str, text: str) -> Message:
     # A venue's words are data: no control characters, so nothing it says can look like a message of ours.
-    return Message(severity, title, _CONTROL.sub(" ", text)[:LONGEST])
+    return Message(severity, title, _CONTROL.sub(" ", redacted(text))[:LONGEST])

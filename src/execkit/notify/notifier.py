@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 import structlog
 from pydantic import SecretStr
@@ -22,6 +24,7 @@ from execkit.errors import ConfigurationError
 from execkit.events import EventBus, Subscription
 from execkit.model.events import Event
 from execkit.notify.messages import Message, Severity, message_of
+from execkit.redaction import keep_secret
 
 log = structlog.get_logger("execkit")
 
@@ -36,6 +39,10 @@ _CRITICAL_LINE: Final = 10_000
 
 _CRITICAL_AT_ONCE: Final = 20
 """Critical messages that are being sent at the same time."""
+
+_PARTS: Final = re.compile(r"[:/@?&=#]+")
+_TOKEN: Final = 16
+"""Characters from which on a part of an address is taken for a token; a host is shorter."""
 
 _KINDS: Final = {
     Severity.INFO: "info",
@@ -202,6 +209,9 @@ def _service(urls: Iterable[str | SecretStr] | None) -> Any:
     service = apprise.Apprise()
     for place, url in enumerate(given, start=1):
         text = url.get_secret_value() if isinstance(url, SecretStr) else url
+        # The whole address, and what may be quoted of it alone: ids, tokens, a password.
+        keep_secret(text, *(part for part in _PARTS.split(text) if len(part) >= _TOKEN))
+        keep_secret(urlsplit(text).password)
         if not service.add(text):
             raise ConfigurationError(
                 f"urls: number {place} is no address that Apprise knows; see its list of services"

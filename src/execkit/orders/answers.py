@@ -23,6 +23,7 @@ from execkit.orders.manager import ManagedOrder
 from execkit.orders.reconcile import problem_with
 from execkit.orders.shape import malformed_report
 from execkit.orders.waiting import Pace
+from execkit.redaction import redacted, words_of
 
 log = structlog.get_logger("execkit")
 
@@ -79,12 +80,12 @@ class Answers:
             self._recorder.anomaly_hook(order.symbol, order.client_order_id)
             return self.lost(order, error)
         event = OrderEvent.UNSENT if isinstance(error, NotSentError) else OrderEvent.REJECT
-        self._recorder.record(order.record_of(event, Source.ACK, str(error), error.code))
+        self._recorder.record(order.record_of(event, Source.ACK, redacted(str(error)), error.code))
         return Sent(order, error)
 
     def lost(self, order: ManagedOrder, error: BaseException) -> Sent:
         """Nobody knows what became of the order."""
-        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        text = words_of(error)
         if order.state is OrderState.SUBMITTED:
             # The stream may have told us meanwhile; then there is no doubt.
             code = getattr(error, "code", None)

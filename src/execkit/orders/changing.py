@@ -35,6 +35,7 @@ from execkit.orders.manager import ManagedOrder
 from execkit.orders.reconcile import problem_with
 from execkit.orders.shape import malformed_report
 from execkit.orders.waiting import Pace
+from execkit.redaction import redacted, shown
 
 log = structlog.get_logger("execkit")
 
@@ -100,7 +101,7 @@ class OrderChanger:
         except Exception as error:  # noqa: BLE001 - whatever it is, it proves nothing
             self._note(error)
             log.warning(
-                "order.cancel_unknown", client_order_id=order.client_order_id, error=repr(error)
+                "order.cancel_unknown", client_order_id=order.client_order_id, error=shown(error)
             )
         finally:
             if not order.is_closed:
@@ -125,7 +126,7 @@ class OrderChanger:
         except Exception as error:  # noqa: BLE001 - it is tried again in the next pass
             self._note(error)
             log.warning(
-                "order.cancel_unknown", client_order_id=order.client_order_id, error=repr(error)
+                "order.cancel_unknown", client_order_id=order.client_order_id, error=shown(error)
             )
             return False
         return True
@@ -183,7 +184,7 @@ class OrderChanger:
                 return False
         except Exception as error:  # noqa: BLE001 - which of the two orders is live is unknown
             log.warning(
-                "order.amend_unknown", client_order_id=order.client_order_id, error=repr(error)
+                "order.amend_unknown", client_order_id=order.client_order_id, error=shown(error)
             )
         finally:
             if order.state is OrderState.PENDING_AMEND:
@@ -233,7 +234,8 @@ class OrderChanger:
         }.get(order.state)
         if event is not None:
             code = getattr(error, "code", None)
-            self.recorder.record(order.record_of(event, Source.ACK, str(error), code))
+            text = redacted(str(error))
+            self.recorder.record(order.record_of(event, Source.ACK, text, code))
 
     def _note(self, error: Exception) -> None:
         if isinstance(error, RateLimitError):

@@ -51,6 +51,7 @@ from execkit.orders.proofs import (
 )
 from execkit.orders.recorder import Recorder
 from execkit.orders.waiting import Changes, Judge, Pace, Throttle, Use
+from execkit.redaction import redacted
 from execkit.risk.checks import check_age
 
 log = structlog.get_logger("execkit")
@@ -387,6 +388,7 @@ class OrderGateway:
     def halt(self, cause: str, *, actor: str) -> None:
         """Stop everything that adds exposure until a person resets it."""
         if self.book.trading_state is not TradingState.HALTED:
+            cause = redacted(cause)
             log.error("trading.halted", cause=cause, actor=actor)
             self.recorder.record(
                 TradingStateChanged(state=TradingState.HALTED, cause=cause, actor=actor)

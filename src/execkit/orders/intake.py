@@ -22,6 +22,7 @@ from execkit.orders.manager import ManagedOrder
 from execkit.orders.reconcile import is_plausible, is_zombie, problem_with, read_report
 from execkit.orders.recorder import Recorder
 from execkit.orders.shape import malformed_fill, malformed_report
+from execkit.redaction import shown
 
 log = structlog.get_logger("execkit")
 
@@ -122,7 +123,7 @@ class Intake:
             if self.missing_hook is not None:
                 await self.missing_hook(order)
         except Exception as error:  # noqa: BLE001 - reconciliation goes on asking
-            log.warning("fills.missing", client_order_id=order.client_order_id, error=repr(error))
+            log.warning("fills.missing", client_order_id=order.client_order_id, error=shown(error))
         if order.filled >= report.filled:
             self._missing.pop(order.client_order_id, None)
             return True

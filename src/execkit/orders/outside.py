@@ -14,6 +14,7 @@ from execkit.model.events import ReconcileMismatch
 from execkit.model.records import ExternalChange
 from execkit.numbers import ZERO, plain
 from execkit.orders.recorder import Recorder
+from execkit.redaction import shown
 
 log = structlog.get_logger("execkit")
 
@@ -47,7 +48,7 @@ class Outside:
         try:
             mid: Decimal = (await self._ask(self._adapter.ticker, symbol)).mid
         except Exception as error:  # noqa: BLE001 - it counts without a price too
-            log.warning("reconcile.no_price", symbol=symbol, error=repr(error))
+            log.warning("reconcile.no_price", symbol=symbol, error=shown(error))
             return ZERO
         return mid
 
@@ -55,7 +56,7 @@ class Outside:
         try:
             lot: Decimal = (await self._ask(self._adapter.instrument, symbol)).lot_size
         except Exception as error:  # noqa: BLE001 - it counts without a lot too
-            log.warning("reconcile.no_lot", symbol=symbol, error=repr(error))
+            log.warning("reconcile.no_lot", symbol=symbol, error=shown(error))
             return None
         return lot
 

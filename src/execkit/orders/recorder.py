@@ -46,6 +46,7 @@ from execkit.model.records import (
 from execkit.numbers import ZERO
 from execkit.orders.book import Book
 from execkit.orders.manager import ManagedOrder
+from execkit.redaction import redacted
 
 Listener = Callable[[Record, ManagedOrder | None], None]
 
@@ -96,7 +97,8 @@ class Recorder:
         return True
 
     def alarm(self, code: str, text: str, *, symbol: str = "", client_order_id: str = "") -> None:
-        """Record something that a person has to know, and log it."""
+        """Record something that a person has to know, and log it; secrets in the text are taken out."""
+        text = redacted(text)
         log.error("alarm", code=code, text=text, symbol=symbol, client_order_id=client_order_id)
         self.record(Alarm(code=code, text=text, symbol=symbol, client_order_id=client_order_id))
 

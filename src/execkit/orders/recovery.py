@@ -33,6 +33,7 @@ from execkit.orders.resolver import Resolver, Sight, needs_proof
 from execkit.orders.shape import require_number
 from execkit.orders.suspicion import Suspicion
 from execkit.orders.zombies import Zombies
+from execkit.redaction import shown
 
 log = structlog.get_logger("execkit")
 
@@ -353,7 +354,7 @@ class Reconciler:
         try:
             await self.run()
         except Exception as error:  # noqa: BLE001 - blind until the next pass
-            log.warning("reconcile.failed", error=repr(error))
+            log.warning("reconcile.failed", error=shown(error))
             self._failures += 1
             held = ", ".join(sorted(self.book.positions.open))
             if held and self._failures >= _BLIND_AFTER and not self._told_blind:

@@ -23,6 +23,7 @@ from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.reconcile import problem_with
 from execkit.orders.shape import malformed_report
+from execkit.redaction import shown
 
 log = structlog.get_logger("execkit")
 
@@ -112,7 +113,7 @@ class Resolver:
                     self.gateway.intake.give_up_corrections(order)
                 except Exception as error:  # noqa: BLE001 - it asks again
                     key = order.client_order_id
-                    log.info("trace.failed", client_order_id=key, error=repr(error))
+                    log.info("trace.failed", client_order_id=key, error=shown(error))
                 await self.recorder.try_settle()
         finally:
             del self._traces[order.client_order_id]
@@ -146,7 +147,7 @@ class Resolver:
                 await self._step(order)
             except Exception as error:  # noqa: BLE001 - it asks again
                 log.warning(
-                    "resolver.failed", client_order_id=order.client_order_id, error=repr(error)
+                    "resolver.failed", client_order_id=order.client_order_id, error=shown(error)
                 )
             looks += 1
             if looks == ALARM_AFTER and needs_proof(order):
@@ -225,7 +226,7 @@ class Resolver:
         except OrderNotFoundError:
             return Sight.NOTHING
         except Exception as error:  # noqa: BLE001 - no answer is no evidence
-            log.info("lookup.failed", client_order_id=order.client_order_id, error=repr(error))
+            log.info("lookup.failed", client_order_id=order.client_order_id, error=shown(error))
             return Sight.BLIND
         return await self._take(order, report)
 
@@ -235,7 +236,7 @@ class Resolver:
                 self.adapter.open_orders, self._read_timeout, order.symbol
             )
         except Exception as error:  # noqa: BLE001 - no answer is no evidence
-            log.info("lookup.failed", client_order_id=order.client_order_id, error=repr(error))
+            log.info("lookup.failed", client_order_id=order.client_order_id, error=shown(error))
             return Sight.BLIND
         for report in reports:
             if order.client_order_id == report.client_order_id or (
@@ -248,7 +249,7 @@ class Resolver:
         try:
             found = await self.fetch_fills(order)
         except Exception as error:  # noqa: BLE001 - no answer is no evidence
-            log.info("lookup.failed", client_order_id=order.client_order_id, error=repr(error))
+            log.info("lookup.failed", client_order_id=order.client_order_id, error=shown(error))
             return Sight.BLIND
         return Sight.FOUND if found else Sight.NOTHING
 

@@ -26,6 +26,7 @@ from execkit.orders.manager import ManagedOrder
 from execkit.orders.proofs import reducible
 from execkit.orders.shape import require_number
 from execkit.protection.plan import is_protective, protective_side
+from execkit.redaction import shown
 
 log = structlog.get_logger("execkit")
 
@@ -200,7 +201,7 @@ class Closer:
             free = balances[base].free if base in balances else ZERO
             require_number(f"{base} free", free)
         except Exception as error:  # noqa: BLE001 - an adapter is foreign code: what is no answer says nothing
-            log.warning("closing.no_balance", symbol=command.instrument.symbol, error=repr(error))
+            log.warning("closing.no_balance", symbol=command.instrument.symbol, error=shown(error))
             return ZERO
         return free if command.side is Side.SELL else ZERO
 

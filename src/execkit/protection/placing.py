@@ -29,6 +29,7 @@ from execkit.protection.closing import Closer
 from execkit.protection.plan import Plan, protective_side, stop_limit_price, stop_types
 from execkit.protection.policy import ProtectionPolicy
 from execkit.protection.prices import Touch
+from execkit.redaction import redacted
 
 log = structlog.get_logger("execkit")
 
@@ -113,7 +114,7 @@ class StopPlacer:
             self._closed.add(symbol)
             return False
         failures = self._failures[symbol] = self.failures(symbol) + 1
-        reason = str(sent.error or sent.denial or "no reason given")
+        reason = redacted(str(sent.error or sent.denial or "no reason given"))
         log.warning("protection.refused", symbol=symbol, failures=failures, reason=reason)
         if _is_about_terms(sent.error):
             self._change_terms(instrument, position, plan)

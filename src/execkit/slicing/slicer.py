@@ -32,6 +32,7 @@ from execkit.numbers import ZERO, plain
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.parents import OUTLIVED, Parent, hold_of
 from execkit.orders.recorder import Recorder
+from execkit.redaction import shown
 from execkit.risk.ledger import RiskLedger
 from execkit.slicing.schedule import due, schedule
 
@@ -246,14 +247,14 @@ class Slicer:
     def _done(self, parent: Parent, task: asyncio.Task[None]) -> None:
         if self._tasks.get(parent.record.parent_id) is task:
             del self._tasks[parent.record.parent_id]
-        if not task.cancelled() and task.exception() is not None:
-            error = task.exception()
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
             self._recorder.alarm(
                 "SLICING_FAILED",
                 f"{parent.record.parent_id}: {error!r}; no more of it is sent",
                 symbol=parent.record.symbol,
             )
-            self._end(parent, f"failed: {error!r}")
+            self._end(parent, f"failed: {shown(error)}")
 
     async def _work(self, parent: Parent) -> None:
         signal = msgspec.json.decode(parent.record.signal, type=TradingSignal)

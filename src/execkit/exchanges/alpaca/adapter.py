@@ -46,6 +46,7 @@ from execkit.model.order import (
     TimeInForce,
 )
 from execkit.numbers import ZERO
+from execkit.redaction import keep_secret
 
 
 class AlpacaAdapter(ExchangeAdapter):
@@ -110,11 +111,13 @@ class AlpacaAdapter(ExchangeAdapter):
         self.clock: Clock = clock or SystemClock()
         self.fractional = fractional
         api_key = api_key or os.environ.get("ALPACA_API_KEY")
+        secret = secret or os.environ.get("ALPACA_API_SECRET")
+        keep_secret(api_key, secret)
         digest = blake2b((api_key or "").encode(), digest_size=4).hexdigest()
         self._account = f"{VENUE}-{self.environment}-{account or digest}"
         self._wire = Wire(
             api_key=api_key,
-            secret=secret or os.environ.get("ALPACA_API_SECRET"),
+            secret=secret,
             hosts=self._urls.hosts,
             limit=timeout.total_seconds(),
             heartbeat=heartbeat.total_seconds(),

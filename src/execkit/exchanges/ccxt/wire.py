@@ -34,12 +34,14 @@ from execkit.exchanges.ccxt.dialect import (
     UnsentError,
 )
 from execkit.exchanges.ccxt.values import BadAnswerError, clean, milliseconds, parse_json
+from execkit.redaction import keep_secret
 
 log = structlog.get_logger("execkit")
 
 LARGEST: Final = 64 * 1024 * 1024
 """Bytes of an answer; the largest real one, all markets of a venue, has a few million."""
 _UNSENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+_SECRETS: Final = ("apiKey", "secret", "password")
 _SIGNATURE: Final = re.compile(
     r"(sign(?:ature)?|listenKey|token)[\"'=: ]+[\w%+/-]{8,}", re.IGNORECASE
 )
@@ -201,7 +203,7 @@ class Wire:
 
     def _redacted(self, text: str) -> str:
         """Return a venue's words without what it may have repeated of ours."""
-        for name in ("apiKey", "secret", "password"):
+        for name in _SECRETS:
             secret = getattr(self, name, None)
             if secret:
                 text = text.replace(str(secret), "***")
@@ -368,6 +370,7 @@ def make_client(
         "on_headers": staticmethod(lambda _headers: None),
         "on_raw": staticmethod(lambda _socket, _message: False),
     }
+    keep_secret(*(config.get(name) for name in _SECRETS))
     # On the class, because ccxt's constructor needs some of them already.
     made: Any = type(f"{base.__name__}OnWire", (mixin, base), attributes)
     return made(config)
