@@ -93,7 +93,9 @@ def options_of(config: Config | str | Path, exchanges: ExchangeFactory) -> dict[
         "anchors": config.anchors_path,
         "anchor_every": config.journal.anchor_every,
         "control": config.control,
+        "halt_file": config.halt_path,
         "halt_on_signal": config.halt_on_signal,
+        "notify": None if config.notify is None else config.notify.build(),
         "dead_man": config.dead_man,
         "protection": config.protection.build(),
     }

@@ -18,6 +18,14 @@ from execkit.config_yaml import YamlFile, load_yaml, scalar
 from execkit.errors import ConfigurationError
 from execkit.functions.builtin import standard_registry
 from execkit.functions.registry import ExecutionFunctionRegistry
+from execkit.guard_settings import (
+    BreakerSettings,
+    ConfirmationSettings,
+    MarketHoursSettings,
+    NotifySettings,
+    RateLimitSettings,
+    with_guards,
+)
 from execkit.model.fields import Count, Duration, Name, Section, checked, path_text
 from execkit.model.fields import Path as KeyPath
 from execkit.pipeline import ExecutionPipeline
@@ -102,6 +110,14 @@ class Config(Section):
     executor: ExecutorSettings = ExecutorSettings()
     reconciliation: ReconciliationSettings = ReconciliationSettings()
     protection: ProtectionSettings = ProtectionSettings()
+    market_hours: MarketHoursSettings | None = None
+    """When entries go out; None: whenever there is a signal, and the venue decides."""
+    rate_limit: RateLimitSettings | None = None
+    """How many entries may be sent; None: as many as the venue takes."""
+    breaker: BreakerSettings | None = None
+    """When entries stop after failures in a row; None: never."""
+    confirmation: ConfirmationSettings | None = None
+    """What a person is asked about at the terminal; None: nothing."""
     functions: FunctionSettings = FunctionSettings()
     plans: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Files of trade plans. A relative path starts at the configuration file."""
@@ -111,6 +127,10 @@ class Config(Section):
     """Whether the SQLite projection is kept beside the journal."""
     control: bool = True
     """Whether commands are taken from other processes."""
+    notify: NotifySettings | None = None
+    """What is told to the addresses in EXECKIT_NOTIFY_URLS; None: nothing."""
+    halt_file: str | None = None
+    """No entry leaves while this file exists; None: the journal's path with `.halt` added."""
     halt_on_signal: bool = False
     """Whether SIGUSR1 halts."""
     dead_man: Annotated[Duration, Field(ge=timedelta(seconds=1))] | None = None
@@ -164,13 +184,25 @@ class Config(Section):
         """Where anchors go, if anywhere."""
         return None if self.journal.anchors is None else self._folder / self.journal.anchors
 
+    @property
+    def halt_path(self) -> Path | None:
+        """Which file halts, if another than the one beside the journal."""
+        return None if self.halt_file is None else self._folder / self.halt_file
+
     def pipeline(self) -> ExecutionPipeline:
-        """Return the standard chain with these settings."""
-        return build_pipeline(
+        """Return the standard chain with these settings and the guards that are stated."""
+        chain = build_pipeline(
             risk=self.risk,
             validation=self.validation,
             executor=self.executor,
             reconciliation=self.reconciliation,
+        )
+        return with_guards(
+            chain,
+            market_hours=self.market_hours,
+            rate_limit=self.rate_limit,
+            breaker=self.breaker,
+            confirmation=self.confirmation,
         )
 
     def registry(self, *, clock: Clock | None = None) -> ExecutionFunctionRegistry:

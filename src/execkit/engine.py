@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, Self
@@ -84,6 +85,7 @@ class ExecutionEngine(ByHand):
         halt_file: No entry leaves while this file exists; by default the journal's path with `.halt` added.
         halt_on_signal: Whether SIGUSR1 halts; main thread on Unix only.
         dead_man: How long after the last word of the engine the venue cancels all orders, stops too; see `DeadMan`.
+        notify: Makes what tells a person of events while the engine runs, of its bus, e.g. `Notifier`.
         control: Whether to take commands from other processes, e.g. `execkit halt`, by a socket beside the journal.
 
     Use it as an async context manager, or call `start` and `stop`.
@@ -112,6 +114,7 @@ class ExecutionEngine(ByHand):
         halt_file: str | Path | None = None,
         halt_on_signal: bool = False,
         dead_man: timedelta | None = None,
+        notify: Callable[[EventBus], AbstractAsyncContextManager[object]] | None = None,
     ) -> None:
         if not isinstance(exchange, ExchangeAdapter):
             raise ConfigurationError(f"exchange: {exchange!r} is not an ExchangeAdapter")
@@ -136,9 +139,11 @@ class ExecutionEngine(ByHand):
             halt_file=halt_file,
             halt_on_signal=halt_on_signal,
             dead_man=dead_man,
+            notify=notify,
         )
         self.events = EventBus()
         """Subscribe here: `engine.events.subscribe(OrderFilled, callback)`."""
+        self._notifier = None if notify is None else notify(self.events)
         self._rules = RuleBook(exchange)
         self._in_flight: dict[str, tuple[str, asyncio.Future[ExecutionResult]]] = {}
         self._running = False
@@ -165,6 +170,15 @@ class ExecutionEngine(ByHand):
         """
         if self._running:
             return
+        if self._notifier is not None:
+            await self._notifier.__aenter__()
+        try:
+            await self._start(prepare)
+        except BaseException:
+            await self._end_notifier()
+            raise
+
+    async def _start(self, prepare: Callable[[Parts], None] | None) -> None:
         self.parts = await assemble(
             self.settings, self.events, self.instrument, self.submit, self._resubmit
         )
@@ -197,6 +211,11 @@ class ExecutionEngine(ByHand):
         self._running = False
         await self.parts.close()
         await self.events.close(drain)
+        await self._end_notifier()
+
+    async def _end_notifier(self) -> None:
+        if self._notifier is not None:
+            await self._notifier.__aexit__(None, None, None)
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -15,6 +15,7 @@ from execkit.errors import (
     RateLimitError,
     UnsupportedFeatureError,
 )
+from execkit.redaction import shown
 from execkit.risk.breaker import CircuitBreaker
 
 log = structlog.get_logger("execkit")
@@ -90,6 +91,6 @@ class GuardedAsk:
     def _failed(self, now: float, error: Exception) -> None:
         breaker, self._failed_after = self.breaker, self._passes()
         if breaker.fail(now) and breaker.in_a_row == breaker.failures:
-            log.error("breaker.opened", what=self._what, error=repr(error))
+            log.error("breaker.opened", what=self._what, error=shown(error))
             text = f"{breaker.in_a_row} {self._what} in a row failed, the last one: {error!r}; entries wait"
             self._alarm("CIRCUIT_OPEN", text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from execkit.clock import Clock
 from execkit.connecting import close_venue
 from execkit.control.server import ControlServer
 from execkit.errors import ConfigurationError, JournalCommitError, JournalError
+from execkit.events import EventBus
 from execkit.exchanges.base import ExchangeAdapter
 from execkit.functions.registry import ExecutionFunctionRegistry
 from execkit.handlers.desk import Desk
@@ -68,6 +70,7 @@ class Settings:
     halt_file: str | Path | None = None
     halt_on_signal: bool = False
     dead_man: timedelta | None = None
+    notify: Callable[[EventBus], AbstractAsyncContextManager[object]] | None = None
 
 
 @attrs.define(kw_only=True, eq=False)

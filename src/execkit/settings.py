@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from execkit.bars.live import LiveOptions
 from execkit.calendars import DEFAULT_TIMEZONE
 from execkit.errors import ConfigurationError
+from execkit.guard_settings import CorrectionSettings
 from execkit.handlers.executor import OrderExecutorHandler
 from execkit.handlers.reconciliation import ReconciliationHandler
 from execkit.handlers.risk import RiskManagementHandler
@@ -241,18 +242,21 @@ class LiveSettings(Section):
     grace: Duration = timedelta(milliseconds=100)
     patience: Duration = timedelta(seconds=2)
     backfill: Count = 100
+    corrections: dict[str, CorrectionSettings] = Field(default_factory=dict)
+    """Days on which an exchange does not keep to its calendar, by the calendar's name."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         try:
-            self.build().hours()
+            self.build().hours({name: name for name in self.corrections})
         except ConfigurationError as error:
             raise ValueError(str(error)) from None
         return self
 
     def build(self) -> LiveOptions:
         """Return the options."""
-        return LiveOptions(**_values(self))
+        corrections = {name: each.build() for name, each in self.corrections.items()}
+        return LiveOptions(**(_values(self) | {"corrections": corrections}))
 
 
 class InstrumentSettings(Section):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from execkit.bars.detector import BarCloseDetector
 from execkit.bars.feed import FORGOTTEN, BarFeed, Source
 from execkit.bars.quality import MAX_MOVE_PCT, BarFinding, BarIssue
 from execkit.bars.runner import BarRunner
-from execkit.bars.sessions import Hours, HoursOf, ListedHours, agrees, heed
+from execkit.bars.sessions import Hours, HoursOf, ListedHours, Session, agrees, heed
 from execkit.calendars import ALWAYS, DEFAULT_CALENDAR, DEFAULT_TIMEZONE, market_hours
 from execkit.exchanges.base import MarketPhase
 from execkit.handlers.desk import Desk
@@ -64,6 +64,8 @@ class LiveOptions:
     max_age: timedelta | None = None
     """None: as old as `AgeLimits` says; by it a day's close is told after a minute without the process, too."""
     backfill: int = 100
+    corrections: Mapping[str, Mapping[date, Session | None]] = attrs.field(factory=dict)
+    """Days of a calendar that are not as it says, by the calendar's name; None: the exchange is closed all day."""
     max_move_pct: Decimal = MAX_MOVE_PCT
     status_every: timedelta = timedelta(seconds=30)
     """How often a session market's own clock is compared with the calendar.
@@ -81,9 +83,12 @@ class LiveOptions:
         usual = self.calendar or (ALWAYS if always_open else DEFAULT_CALENDAR)
         stated, made = dict(calendars or {}), dict[str, Hours]()
         for name in {usual, *stated.values()}:
-            made[name] = market_hours(
+            hours = made[name] = market_hours(
                 name, timezone=self.timezone, market_hours_only=self.market_hours_only
             )
+            if isinstance(hours, ListedHours):
+                for day, session in self.corrections.get(name, {}).items():
+                    hours.amend(day, session)
         return lambda symbol: made[stated.get(symbol, usual)]
 
 
