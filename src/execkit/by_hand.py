@@ -52,8 +52,13 @@ class ByHand(ABC):
         return None if runner is None else runner.last_evaluated(function)
 
     def can_open(self, symbol: str) -> tuple[bool, str]:
-        """Tell whether an entry in *symbol* could be sent now, and if not, why."""
-        return operations.can_open(self.desk, symbol)
+        """Tell whether an entry in *symbol* could be sent now, and if not, why.
+
+        It is what the gateway and the limits of the chain say, of more of the position that there is or of a purchase;
+        whether there is room for it depends on its size, and is not said.
+        """
+        equity = self.desk.book.equity(self.parts.currency)
+        return operations.can_open(self.desk, symbol, self.parts.pipeline, equity)
 
     async def cancel(self, order: ManagedOrder | str, reason: str = "by hand") -> ManagedOrder:
         """Cancel an order, given itself or its client order id."""

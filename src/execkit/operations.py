@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from decimal import Decimal
 from typing import Final
 
 from execkit.errors import ExecKitError, InvalidTransitionError
 from execkit.handlers.desk import Desk
-from execkit.model.order import OrderEvent, OrderRole, OrderState
+from execkit.handlers.risk import RiskManagementHandler
+from execkit.model.order import OrderEvent, OrderRole, OrderState, Side
 from execkit.model.records import (
     OperatorActed,
     Source,
@@ -15,6 +18,7 @@ from execkit.model.records import (
     TradingState,
     TradingStateChanged,
 )
+from execkit.numbers import ZERO
 from execkit.orders.book import Book
 from execkit.orders.manager import ManagedOrder
 from execkit.taking_out import Flattened, take_from_queue, take_out
@@ -33,8 +37,11 @@ PROTECTIVE: Final = frozenset({OrderRole.STOP, OrderRole.TARGET})
 together ends both with one."""
 
 
-def can_open(desk: Desk, symbol: str) -> tuple[bool, str]:
-    """Tell whether an entry in *symbol* could be sent now, and if not, why."""
+def can_open(desk: Desk, symbol: str, chain: Iterable[object], equity: Decimal) -> tuple[bool, str]:
+    """Tell whether the gateway and the limits of *chain* would let an entry in *symbol* out now, and if not, why.
+
+    To a position it would be one that adds to it, else a purchase; of what size it may be nothing is said.
+    """
     book = desk.book
     if book.trading_state is not TradingState.ACTIVE:
         cause = "" if book.state_record is None else book.state_record.cause
@@ -43,11 +50,17 @@ def can_open(desk: Desk, symbol: str) -> tuple[bool, str]:
         return False, "the venue could not be read"
     if symbol in book.blocked:
         return False, f"{symbol} is blocked: {book.blocked[symbol]}"
-    if symbol in book.positions.open:
-        return False, f"a position in {symbol} is open"
-    if book.orders.open_entries(symbol):
+    if book.orders.open_entries(symbol) or desk.ledger.is_pending(symbol, besides=""):
         return False, f"an entry in {symbol} is under way"
-    return True, ""
+    denial = desk.gateway.shut()
+    position = book.positions.open.get(symbol)
+    side = Side.SELL if position is not None and not position.is_long else Side.BUY
+    for link in chain:
+        if denial is None and isinstance(link, RiskManagementHandler):
+            mid = book.mark(symbol) or (ZERO if position is None else position.average_price)
+            denial = link.check_symbol(desk, symbol, side, mid)
+            denial = denial or link.check_days(desk, symbol, equity)
+    return denial is None, str(denial or "")
 
 
 async def cancel_all(

@@ -173,14 +173,10 @@ class RiskManagementHandler:
             check_quote(ticket.quote)
             or self._check_order(ticket, desk)
             or self._loss.check(desk, ticket.account.equity)
-            or self._check_position(ticket, desk)
-            or check_day_trades(
-                desk.book.positions,
-                desk.ledger.pending_symbols | {ticket.symbol},
-                desk.clock.now(),
-                ticket.account.equity,
-                self.limits,
+            or self.check_symbol(
+                desk, ticket.symbol, ticket.side, ticket.quote.mid, besides=ticket.signal_id
             )
+            or self.check_days(desk, ticket.symbol, ticket.account.equity)
         )
         if denial is not None:
             return denial
@@ -256,22 +252,28 @@ class RiskManagementHandler:
         targets = () if record is None else record.record.targets
         return replace(ticket, stamp=stamp, targets=targets)
 
-    def _check_position(self, ticket: OrderTicket, desk: Desk) -> Denial | None:
-        limits, symbol, book = self.limits, ticket.symbol, desk.book
+    def check_symbol(
+        self, desk: Desk, symbol: str, side: Side, mid: Decimal, *, besides: str = ""
+    ) -> Denial | None:
+        """Return why these limits let no entry in *symbol* be sent now, whatever its size, or None.
+
+        *besides* is the signal that asks: its own reservation is none in its way.
+        """
+        limits, book = self.limits, desk.book
         position = book.positions.open.get(symbol)
         if position is not None:
             executions = book.positions.executions(symbol)
-            denial = check_scale_in(position, executions, ticket.side, ticket.quote.mid, limits)
+            denial = check_scale_in(position, executions, side, mid, limits)
             if denial is not None:
                 return denial
-        elif ticket.side is not _BUY and not limits.allow_short:
+        elif side is not _BUY and not limits.allow_short:
             return Denial.of(DenialCode.SHORT_NOT_ALLOWED, symbol=symbol, allow_short=False)
-        if ticket.side is not _BUY and not desk.adapter.capabilities.short_selling:
+        if side is not _BUY and not desk.adapter.capabilities.short_selling:
             return Denial.of(
                 DenialCode.SHORT_NOT_ALLOWED, symbol=symbol, venue=f"{desk.adapter.name} cannot"
             )
         ledger = desk.ledger
-        if ledger.is_pending(symbol, besides=ticket.signal_id):
+        if ledger.is_pending(symbol, besides=besides):
             # Validation saw no order yet: the other signal is still on its way through the chain.
             return Denial.of(
                 DenialCode.PENDING_ORDER_EXISTS,
@@ -280,6 +282,11 @@ class RiskManagementHandler:
             )
         count = len(book.positions.open.keys() | ledger.pending_symbols | {symbol})
         return check_position_count(count, limits.max_concurrent_positions)
+
+    def check_days(self, desk: Desk, symbol: str, equity: Decimal) -> Denial | None:
+        """Return why the limit of day trades lets no entry in *symbol* be sent now, or None."""
+        pending = desk.ledger.pending_symbols | {symbol}
+        return check_day_trades(desk.book.positions, pending, desk.clock.now(), equity, self.limits)
 
     def _levels(
         self, ticket: OrderTicket, price: Decimal, desk: Desk

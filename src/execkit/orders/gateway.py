@@ -255,7 +255,7 @@ class OrderGateway:
             )
         if isinstance(command, Reduction):
             return None if order is None else deny_reduction(command, order, self.book)
-        shut = self._shut()
+        shut = self.shut()
         if shut is not None:
             return shut
         # It may have waited for its turn, for a person, or for a machine that slept.
@@ -265,7 +265,7 @@ class OrderGateway:
             or deny_entry(command, self.book, self.adapter.capabilities, sending=order)
         )
 
-    def _shut(self) -> Denial | None:
+    def shut(self) -> Denial | None:
         """Return why no entry at all may leave, or None."""
         if self.is_switched_off:
             return Denial.of(DenialCode.TRADING_HALTED, cause=f"the file {self.halt_file} exists")
@@ -278,7 +278,7 @@ class OrderGateway:
 
     def refuse_exposure(self, order: ManagedOrder) -> Denial | None:
         """Return why an entry may not be changed now to one that is executed sooner, or None."""
-        return self._shut() or deny_exposure(self.book, order.symbol, order.parent)
+        return self.shut() or deny_exposure(self.book, order.symbol, order.parent)
 
     async def _send_one(self, order: ManagedOrder, command: Entry | Reduction) -> Sent:
         (sent,) = await self._commit_and_send((order,), (command,))
