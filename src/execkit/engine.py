@@ -44,7 +44,7 @@ from execkit.model.result import ExecutionResult, Outcome
 from execkit.model.signal import TradingSignal
 from execkit.orders.book import Book
 from execkit.parts import Parts, Settings
-from execkit.pipeline import ExecutionPipeline, outcome_of
+from execkit.pipeline import ExecutionPipeline
 from execkit.plans import TradePlan
 from execkit.protection.policy import ProtectionPolicy
 from execkit.rules import RULES_SECONDS, RuleBook
@@ -300,9 +300,12 @@ class ExecutionEngine(ByHand):
             return self._denied(signal, DenialCode.DUPLICATE_SIGNAL, signal_id=signal_id)
         if orders and orders[-1].state is OrderState.IN_DOUBT:
             await self.desk.resolver.settled(orders[-1], _DOUBT_SECONDS)
-        if not orders or orders[-1].state in (OrderState.FAILED, OrderState.PRESUMED_ABSENT):
+        if not orders or (
+            orders[-1].state in (OrderState.FAILED, OrderState.PRESUMED_ABSENT)
+            and not any(order.filled or order.state.may_be_live for order in orders)
+        ):
             return None
-        return from_orders(signal, signal_id, orders, outcome_of(orders[-1]))
+        return from_orders(signal, signal_id, orders)
 
     async def _through_chain(self, signal: TradingSignal, signal_id: str) -> ExecutionResult:
         instrument = self._rules.known(signal.symbol)

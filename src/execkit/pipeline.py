@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from execkit.errors import ConfigurationError, PipelineError
 from execkit.model.denial import DenialCode
-from execkit.model.order import OrderState
 from execkit.model.result import ExecutionResult, HandlerTrace, Outcome
-from execkit.model.ticket import OrderHandle, OrderTicket
+from execkit.model.ticket import OrderTicket
+from execkit.orders.outcomes import Executed
 from execkit.redaction import shown, words_of
 
 Next = Callable[[OrderTicket], Awaitable[ExecutionResult]]
@@ -360,39 +360,15 @@ def _remarks(before: OrderTicket, after: OrderTicket, changes: str) -> str:
 
 
 def finish(ticket: OrderTicket) -> ExecutionResult:
-    """Turn a ticket's order, as it stands now, into the result; the innermost link of each chain."""
+    """Turn a ticket's orders, as they stand now, into the result; the innermost link of each chain."""
     order = ticket.order
     if order is None:
         raise PipelineError("the chain ended without an executor having sent the order")
+    done = Executed.of((*ticket.parts, order), ticket.requested)
     return replace(
-        ticket.result(outcome_of(order), reason=order.reason),
-        requested=order.quantity,
-        filled=order.filled,
-        average_price=order.average_price,
-        fills=order.fills,
+        ticket.result(done.outcome, reason=order.reason),
+        requested=done.requested,
+        filled=done.filled,
+        average_price=done.average_price,
+        fills=done.fills,
     )
-
-
-_OUTCOMES = {
-    OrderState.NEW: Outcome.IN_DOUBT,
-    OrderState.SUBMITTED: Outcome.IN_DOUBT,
-    OrderState.IN_DOUBT: Outcome.IN_DOUBT,
-    OrderState.PRESUMED_ABSENT: Outcome.IN_DOUBT,
-    OrderState.HELD: Outcome.WORKING,
-    OrderState.ACCEPTED: Outcome.WORKING,
-    OrderState.PARTIALLY_FILLED: Outcome.PARTIALLY_FILLED,
-    OrderState.PENDING_CANCEL: Outcome.WORKING,
-    OrderState.PENDING_AMEND: Outcome.WORKING,
-    OrderState.FILLED: Outcome.FILLED,
-    OrderState.CANCELLED: Outcome.CANCELLED,
-    OrderState.REJECTED: Outcome.REJECTED,
-    OrderState.EXPIRED: Outcome.EXPIRED,
-    OrderState.FAILED: Outcome.REJECTED,
-}
-
-
-def outcome_of(order: OrderHandle) -> Outcome:
-    """Return what an order's state means to the caller; a part that was executed always counts."""
-    if order.filled and order.state is not OrderState.IN_DOUBT:
-        return Outcome.FILLED if order.filled >= order.quantity else Outcome.PARTIALLY_FILLED
-    return _OUTCOMES[order.state]

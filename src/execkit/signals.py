@@ -21,6 +21,7 @@ from execkit.model.ticket import OrderTicket
 from execkit.numbers import MONEY, ZERO
 from execkit.orders.book import Book
 from execkit.orders.manager import ManagedOrder
+from execkit.orders.outcomes import Executed
 
 
 def role_of(signal: TradingSignal, position: Position | None) -> OrderRole:
@@ -212,24 +213,29 @@ def from_record(record: SignalResult, book: Book, now: datetime) -> ExecutionRes
 
 
 def from_orders(
-    signal: TradingSignal, signal_id: str, orders: list[ManagedOrder], outcome: Outcome
+    signal: TradingSignal, signal_id: str, orders: list[ManagedOrder]
 ) -> ExecutionResult:
-    """Return the result that the orders of a signal amount to, when nobody was told of it before a restart."""
+    """Return the result that the orders of a signal amount to, when nobody was told of it before a restart.
+
+    An exit may have been taken apart, so its orders count together, against what the first one was for.
+    """
     order = orders[-1]
+    exits = order.role.is_reduction
+    done = Executed.of(orders if exits else [order], orders[0].quantity if exits else None)
     return ExecutionResult(
         signal_id=signal_id,
         symbol=signal.symbol,
         side=signal.side,
-        outcome=outcome,
+        outcome=done.outcome,
         created_at=orders[0].created_at,
         reason=order.reason,
         order=order,
         client_order_ids=tuple(each.client_order_id for each in orders),
-        requested=order.quantity,
-        filled=order.filled,
-        average_price=order.average_price,
+        requested=done.requested,
+        filled=done.filled,
+        average_price=done.average_price,
         expected_price=order.expected_price,
-        fills=order.fills,
+        fills=done.fills,
         trace=(HandlerTrace("ExecutionEngine", "recovered", "sent before the restart"),),
     )
 

@@ -17,7 +17,8 @@ from execkit.model.order import OrderRole, OrderState, OrderType, Side, TimeInFo
 from execkit.model.result import Outcome
 from execkit.model.signal import TradingSignal
 from execkit.model.ticket import OrderTicket, RiskStamp
-from execkit.pipeline import ExecutionHandler, ExecutionPipeline, finish, handler, outcome_of
+from execkit.orders.outcomes import outcome_of
+from execkit.pipeline import ExecutionHandler, ExecutionPipeline, finish, handler
 from execkit.virtual_time import run_virtual
 
 D = Decimal

@@ -18,6 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 
 from execkit.errors import (
     ConfigurationError,
+    ExchangeError,
     MarketClosedError,
     MarketOrderRefusedError,
     NotSentError,
@@ -25,6 +26,7 @@ from execkit.errors import (
 )
 from execkit.handlers.adjusting import TOO_MUCH, marketable_limit, shrunk
 from execkit.handlers.desk import Desk
+from execkit.handlers.exiting import send_rest
 from execkit.handlers.holding import hold_as_target, refuse_iceberg
 from execkit.model.denial import Denial, DenialCode
 from execkit.model.order import OrderRole, OrderState, OrderType, TimeInForce
@@ -34,8 +36,9 @@ from execkit.numbers import ZERO, non_negative
 from execkit.orders.commands import Entry, Reduction, Sent
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
+from execkit.orders.outcomes import outcome_of
 from execkit.orders.waiting import Use
-from execkit.pipeline import Next, outcome_of
+from execkit.pipeline import Next
 from execkit.redaction import shown, words_of
 
 log = structlog.get_logger("execkit")
@@ -128,14 +131,17 @@ class OrderExecutorHandler:
             if held is not None:
                 return held
             await self._stop_entering(ticket)
+        wanted = ticket.quantity
         try:
-            ticket, sent = await self._execute(ticket)
+            ticket, sent, cause = await self._execute(ticket)
         except Exception as error:
             found = self._after_failure(ticket, error)
             if found is None:
                 raise
             return found
         order = sent.order
+        if cause is not None and ticket.is_reduction:
+            ticket = msgspec.structs.replace(ticket, requested=wanted)
         if sent.denial is not None:
             return ticket.deny_with(sent.denial)
         if order is None:
@@ -146,7 +152,12 @@ class OrderExecutorHandler:
             return ticket.deny(DenialCode.VENUE_UNAVAILABLE, error=sent.error or order.reason)
         if order.state is OrderState.REJECTED and not order.filled:
             return ticket.with_order(order).result(Outcome.REJECTED, reason=order.reason)
-        return await call_next(ticket.with_order(order))
+        ticket = ticket.with_order(order)
+        if cause is None or ticket.requested is None:
+            return await call_next(ticket)
+        ticket, missing = await send_rest(self.desk, ticket, cause, self._execute)
+        result = await call_next(ticket)
+        return result.with_alert(missing) if missing else result
 
     async def _stop_entering(self, ticket: OrderTicket) -> None:
         """Cancel what would open again the position that is being closed whole."""
@@ -171,24 +182,24 @@ class OrderExecutorHandler:
 
     # -- tries -----------------------------------------------------------------------------------------
 
-    async def _execute(self, ticket: OrderTicket) -> tuple[OrderTicket, Sent]:
-        """Get the order out, adjusting it where the venue asks for that."""
-        shrinks = 0
+    async def _execute(self, ticket: OrderTicket) -> tuple[OrderTicket, Sent, ExchangeError | None]:
+        """Get the order out, adjusting it where the venue asks for that; the error says why it was made smaller."""
+        shrinks, cause = 0, None
         while True:
             sent = await self._with_retries(ticket)
             if sent.order is not None and not _was_refused(sent.order):
-                return ticket, sent
+                return ticket, sent, cause
             if isinstance(sent.error, TOO_MUCH) and shrinks < _MAX_SHRINKS:
                 smaller = await shrunk(ticket, sent.error, self.desk)
-                shrinks += 1
+                shrinks, cause = shrinks + 1, sent.error
             elif (
                 isinstance(sent.error, MarketOrderRefusedError) and ticket.type is OrderType.MARKET
             ):
                 smaller = marketable_limit(ticket)
             else:
-                return ticket, sent
+                return ticket, sent, cause
             if smaller is None:
-                return ticket, sent
+                return ticket, sent, cause
             if sent.order is not None:
                 smaller = msgspec.structs.replace(
                     smaller, orders=(*ticket.orders, sent.order.client_order_id)

@@ -71,18 +71,20 @@ class ReconciliationHandler:
     async def __call__(self, ticket: OrderTicket, call_next: Next, /) -> ExecutionResult:
         """Wait for the order, build the result, and check it."""
         order = self.desk.book.orders.get(ticket.order.client_order_id) if ticket.order else None
-        if order is not None and not _is_settled(order, ticket):
-            await self._wait(order, ticket)
-        result = await call_next(ticket)
         if order is None:
-            return result
-        if order.filled and self.verify_fill:
+            return await call_next(ticket)
+        deadline = asyncio.get_running_loop().time() + self.max_wait_time
+        parts = [self.desk.book.orders.get(part.client_order_id) for part in ticket.parts]
+        for each in (*filter(None, parts), order):
+            if not _is_settled(each, ticket):
+                await self._wait(each, ticket, deadline)
+        result = await call_next(ticket)
+        if result.filled and self.verify_fill:
             self.desk.reconciler.verify_soon(order.symbol)
         return self._check(result, order)
 
-    async def _wait(self, order: ManagedOrder, ticket: OrderTicket) -> None:
+    async def _wait(self, order: ManagedOrder, ticket: OrderTicket, deadline: float) -> None:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.max_wait_time
         changes = self.desk.gateway.changes
         while not _is_settled(order, ticket):
             left = deadline - loop.time()

@@ -103,6 +103,10 @@ class OrderTicket(msgspec.Struct, frozen=True, kw_only=True):
     stamp: RiskStamp | None = None
     order: OrderHandle | None = None
     """The order, once the executor has sent it."""
+    parts: tuple[OrderHandle, ...] = ()
+    """Orders before the last one, where the venue takes an exit in several only."""
+    requested: Decimal | None = None
+    """What an exit was for at first, where the venue takes less of it at once."""
     orders: tuple[str, ...] = ()
     """Client order ids of all tries, the last one last."""
     notes: tuple[str, ...] = ()
@@ -191,7 +195,7 @@ class OrderTicket(msgspec.Struct, frozen=True, kw_only=True):
             reason=reason or ("" if denial is None else str(denial)),
             order=self.order,
             client_order_ids=self.orders,
-            requested=self.quantity,
+            requested=self.quantity if self.requested is None else self.requested,
             expected_price=self.arrival_mid,
             created_at=self.created_at,
         )

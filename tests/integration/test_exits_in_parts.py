@@ -1,0 +1,281 @@
+"""Exits that the venue takes in smaller orders only, or has too little for: all leaves, or somebody is told."""
+
+from decimal import Decimal
+
+import pytest
+
+from execkit.assembly import standard_pipeline
+from execkit.engine import ExecutionEngine
+from execkit.errors import (
+    InsufficientBalanceError,
+    NotSentError,
+    OrderRejectedError,
+    QuantityTooLargeError,
+)
+from execkit.handlers.risk import RiskManagementHandler
+from execkit.journal.base import MemoryJournal
+from execkit.model.order import OrderRole, OrderState, Side
+from execkit.model.records import SignalResult
+from execkit.model.result import Outcome
+from execkit.model.signal import TradingSignal
+from execkit.risk.limits import RiskLimits
+from execkit.testing import MockExchange
+from execkit.virtual_time import run_virtual
+
+BTC = "BTC/USDT"
+D = Decimal
+
+
+class Small(MockExchange):
+    """Takes at most *most* to sell at the market in one order; *says* whether it tells how much that is."""
+
+    most = None
+    says = True
+    sales = 0
+
+    async def place_order(self, request):
+        if request.side is Side.SELL and request.stop_price is None:
+            self.sales += 1
+            self.before(self.sales)
+            if self.most is not None and request.quantity > self.most:
+                allowed = self.most if self.says else None
+                raise QuantityTooLargeError("too large", allowed=allowed)
+        return await super().place_order(request)
+
+    def before(self, sale):
+        """Do what the test wants before the nth sale."""
+
+
+def signal(signal_id, side=Side.BUY, **changes):
+    options = {"symbol": BTC, "side": side, "confluence": 4, "signal_id": signal_id}
+    return TradingSignal(**{**options, **changes})
+
+
+def engine_on(venue, clock, journal):
+    limits = RiskLimits(max_size_pct=D(20), max_position_pct=D(20))
+    chain = standard_pipeline().replace(RiskManagementHandler, RiskManagementHandler(limits))
+    return ExecutionEngine(venue, journal=journal, clock=clock, pipeline=chain, currency="USDT")
+
+
+def play(body):
+    """Run *body* with an engine that holds 0.4 BTC, bought at 42,000 and protected."""
+
+    async def main(clock):
+        venue = Small(clock=clock, prices={BTC: D(42_000)}, balances={"USDT": D(100_000)})
+        journal = MemoryJournal(venue.account)
+        async with engine_on(venue, clock, journal) as engine:
+            await engine.submit(signal("in", quantity=D("0.4")))
+            await engine.desk.keeper.idle()
+            await body(engine, venue, clock, journal)
+
+    run_virtual(main)
+
+
+def sales(engine):
+    return [o.filled for o in engine.orders.values() if o.role is OrderRole.EXIT and o.filled]
+
+
+def stop_of(engine):
+    stop = engine.book.working_stop(BTC)
+    return None if stop is None else stop.quantity
+
+
+@pytest.mark.parametrize(
+    ("most", "says", "parts"),
+    [
+        ("0.15", True, ["0.15", "0.15", "0.1"]),
+        ("0.25", False, ["0.2", "0.2"]),
+        ("0.06", False, 8 * ["0.05"]),
+    ],
+)
+def test_an_exit_that_is_too_large_leaves_in_parts(most, says, parts):
+    """None of them larger than what the venue takes; together they are the exit that was asked for."""
+
+    async def body(engine, venue, _clock, _journal):
+        venue.most, venue.says = D(most), says
+        result = await engine.submit(signal("out", Side.SELL))
+        assert (result.outcome, result.requested, result.filled) == (
+            Outcome.FILLED,
+            D("0.4"),
+            D("0.4"),
+        )
+        assert sales(engine) == [D(each) for each in parts]
+        assert len(result.fills) == len(parts)
+        assert set(result.client_order_ids) >= {
+            o.client_order_id
+            for o in engine.orders.values()
+            if o.role is OrderRole.EXIT and o.filled
+        }
+        assert result.alerts == ()
+        assert not engine.book.alarms
+        await engine.desk.keeper.idle()
+        assert engine.positions == {}
+        assert stop_of(engine) is None
+
+    play(body)
+
+
+def test_the_average_price_is_that_of_all_parts():
+    """0.3 at 42,000 and 0.1 at 41,600 are 41,900 on average, 100 below the arrival mid: 23.81 bps."""
+
+    async def body(engine, venue, _clock, _journal):
+        venue.most = D("0.3")
+        venue.before = lambda sale: sale == 3 and venue.set_price(BTC, D(41_600))
+        result = await engine.submit(signal("out", Side.SELL))
+        assert result.average_price == D(41_900)
+        assert round(result.slippage_bps, 2) == D("23.81")
+        assert [each.price for each in result.fills] == [D(42_000), D(41_600)]
+
+    play(body)
+
+
+def test_a_part_of_a_position_leaves_in_parts_too():
+    """Not more than was asked for; what stays has its stop."""
+
+    async def body(engine, venue, _clock, _journal):
+        venue.most = D("0.12")
+        result = await engine.submit(signal("out", Side.SELL, quantity=D("0.3")))
+        assert (result.outcome, result.filled) == (Outcome.FILLED, D("0.3"))
+        assert sales(engine) == [D("0.12"), D("0.12"), D("0.06")]
+        await engine.desk.keeper.idle()
+        assert stop_of(engine) == D("0.1")
+
+    play(body)
+
+
+@pytest.mark.parametrize("problem", ["refused", "raises"])
+def test_a_part_that_does_not_leave_is_told(problem, monkeypatch):
+    """The result says what was asked for and what was executed; what stays open is protected."""
+
+    def refuse(sale):
+        if sale == 3:
+            raise OrderRejectedError("not now")
+
+    async def body(engine, venue, _clock, _journal):
+        venue.most = D("0.2")
+        venue.before = refuse
+        if problem == "raises":
+            venue.before = lambda _sale: None
+            executor = engine.parts.pipeline.handlers[2]
+            works, tries = executor._with_retries, []
+
+            async def fails(ticket):
+                tries.append(ticket)
+                if len(tries) == 3:
+                    raise ZeroDivisionError
+                return await works(ticket)
+
+            monkeypatch.setattr(executor, "_with_retries", fails)
+        result = await engine.submit(signal("out", Side.SELL))
+        assert (result.outcome, result.requested, result.filled) == (
+            Outcome.PARTIALLY_FILLED,
+            D("0.4"),
+            D("0.2"),
+        )
+        (alarm,) = engine.book.alarms
+        why = "not now" if problem == "refused" else "ZeroDivisionError()"
+        assert (alarm.code, alarm.symbol) == ("CLOSED_IN_PART", BTC)
+        assert alarm.text == f"{BTC}: 0.2 of 0.4 stay open: {why}"
+        assert result.alerts == (f"0.2 of 0.4 stay open: {why}",)
+        await engine.desk.keeper.idle()
+        assert engine.positions[BTC].quantity == D("0.2")
+        assert stop_of(engine) == D("0.2")
+
+    play(body)
+
+
+def test_what_the_venue_does_not_have_is_not_asked_for_again():
+    """Less of it passes, so that leaves; the rest is a person's to find."""
+
+    def short(sale):
+        if sale == 1:
+            raise InsufficientBalanceError("not enough", available=D("0.3"))
+
+    async def body(engine, venue, _clock, _journal):
+        venue.before = short
+        result = await engine.submit(signal("out", Side.SELL))
+        assert (result.outcome, result.requested, result.filled) == (
+            Outcome.PARTIALLY_FILLED,
+            D("0.4"),
+            D("0.3"),
+        )
+        assert venue.sales == 2
+        assert [a.code for a in engine.book.alarms] == ["CLOSED_IN_PART"]
+        assert "0.1 of 0.4 stay open: not enough" in str(result)
+        await engine.desk.keeper.idle()
+        assert stop_of(engine) == D("0.1")
+
+    play(body)
+
+
+def test_an_exit_that_is_refused_at_every_size_says_what_it_was_for():
+    """Three tries with less, then the refusal stands; the stop is back."""
+
+    async def body(engine, venue, _clock, _journal):
+        venue.most, venue.says = D("0.01"), False
+        result = await engine.submit(signal("out", Side.SELL))
+        assert (result.outcome, result.requested) == (Outcome.REJECTED, D("0.4"))
+        assert venue.sales == 4
+        await engine.desk.keeper.idle()
+        assert stop_of(engine) == D("0.4")
+
+    play(body)
+
+
+def test_what_has_closed_meanwhile_is_not_sold_again():
+    """The rest was closed by hand between two parts: the gateway refuses the next one, and nothing stays open."""
+
+    async def body(engine, venue, _clock, _journal):
+        venue.most = D("0.2")
+        works = engine.desk.keeper.exiting
+        sent = []
+
+        def exiting(symbol, quantity, side):
+            sent.append(quantity)
+            if len(sent) == 3:
+                held = engine.book.positions.quantity(BTC)
+                order = next(o for o in engine.orders.values() if o.role is OrderRole.EXIT)
+                assert (held, order.state) == (D("0.2"), OrderState.REJECTED)
+                engine.book.positions.adjust(
+                    BTC, -held, D(42_000), engine.desk.clock.now(), None, lot_size=D(0)
+                )
+            return works(symbol, quantity, side)
+
+        engine.desk.keeper.exiting = exiting
+        result = await engine.submit(signal("out", Side.SELL))
+        assert (result.outcome, result.filled) == (Outcome.PARTIALLY_FILLED, D("0.2"))
+        assert sales(engine) == [D("0.2")]
+        assert not engine.book.alarms
+        assert result.alerts == ()
+
+    play(body)
+
+
+@pytest.mark.parametrize("last", ["executed", "never sent"])
+def test_after_a_restart_the_parts_count_together_and_none_is_sent_twice(last):
+    """The process ended before the caller was told: he hears what was executed of what he asked for."""
+
+    def unsent(sale):
+        if sale > 3 and last == "never sent":
+            raise NotSentError("no route")
+
+    async def body(engine, venue, clock, journal):
+        venue.most, venue.before = D("0.15"), unsent
+        result = await engine.submit(signal("out", Side.SELL))
+        await engine.stop()
+        again = MemoryJournal(journal.account)
+        for entry in journal.entries:
+            record = entry.record
+            if not (isinstance(record, SignalResult) and record.signal_id == "out"):
+                again.append(record, entry.at)
+        venue.before = lambda _sale: None
+        sold = venue.sales
+        async with engine_on(venue, clock, again) as second:
+            told = await second.submit(signal("out", Side.SELL))
+            assert venue.sales == sold
+            assert told.filled == result.filled == D("0.4" if last == "executed" else "0.3")
+            assert (told.outcome, told.requested) == (result.outcome, D("0.4"))
+            assert told.average_price == result.average_price
+            assert set(told.client_order_ids) >= set(result.client_order_ids)
+
+    play(body)
