@@ -1,5 +1,7 @@
 """Exits that the venue takes in smaller orders only, or has too little for: all leaves, or somebody is told."""
 
+import asyncio
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -42,6 +44,16 @@ class Small(MockExchange):
                 raise QuantityTooLargeError("too large", allowed=allowed)
         return await super().place_order(request)
 
+    stuck = None
+    """Order whose cancel is never answered."""
+
+    async def cancel_order(self, symbol, *, client_order_id, venue_order_id=None):
+        if client_order_id == self.stuck:
+            await asyncio.Event().wait()
+        return await super().cancel_order(
+            symbol, client_order_id=client_order_id, venue_order_id=venue_order_id
+        )
+
     def before(self, sale):
         """Do what the test wants before the nth sale."""
 
@@ -69,6 +81,64 @@ def play(body):
             await body(engine, venue, clock, journal)
 
     run_virtual(main)
+
+
+async def wait(clock, **delta):
+    await clock.sleep_until(clock.now() + timedelta(**delta))
+
+
+@pytest.mark.parametrize("fills", ["before the exit", "after the exit", "never"])
+def test_an_exit_does_not_wait_for_an_entry_that_cannot_be_cancelled(fills):
+    """It leaves within seconds; what the entry fills before or after it is closed as soon as that has ended."""
+
+    async def body(engine, venue, clock, _journal):
+        await engine.submit(signal("away", Side.SELL))
+        await engine.desk.keeper.idle()
+        first = await engine.submit(signal("rests", quantity=D("0.2"), limit_price=D(41_900)))
+        entry = first.order
+        venue.execute(entry.client_order_id, D("0.1"))
+        await wait(clock, seconds=1)
+        assert stop_of(engine) == D("0.1")
+        venue.stuck = entry.client_order_id
+        began = clock.now()
+        if fills == "before the exit":
+            venue.before = lambda _sale: venue.execute(entry.client_order_id, D("0.05"))
+        result = await engine.submit(signal("out", Side.SELL))
+        venue.before = lambda _sale: None
+        assert (result.outcome, result.filled) == (Outcome.FILLED, D("0.1")), result
+        assert clock.now() - began <= timedelta(seconds=6)
+        assert entry.client_order_id in result.alerts[0]
+        if fills == "after the exit":
+            venue.execute(entry.client_order_id, D("0.05"))
+            await wait(clock, seconds=3)
+            assert engine.positions[BTC].quantity == stop_of(engine) == D("0.05")
+        venue.stuck = None
+        await wait(clock, minutes=2)
+        assert not engine.book.orders.open_entries(BTC)
+        assert engine.positions == {}
+        assert venue.core.positions() == []
+        assert venue.core.open_orders() == []
+
+    play(body)
+
+
+def test_what_an_entry_fills_after_an_exit_with_a_limit_keeps_its_stop():
+    """The limit was a price to leave at; nobody asked for any other."""
+
+    async def body(engine, venue, clock, _journal):
+        await engine.submit(signal("away", Side.SELL))
+        first = await engine.submit(signal("rests", quantity=D("0.2"), limit_price=D(41_900)))
+        venue.execute(first.order.client_order_id, D("0.1"))
+        await wait(clock, seconds=1)
+        venue.stuck = first.order.client_order_id
+        out = await engine.submit(signal("out", Side.SELL, limit_price=D(42_000)))
+        assert (out.outcome, out.filled) == (Outcome.FILLED, D("0.1"))
+        assert out.alerts[0].endswith("what they still fill is protected")
+        venue.execute(first.order.client_order_id, D("0.1"))
+        await wait(clock, minutes=1)
+        assert engine.positions[BTC].quantity == stop_of(engine) == D("0.1")
+
+    play(body)
 
 
 def sales(engine):

@@ -26,13 +26,13 @@ from execkit.errors import (
 )
 from execkit.handlers.adjusting import TOO_MUCH, marketable_limit, shrunk
 from execkit.handlers.desk import Desk
-from execkit.handlers.exiting import send_rest
+from execkit.handlers.exiting import follow_entries, send_rest, stop_entering
 from execkit.handlers.holding import hold_as_target, refuse_iceberg
 from execkit.model.denial import Denial, DenialCode
 from execkit.model.order import OrderRole, OrderState, OrderType, TimeInForce
 from execkit.model.result import ExecutionResult, Outcome
 from execkit.model.ticket import OrderTicket
-from execkit.numbers import ZERO, non_negative
+from execkit.numbers import non_negative
 from execkit.orders.commands import Entry, Reduction, Sent
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
@@ -124,13 +124,14 @@ class OrderExecutorHandler:
             if refused is not None:
                 return refused
             if ticket.is_reduction:
-                await self._stop_entering(ticket)
+                await stop_entering(self.desk, ticket)
             return await self.desk.slicer.begin(ticket)
+        entering: tuple[ManagedOrder, ...] = ()
         if ticket.is_reduction:
             held = hold_as_target(self.desk, ticket)
             if held is not None:
                 return held
-            await self._stop_entering(ticket)
+            entering = await stop_entering(self.desk, ticket)
         wanted = ticket.quantity
         try:
             ticket, sent, cause = await self._execute(ticket)
@@ -152,23 +153,14 @@ class OrderExecutorHandler:
             return ticket.deny(DenialCode.VENUE_UNAVAILABLE, error=sent.error or order.reason)
         if order.state is OrderState.REJECTED and not order.filled:
             return ticket.with_order(order).result(Outcome.REJECTED, reason=order.reason)
-        ticket = ticket.with_order(order)
-        if cause is None or ticket.requested is None:
-            return await call_next(ticket)
-        ticket, missing = await send_rest(self.desk, ticket, cause, self._execute)
+        ticket, missing = ticket.with_order(order), ""
+        if cause is not None and ticket.requested is not None:
+            ticket, missing = await send_rest(self.desk, ticket, cause, self._execute)
+        late = follow_entries(self.desk, ticket, entering)
         result = await call_next(ticket)
-        return result.with_alert(missing) if missing else result
-
-    async def _stop_entering(self, ticket: OrderTicket) -> None:
-        """Cancel what would open again the position that is being closed whole."""
-        desk = self.desk
-        held = abs(desk.book.positions.quantity(ticket.symbol))
-        if (ticket.quantity or ZERO) < ticket.instrument.round_quantity(held):
-            return
-        closer, reason = desk.keeper.closer, "the position is being closed"
-        closer.end_slicing(ticket.symbol, reason)
-        for entry in desk.book.orders.open_entries(ticket.symbol):
-            await closer.cancel_and_confirm(entry, reason)
+        for text in filter(None, (missing, late)):
+            result = result.with_alert(text)
+        return result
 
     def _after_failure(self, ticket: OrderTicket, error: Exception) -> ExecutionResult | None:
         """Something unforeseen failed here; an order that may be out must not be denied away."""

@@ -1,7 +1,8 @@
-"""An exit that the venue takes in smaller orders only: the rest follows, or a person is told of what stays open."""
+"""What stands in the way of an exit: entries that may still fill, and a venue that takes it in smaller orders only."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Final
@@ -11,11 +12,12 @@ from msgspec.structs import replace
 
 from execkit.errors import ExchangeError, QuantityTooLargeError
 from execkit.handlers.desk import Desk
-from execkit.model.order import OrderRole, OrderState
+from execkit.model.order import OrderRole, OrderState, OrderType
 from execkit.model.ticket import OrderTicket
 from execkit.numbers import ZERO, plain
 from execkit.orders.commands import Sent
 from execkit.orders.manager import ManagedOrder
+from execkit.protection.closing import is_gone
 
 log = structlog.get_logger("execkit")
 
@@ -60,6 +62,52 @@ async def send_rest(
     text = f"{plain(stays)} of {plain(wanted)} stay open: {why}"
     desk.recorder.alarm("CLOSED_IN_PART", f"{ticket.symbol}: {text}", symbol=ticket.symbol)
     return ticket, text
+
+
+async def stop_entering(desk: Desk, ticket: OrderTicket) -> tuple[ManagedOrder, ...]:
+    """Cancel what would open again the position that is being closed whole; return what is not proven gone by then."""
+    held = abs(desk.book.positions.quantity(ticket.symbol))
+    if (ticket.quantity or ZERO) < ticket.instrument.round_quantity(held):
+        return ()
+    closer, reason = desk.keeper.closer, "the position is being closed"
+    closer.end_slicing(ticket.symbol, reason)
+    entries = tuple(desk.book.orders.open_entries(ticket.symbol))
+    if not entries:
+        return ()
+    tries = [asyncio.ensure_future(closer.cancel_and_confirm(e, reason)) for e in entries]
+    for each in tries:
+        desk.spawn(each, f"cancelling {ticket.symbol}")
+    # A cancel that gets no answer takes longer than an exit may wait; it goes on beside it.
+    await asyncio.wait(tries, timeout=desk.policy.place_within.total_seconds())
+    return tuple(entry for entry in entries if not is_gone(entry))
+
+
+def follow_entries(desk: Desk, ticket: OrderTicket, entries: tuple[ManagedOrder, ...]) -> str:
+    """See to entries that may still be executed after an exit of the whole; return what the caller has to know of them.
+
+    The exit does not wait for them. What they fill has its stop at once, as all that fills has; where the exit was one
+    at the market, it is closed as soon as they are proven gone.
+    """
+    if not entries:
+        return ""
+    names = ", ".join(entry.client_order_id for entry in entries)
+    if ticket.type is not OrderType.MARKET:
+        return f"not proven gone: {names}; what they still fill is protected"
+    desk.spawn(_close_what_they_fill(desk, ticket, entries), f"closing {ticket.symbol}")
+    return f"not proven gone: {names}; what they still fill is closed"
+
+
+async def _close_what_they_fill(
+    desk: Desk, ticket: OrderTicket, entries: tuple[ManagedOrder, ...]
+) -> None:
+    for entry in entries:  # the resolver carries their cancels through
+        await desk.gateway.changes.until(entry, is_gone)
+    position = desk.book.positions.open.get(ticket.symbol)
+    if position is None:
+        return
+    is_what_was_left = ticket.position and position.position_id == ticket.position.position_id
+    if is_what_was_left or position.signal_id in {entry.signal_id for entry in entries}:
+        await desk.keeper.flatten(ticket.symbol, "an entry was filled after the exit")
 
 
 def is_refused(order: ManagedOrder) -> bool:
