@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 from decimal import Decimal
 
+import attrs
 import pytest
 
 from execkit.assembly import standard_pipeline
@@ -181,6 +182,24 @@ def test_an_exit_that_is_too_large_leaves_in_parts(most, says, parts):
         await engine.desk.keeper.idle()
         assert engine.positions == {}
         assert stop_of(engine) is None
+
+    play(body)
+
+
+def test_an_exit_above_the_largest_order_is_not_denied():
+    """The venue's rules say how much one order may be, so nothing larger is tried."""
+
+    async def body(engine, venue, _clock, _journal):
+        rules = await engine.instrument(BTC)
+        engine._rules._known[BTC] = attrs.evolve(rules, market_max_quantity=D("0.15"))
+        venue.most = D("0.15")
+        for number, asked in enumerate([D("0.16"), None]):
+            out = await engine.submit(signal(f"out{number}", Side.SELL, quantity=asked))
+            assert out.outcome is Outcome.FILLED
+        assert sales(engine) == [D("0.15"), D("0.01"), D("0.15"), D("0.09")]
+        assert venue.sales == 4
+        assert engine.positions == {}
+        assert not engine.book.alarms
 
     play(body)
 

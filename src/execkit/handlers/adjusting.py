@@ -11,12 +11,22 @@ from execkit.model.order import OrderType, Side, TimeInForce
 from execkit.model.ticket import OrderTicket
 from execkit.numbers import ONE, ZERO, plain
 from execkit.redaction import redacted
+from execkit.risk.checks import largest_quantity
 
 TOO_MUCH: Final = (InsufficientBalanceError, QuantityTooLargeError)
 """Refusals that less of the same may get past."""
 
 _THROUGH_TOUCH: Final = Decimal("0.002")
 """How far through the touch a refused market order becomes a limit order."""
+
+
+def within_largest(ticket: OrderTicket) -> tuple[OrderTicket, ExchangeError | None]:
+    """Return an exit as large as the venue takes one order, and the refusal that this spares, if it is larger."""
+    most = largest_quantity(ticket.instrument, ticket.type) if ticket.is_reduction else None
+    if most is None or (ticket.quantity or ZERO) <= most:
+        return ticket, None
+    error = QuantityTooLargeError(f"one order is at most {plain(most)}", allowed=most)
+    return ticket.evolve(quantity=ticket.instrument.round_quantity(most)), error
 
 
 async def shrunk(

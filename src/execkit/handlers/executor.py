@@ -24,7 +24,7 @@ from execkit.errors import (
     NotSentError,
     RateLimitError,
 )
-from execkit.handlers.adjusting import TOO_MUCH, marketable_limit, shrunk
+from execkit.handlers.adjusting import TOO_MUCH, marketable_limit, shrunk, within_largest
 from execkit.handlers.desk import Desk
 from execkit.handlers.exiting import follow_entries, send_rest, stop_entering
 from execkit.handlers.holding import hold_as_target, refuse_iceberg
@@ -176,7 +176,8 @@ class OrderExecutorHandler:
 
     async def _execute(self, ticket: OrderTicket) -> tuple[OrderTicket, Sent, ExchangeError | None]:
         """Get the order out, adjusting it where the venue asks for that; the error says why it was made smaller."""
-        shrinks, cause = 0, None
+        shrinks = 0
+        ticket, cause = within_largest(ticket)
         while True:
             sent = await self._with_retries(ticket)
             if sent.order is not None and not _was_refused(sent.order):

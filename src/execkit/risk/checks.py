@@ -75,8 +75,8 @@ def check_order(
     """Check numbers, venue abilities, tick, lot, quantity, notional and price collar; the first failure wins.
 
     *collar_pct* is the largest distance of a price from the quote's mid, in percent of it. A reduction skips
-    the collar and may come without a quote; its numbers must be legal all the same. What is not sized yet is
-    checked by its prices only.
+    the collar and may come without a quote; its numbers must be legal all the same, but for the largest quantity: what
+    is larger leaves in parts. What is not sized yet is checked by its prices only.
     """
     quantity, limit, stop = terms.quantity, terms.limit_price, terms.stop_price
     if quantity is not None:
@@ -96,7 +96,7 @@ def check_order(
     if denial is not None:
         return denial
     if quantity is not None:
-        denial = _check_quantity(quantity, terms.type, instrument)
+        denial = _check_quantity(quantity, terms.type, instrument, is_reduction=is_reduction)
         if denial is None:
             denial = _check_notional(quantity, terms, instrument, quote)
         if denial is not None:
@@ -140,14 +140,14 @@ def _check_supported(terms: OrderTerms, capabilities: Capabilities) -> Denial | 
 
 
 def _check_quantity(
-    quantity: Decimal, order_type: OrderType, instrument: Instrument
+    quantity: Decimal, order_type: OrderType, instrument: Instrument, *, is_reduction: bool
 ) -> Denial | None:
     if quantity < instrument.min_quantity:
         return Denial.of(
             DenialCode.QUANTITY_TOO_SMALL, quantity=quantity, limit=instrument.min_quantity
         )
     largest = largest_quantity(instrument, order_type)
-    if largest is not None and quantity > largest:
+    if largest is not None and quantity > largest and not is_reduction:
         return Denial.of(DenialCode.QUANTITY_TOO_LARGE, quantity=quantity, limit=largest)
     if not instrument.on_lot(quantity):
         return Denial.of(
