@@ -107,7 +107,9 @@ class MarketHours:
         except Exception as error:  # noqa: BLE001 - a calendar is the application's code
             if not self._calendar_failed:
                 self._calendar_failed = True
-                self._alarm("CALENDAR_FAILED", f"the calendar says nothing of {symbol}: {error!r}")
+                self._alarm(
+                    "CALENDAR_FAILED", f"the calendar says nothing of {symbol}: {shown(error)}"
+                )
             return None
         self._calendar_failed = False
         return planned

@@ -18,6 +18,7 @@ from execkit.numbers import ZERO, plain
 from execkit.orders.commands import Sent
 from execkit.orders.manager import ManagedOrder
 from execkit.protection.closing import is_gone
+from execkit.redaction import redacted, shown
 
 log = structlog.get_logger("execkit")
 
@@ -46,8 +47,8 @@ async def send_rest(
         try:
             _, sent, less = await execute(replace(ticket, quantity=part))
         except Exception as error:  # noqa: BLE001 - what is out must not be hidden by what is not
-            log.error("exit.failed", signal_id=ticket.signal_id, error=repr(error))  # noqa: TRY400
-            why = repr(error)
+            log.error("exit.failed", signal_id=ticket.signal_id, error=shown(error))  # noqa: TRY400
+            why = shown(error)
             break
         order = sent.order
         if sent.denial is not None or order is None or is_refused(order):
@@ -59,7 +60,7 @@ async def send_rest(
     stays = min(left, _not_leaving(ticket, desk))
     if ticket.instrument.round_quantity(stays) <= ZERO:
         return ticket, ""
-    text = f"{plain(stays)} of {plain(wanted)} stay open: {why}"
+    text = redacted(f"{plain(stays)} of {plain(wanted)} stay open: {why}")
     desk.recorder.alarm("CLOSED_IN_PART", f"{ticket.symbol}: {text}", symbol=ticket.symbol)
     return ticket, text
 
