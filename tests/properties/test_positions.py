@@ -10,6 +10,7 @@ from tests.support.orders import BTC, fill, later
 from tests.support.pnl import Account
 
 from execkit.model.order import Side
+from execkit.model.records import StopMoved
 from execkit.numbers import ZERO
 from execkit.orders.executions import Origin
 from execkit.orders.positions import PositionBook
@@ -98,10 +99,32 @@ def test_any_order_and_any_repetition_ends_the_same(table, lot, data):
     for each in told:
         straight.apply(each, Origin(lot_size=lot))
     for each in shuffled:
-        if not mixed.knows(BTC, each.trade_id):
+        if not mixed.knows(BTC, each.trade_id, each.side):
             mixed.apply(each, Origin(lot_size=lot))
     first, second = (msgspec.to_builtins(book.export()) for book in (straight, mixed))
     del first["seen"], second["seen"]
     assert first == second
     assert straight.open == mixed.open
     assert straight.dust == mixed.dust
+
+
+@given(rows, lots, st.data())
+def test_a_stop_that_was_set_holds_for_the_position_it_was_set_for(table, lot, data):
+    """However late a fill becomes known, and whatever number the position has by then; see `levels`."""
+    told = to_fills(table)
+    arrivals = data.draw(st.permutations(told))
+    book, when_set = PositionBook(), []
+    for count, each in enumerate(arrivals, start=1):
+        book.apply(each, Origin(stop_loss=Decimal(told.index(each) + 1), lot_size=lot))
+        position = book.open.get(BTC)
+        if position is not None and data.draw(st.booleans()):
+            price = Decimal(1000 + count)
+            name = position.position_id
+            book.set_levels(StopMoved(symbol=BTC, position_id=name, stop_loss=price), later(count))
+            assert book.open[BTC].stop_loss == price
+            when_set.append((max(told.index(known) for known in arrivals[:count]), price))
+    ended = book.open.get(BTC)
+    if ended is not None:
+        began = next(n for n, each in enumerate(told) if each.at == ended.opened_at)
+        expected = [price for after, price in when_set if after >= began]
+        assert ended.stop_loss == (expected[-1] if expected else began + 1)

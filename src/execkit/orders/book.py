@@ -163,7 +163,7 @@ class Book:
         order = self.orders.find(fill.client_order_id, fill.venue_order_id)
         if order is not None and fill.trade_id in order.trades:
             return True
-        return self.positions.knows(fill.symbol, fill.trade_id)
+        return self.positions.knows(fill.symbol, fill.trade_id, fill.side)
 
     def next_revision(self, parent: str, role: OrderRole) -> int:
         """Return the number of the next revision of a parent's orders in a role."""

@@ -33,6 +33,15 @@ class Origin(msgspec.Struct, frozen=True):
     """Parent order that the order was a slice of."""
 
 
+Key = tuple[datetime, str, str]
+"""Venue time, trade id and side: where an execution stands among all of its symbol."""
+
+
+def key_of(fill: Fill) -> Key:
+    """Return the key of a fill; of a trade with oneself the two sides share time and id."""
+    return (fill.at, fill.trade_id, fill.side.value)
+
+
 class Execution(msgspec.Struct, frozen=True):
     """A fill as the positions see it."""
 
@@ -40,9 +49,9 @@ class Execution(msgspec.Struct, frozen=True):
     origin: Origin
 
     @property
-    def key(self) -> tuple[datetime, str]:
-        """Sort key: venue time, then trade id."""
-        return (self.fill.at, self.fill.trade_id)
+    def key(self) -> Key:
+        """Where it stands; see `key_of`."""
+        return key_of(self.fill)
 
 
 def split_symbol(symbol: str) -> tuple[str, str]:

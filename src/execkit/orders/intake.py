@@ -194,7 +194,7 @@ class Intake:
     def _note_gone(self, order: ManagedOrder, fill: Fill, source: Source) -> None:
         """Note what a correction replaces and nobody has shown, so that a late sight of it is no news."""
         gone = fill.replaces
-        if gone is not None and not self.book.positions.knows(order.symbol, gone):
+        if gone is not None and not self.book.positions.knows(order.symbol, gone, order.side):
             self.recorder.record(Filled(fill=nothing(fill, gone), source=source))
 
     def _take_ready(self, order: ManagedOrder) -> None:

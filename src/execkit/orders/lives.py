@@ -16,7 +16,7 @@ import msgspec
 from execkit.model.order import Fill
 from execkit.model.position import Dust
 from execkit.numbers import MONEY, ZERO
-from execkit.orders.executions import Execution, Origin
+from execkit.orders.executions import Execution, Key, Origin
 
 
 class Life(msgspec.Struct):
@@ -33,8 +33,16 @@ class Life(msgspec.Struct):
     origin: Origin = Origin()
     lot_size: Decimal = ZERO
     """The last that is known; while it is zero only nothing is less than a lot."""
+    opened_by: Key | None = None
+    """The execution that opened the last position; None: an older version's."""
     is_dust: bool = False
     """No position owns what is held; the sums are what the next one begins with."""
+
+    @property
+    def begins(self) -> Key:
+        """Where the position begins among the executions."""
+        assert self.opened_at is not None, "only of what was opened"
+        return self.opened_by or (self.opened_at, "", "")
 
     @property
     def is_open(self) -> bool:
@@ -68,6 +76,7 @@ class Life(msgspec.Struct):
             self.number += 1
             self.peak = ZERO
             self.opened_at = execution.fill.at
+            self.opened_by = execution.key
             self.origin = execution.origin
 
     def reduce(self, fill: Fill, change: Decimal, cost: Decimal, fee: Decimal) -> None:

@@ -24,12 +24,15 @@ from execkit.orders.day_trades import DayTrades
 from execkit.orders.executions import (
     OUTSIDE,
     Execution,
+    Key,
     Origin,
     add_to,
+    key_of,
     net_effect,
     opposite,
     take_back,
 )
+from execkit.orders.levels import Levels, Placed, levels_from_now, levels_of, move_levels
 from execkit.orders.lives import Life
 
 WINDOW: Final = 200
@@ -42,20 +45,6 @@ KEEP_CLOSED: Final = 1000
 """Closed positions kept in memory; the store has all."""
 
 
-class _Levels(msgspec.Struct):
-    """What was set for a position by hand, keeper or bars; survives a re-sort."""
-
-    stop_loss: Decimal | None = None
-    take_profit: Decimal | None = None
-    best_price: Decimal | None = None
-    stop_since: datetime | None = None
-    target_since: datetime | None = None
-    earlier_stop: Decimal | None = None
-    earlier_stop_since: datetime | None = None
-    is_limit: bool = False
-
-
-_NO_LEVELS: Final = _Levels()
 _NOTHING: Final = Life()
 
 
@@ -66,12 +55,14 @@ class PositionExport(msgspec.Struct):
     settled: dict[str, Life]
     window: dict[str, list[Execution]]
     seen: dict[str, list[str]]
-    levels: dict[str, _Levels]
+    levels: dict[str, Levels]
+    """Of an older version, by position id."""
     closed: list[Position]
     day_trades: dict[str, DayTrades] = {}
+    levels_by_symbol: dict[str, list[Placed]] = {}
 
 
-def _key(execution: Execution) -> tuple[datetime, str]:
+def _key(execution: Execution) -> Key:
     return execution.key
 
 
@@ -94,7 +85,7 @@ class PositionBook:
         self._settled: dict[str, Life] = {}
         self._window: dict[str, list[Execution]] = {}
         self._seen: dict[str, dict[str, None]] = {}
-        self._levels: dict[str, _Levels] = {}
+        self._levels: dict[str, list[Placed]] = {}
         self._day_trades: dict[str, DayTrades] = {}
         """Counts up to where the window begins."""
 
@@ -111,9 +102,13 @@ class PositionBook:
         is_known = fill.replaces is None and take_back(window, fill)
         in_order = not is_known and (not window or new.key >= window[-1].key)
         if fill.replaces is not None:
-            kept = [e for e in window if e.fill.trade_id != fill.replaces]
-            if replaced is not None and len(kept) == len(window):
+            name = (fill.replaces, fill.side)
+            gone = [e for e in window if (e.fill.trade_id, e.fill.side) == name]
+            kept = [e for e in window if e not in gone]
+            if replaced is not None and not gone:
                 bisect.insort(kept, Execution(opposite(replaced, fill.at), origin), key=_key)
+            for each in gone:
+                move_levels(self._levels.get(symbol, []), each.key, new.key)
             window[:] = kept
             in_order = False
         if fill.quantity or fill.replaces is None:
@@ -133,9 +128,8 @@ class PositionBook:
     def _remember(self, symbol: str, fill: Fill) -> None:
         """Keep the trade id, and the one it replaces: a late repetition of that one is no news either."""
         seen = self._seen.setdefault(symbol, {})
-        seen[fill.trade_id] = None
-        if fill.replaces is not None:
-            seen[fill.replaces] = None
+        for trade_id in filter(None, (fill.trade_id, fill.replaces)):
+            seen[_seen_as(trade_id, fill.side)] = None
         while len(seen) > KEEP_IDS:
             del seen[next(iter(seen))]
 
@@ -169,19 +163,19 @@ class PositionBook:
         )
 
     def set_levels(self, record: StopMoved, at: datetime) -> None:
-        """Set the protective prices of a position; what is changed by that holds from *at* on."""
-        symbol, name = record.symbol, record.position_id
-        levels = self._levels.setdefault(name, _Levels())
-        before = self.open.get(symbol)
+        """Set the protective prices of a position, unless it has ended; what is changed by that holds from *at* on."""
+        symbol, before = record.symbol, self.open.get(record.symbol)
+        # A larger number is of before a late fill that made two positions one: that is this one.
+        if before is None or _number(record.position_id) < _number(before.position_id):
+            return
+        levels = self._levels_from_now(symbol, self._lives[symbol])
         levels.stop_loss = record.stop_loss
         # A limit stays one for as long as nobody sets another target.
         is_kept = levels.is_limit and record.take_profit == levels.take_profit
         levels.take_profit = record.take_profit
         levels.is_limit = record.limit_exit or is_kept
         self._show(symbol)
-        after = self.open.get(symbol)
-        if before is None or after is None or not before.position_id == name == after.position_id:
-            return
+        after = self.open[symbol]
         if after.stop_loss != before.stop_loss:
             levels.earlier_stop, levels.earlier_stop_since = before.stop_loss, before.stop_since
             levels.stop_since = at
@@ -194,12 +188,15 @@ class PositionBook:
         position = self.open.get(symbol)
         if position is None:
             return
-        levels = self._levels.setdefault(position.position_id, _Levels())
         extreme = high if position.is_long else low
-        best = levels.best_price
+        best = position.best_price
         if best is None or (extreme > best if position.is_long else extreme < best):
-            levels.best_price = extreme
+            self._levels_from_now(symbol, self._lives[symbol]).best_price = extreme
             self._show(symbol)
+
+    def _levels_from_now(self, symbol: str, life: Life) -> Levels:
+        rows = self._levels.setdefault(symbol, [])
+        return levels_from_now(rows, life.begins, self._window[symbol])
 
     def quantity(self, symbol: str) -> Decimal:
         """Return the signed quantity that is held, with what is less than a lot; zero when there is nothing."""
@@ -219,10 +216,13 @@ class PositionBook:
         life = self._lives.get(symbol)
         return life.average if life is not None and life.quantity else None
 
-    def knows(self, symbol: str, trade_id: str) -> bool:
-        """Tell whether a trade is among the recent fills of a symbol, or was replaced by one of them."""
-        seen = self._seen.get(symbol)
-        return seen is not None and trade_id in seen
+    def knows(self, symbol: str, trade_id: str, side: Side) -> bool:
+        """Tell whether a trade is among the recent fills of a symbol, or was replaced by one of them.
+
+        The two sides of a trade with oneself share its id.
+        """
+        seen = self._seen.get(symbol, {})
+        return _seen_as(trade_id, side) in seen or trade_id in seen
 
     def executions(self, symbol: str) -> Iterator[Execution]:
         """Return the recent fills of a symbol, in order."""
@@ -247,7 +247,7 @@ class PositionBook:
         change, cost = net_effect(fill)
         life.lot_size = execution.origin.lot_size or life.lot_size
         if life.is_open and life.is_below_a_lot:
-            self._close(symbol, life, fill.at)  # the lot has become larger, or known
+            self._close(symbol, life, fill)  # the lot has become larger, or known
         held = life.quantity
         if not held or (held > ZERO) == (change > ZERO):
             life.grow(execution, change, cost, fill.fee)
@@ -274,13 +274,13 @@ class PositionBook:
         was_open = life.is_open
         life.reduce(fill, change, cost, fee)
         if was_open and (not life.quantity or life.is_below_a_lot):
-            self._close(symbol, life, fill.at)
+            self._close(symbol, life, fill)
 
-    def _close(self, symbol: str, life: Life, at: datetime) -> None:
+    def _close(self, symbol: str, life: Life, fill: Fill) -> None:
         """End a position; its dust begins with sums of its own."""
         # The settled sums repeat what was shown already.
         if life is self._lives.get(symbol):
-            self._keep_closed(self._view(symbol, life), at)
+            self._keep_closed(self._view(symbol, life, ends=key_of(fill)), fill.at)
         life.leave_dust()
 
     def _keep_closed(self, position: Position, at: datetime) -> None:
@@ -296,12 +296,6 @@ class PositionBook:
         bisect.insort(self.closed, ended, key=_end)
         if len(self.closed) > KEEP_CLOSED:
             del self.closed[0]
-            # Levels of positions that nobody can see any more.
-            known = {p.position_id for p in self.closed} | {
-                p.position_id for p in self.open.values()
-            }
-            known.add(position.position_id)
-            self._levels = {k: v for k, v in self._levels.items() if k in known}
 
     def _settle(self, symbol: str, execution: Execution) -> None:
         """Move the base from which a re-sort starts one execution on."""
@@ -331,12 +325,11 @@ class PositionBook:
         else:
             self.dust.pop(symbol, None)
 
-    def _view(self, symbol: str, life: Life) -> Position:
-        position_id = f"{symbol}#{life.number}"
-        levels = self._levels.get(position_id, _NO_LEVELS)
+    def _view(self, symbol: str, life: Life, *, ends: Key | None = None) -> Position:
+        levels = levels_of(self._levels.get(symbol, []), life.begins, ends)
         assert life.opened_at is not None, "shown only after it was opened"
         return Position(
-            position_id=position_id,
+            position_id=f"{symbol}#{life.number}",
             symbol=symbol,
             quantity=life.quantity,
             average_price=life.average,
@@ -370,9 +363,10 @@ class PositionBook:
             self._settled,
             self._window,
             {symbol: list(ids) for symbol, ids in self._seen.items()},
-            self._levels,
+            {},
             self.closed,
             self._day_trades,
+            {symbol: rows for symbol, rows in self._levels.items() if rows},
         )
 
     def restore(self, data: PositionExport) -> None:
@@ -381,11 +375,19 @@ class PositionBook:
         self._settled = data.settled
         self._window = data.window
         self._seen = {symbol: dict.fromkeys(ids) for symbol, ids in data.seen.items()}
-        self._levels = data.levels
+        self._levels = data.levels_by_symbol
         self.closed = data.closed
         self._day_trades = data.day_trades
-        for symbol in self._lives:
+        for symbol, life in self._lives.items():
+            numbered = data.levels.get(f"{symbol}#{life.number}")
+            if numbered is not None and life.is_open:
+                self._levels[symbol] = [Placed(life.begins, numbered)]
             self._show(symbol)
+
+
+def _seen_as(trade_id: str, side: Side) -> str:
+    """Return how a trade is remembered; an older version left the side out."""
+    return f"{side.value} {trade_id}"
 
 
 def _first(*values: Decimal | None) -> Decimal | None:
@@ -393,4 +395,5 @@ def _first(*values: Decimal | None) -> Decimal | None:
 
 
 def _number(position_id: str) -> int:
-    return int(position_id.rpartition("#")[2])
+    number = position_id.rpartition("#")[2]
+    return int(number) if number.isdecimal() else 0

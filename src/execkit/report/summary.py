@@ -145,7 +145,11 @@ class Summary:
         if fill.replaces is None:
             return None
         for number, (known, _) in enumerate(self.fills):
-            if (known.symbol, known.trade_id) == (fill.symbol, fill.replaces):
+            if (known.symbol, known.trade_id, known.side) == (
+                fill.symbol,
+                fill.replaces,
+                fill.side,
+            ):
                 del self.fills[number]
                 return known
         return None

@@ -182,7 +182,12 @@ class Projection:
             batch.symbols.add(fill.symbol)
             if fill.replaces is not None:
                 batch.replaced.append(
-                    {"its_symbol": fill.symbol, "its_trade": fill.replaces, "before": entry.seq}
+                    {
+                        "its_symbol": fill.symbol,
+                        "its_trade": fill.replaces,
+                        "its_side": fill.side.value,
+                        "before": entry.seq,
+                    }
                 )
 
     def _order_of(self, record: Record) -> ManagedOrder | None:
@@ -267,6 +272,7 @@ _MARK_REPLACED = (
     .where(
         schema.fills.c.symbol == bindparam("its_symbol"),
         schema.fills.c.trade_id == bindparam("its_trade"),
+        schema.fills.c.side == bindparam("its_side"),
         schema.fills.c.seq < bindparam("before"),
     )
     .values(counts=False)

@@ -466,3 +466,17 @@ async def test_what_was_told_of_an_order_is_forgotten_with_it(make, monkeypatch)
     assert bench.alarms == ["FILLS_MISSING", "REPORT_DOUBTFUL", "ZOMBIE_ORDER"] * 6
     kept = (intake._doubts, intake._missing, zombies._told)
     assert [len(told) for told in kept] == [3, 3, 3], "the last two that ended, and the one told of"
+
+
+@virtual
+async def test_the_two_sides_of_a_trade_with_oneself_both_count(make):
+    """I5: Binance gives both executions one trade id; each is one order's, and each counts once."""
+    bench, buy, _ = known(make, quantity="1")
+    for record in records_into(OrderState.ACCEPTED, order_id="o2", side=Side.SELL, quantity="1"):
+        bench.recorder.record(record)
+    for _ in range(2):
+        bench.take(fill("t", "o1"))
+        bench.take(fill("t", "o2", side=Side.SELL))
+    assert (buy.filled, bench.book.orders["o2"].filled) == (1, 1)
+    assert bench.book.positions.quantity(BTC) == 0
+    assert len(bench.journal.records(Filled)) == 2

@@ -255,6 +255,106 @@ def test_a_limit_exit_is_for_all_until_another_target_is_set():
     assert (book.open[BTC].limit_exit, book.open[BTC].targets) == (False, ())
 
 
+LONG = Origin(stop_loss=D(95))
+
+
+def of_two():
+    """Return a book whose first position, the first half of A, is stopped out; B is open, its stop moved to 105."""
+    book = PositionBook()
+    book.apply(fill("a1", at=AT), LONG)
+    book.apply(fill("stop", side=SELL, price="95", at=later(20)), Origin())
+    book.apply(fill("b", price="110", at=later(30)), Origin(stop_loss=D(100)))
+    set_levels(book, f"{BTC}#2", 105, at=later(40))
+    assert (book.open[BTC].position_id, book.open[BTC].stop_loss) == (f"{BTC}#2", 105)
+    return book
+
+
+def test_a_late_fill_that_makes_two_positions_one_leaves_the_stop():
+    """What was set last holds for what is open, whatever its number is; the next position has its own levels."""
+    book = of_two()
+    book.apply(fill("a2", at=later(10)), LONG)
+    position = book.open[BTC]
+    assert (position.position_id, position.quantity, position.stop_loss) == (f"{BTC}#1", 2, 105)
+    set_levels(book, f"{BTC}#2", 106, at=later(50))  # by whoever has still seen the old number
+    assert book.open[BTC].stop_loss == 106
+    book.apply(fill("out", "o9", "2", side=SELL, at=later(60)), Origin())
+    assert book.closed[-1].stop_loss == 106
+    book.apply(fill("c", price="200", at=later(70)), Origin(stop_loss=D(195)))
+    assert (book.open[BTC].position_id, book.open[BTC].stop_loss) == (f"{BTC}#2", 195)
+    set_levels(book, f"{BTC}#1", 90, at=later(80))
+    assert book.open[BTC].stop_loss == 195, "of one that has ended nothing is set"
+
+
+def test_a_bust_that_takes_a_position_away_leaves_nothing_to_the_next():
+    """The first position never was; the numbers move down, the levels stay with what they were set for."""
+    book = of_two()
+    for n, trade in enumerate(("a1", "stop")):
+        side = SELL if trade == "stop" else BUY
+        book.apply(fill(f"x{n}", side=side, quantity="0", replaces=trade, at=later(50)), Origin())
+    assert (book.open[BTC].position_id, book.open[BTC].stop_loss) == (f"{BTC}#1", 105)
+    book.apply(fill("y", quantity="0", replaces="b", at=later(55)), Origin())
+    assert BTC not in book.open
+    book.apply(fill("c", price="200", at=later(60)), Origin(stop_loss=D(195)))
+    assert (book.open[BTC].position_id, book.open[BTC].stop_loss) == (f"{BTC}#1", 195)
+
+
+def test_a_late_close_leaves_the_stop_with_what_was_bought_after():
+    """One position was two: the stop that was moved after the second purchase is the second one's."""
+    book = PositionBook()
+    book.apply(fill("a", at=AT), LONG)
+    set_levels(book, f"{BTC}#1", 96, at=later(5))
+    book.apply(fill("b", price="110", at=later(30)), Origin(stop_loss=D(100)))
+    set_levels(book, f"{BTC}#1", 105, at=later(40))
+    book.apply(fill("late", side=SELL, at=later(20)), Origin())
+    assert (book.open[BTC].position_id, book.open[BTC].stop_loss) == (f"{BTC}#2", 105)
+    assert [(p.position_id, p.stop_loss) for p in book.closed] == [(f"{BTC}#1", 96)]
+
+
+def test_levels_stay_when_the_opening_execution_is_corrected():
+    """B12: the correction may be dated later, and is the opening one then."""
+    book = PositionBook()
+    book.apply(fill("a", at=AT), LONG)
+    set_levels(book, f"{BTC}#1", 97, at=later(5))
+    corrected = fill("a2", price="101", at=later(9), replaces="a")
+    book.apply(corrected, LONG, fill("a", at=AT))
+    assert (book.open[BTC].average_price, book.open[BTC].stop_loss) == (101, 97)
+
+
+def test_levels_by_number_of_an_older_version_hold_on():
+    """A snapshot that kept them by the number of the position: of the open one they count."""
+    book = of_two()
+    old = msgspec.to_builtins(book.export())
+    del old["levels_by_symbol"]
+    old["levels"] = {f"{BTC}#1": {"stop_loss": "96"}, f"{BTC}#2": {"stop_loss": "105"}}
+    for life in (*old["lives"].values(), *old["settled"].values()):
+        del life["opened_by"]
+    old["seen"][BTC] = ["a1", "stop", "b"]
+    again = PositionBook()
+    again.restore(msgspec.convert(old, PositionExport, strict=False))
+    assert (again.open[BTC].stop_loss, again.open[BTC].position_id) == (105, f"{BTC}#2")
+    assert again.knows(BTC, "b", BUY)
+    assert again.knows(BTC, "b", SELL)
+    again.apply(fill("out", side=SELL, at=later(60)), Origin())
+    again.apply(fill("c", price="200", at=later(70)), Origin(stop_loss=D(195)))
+    assert again.open[BTC].stop_loss == 195
+
+
+def test_the_two_sides_of_a_trade_with_oneself_both_count():
+    """A venue gives both executions one id and one time; so the order in which they come does not matter."""
+    both = [fill("t", side=BUY, price="100"), fill("t", side=SELL, price="100")]
+    books = [PositionBook(), PositionBook()]
+    for book, rows in zip(books, (both, both[::-1]), strict=True):
+        book.apply(fill("first", quantity="2", at=later(-1)), LONG)
+        for each in rows:
+            assert not book.knows(BTC, "t", each.side)
+            book.apply(each, Origin())
+            assert book.knows(BTC, "t", each.side)
+        assert book.quantity(BTC) == 2
+    assert state(books[0]) == state(books[1])
+    books[0].apply(fill("x", side=SELL, quantity="0", replaces="t", at=later(1)), Origin(), both[1])
+    assert books[0].quantity(BTC) == 3, "the other side stands"
+
+
 def test_best_price_is_the_most_favourable_seen():
     """The high for a long, the low for a short; nothing for a symbol without a position."""
     book = book_of(fill("a"), fill("b", symbol="ETH/USDT", side=SELL))
@@ -319,7 +419,7 @@ def test_a_correction_counts_whenever_it_is_learned(order):
     book = PositionBook()
     for n in (*order, *order):
         each = told[n]
-        if not book.knows(BTC, each.trade_id):
+        if not book.knows(BTC, each.trade_id, each.side):
             book.apply(each, Origin())
     position = book.open[BTC]
     assert (position.quantity, position.average_price) == (D("1.5"), D(104))
@@ -330,10 +430,10 @@ def test_a_bust_takes_the_execution_away():
     book = book_of(fill("a", at=AT), fill("b", price="110", at=later(1)))
     book.apply(fill("c", quantity="0", replaces="b", at=later(2)), Origin())
     assert (book.quantity(BTC), book.open[BTC].average_price) == (1, 100)
-    assert book.knows(BTC, "b")
-    assert book.knows(BTC, "c")
-    assert not book.knows(BTC, "d")
-    assert not book.knows("ETH/USDT", "b")
+    assert book.knows(BTC, "b", BUY)
+    assert book.knows(BTC, "c", BUY)
+    assert not book.knows(BTC, "d", BUY)
+    assert not book.knows("ETH/USDT", "b", BUY)
     book.apply(fill("e", quantity="0", replaces="a", at=later(3)), Origin())
     assert BTC not in book.open
     assert book.closed == []
@@ -378,6 +478,7 @@ def test_the_correction_of_a_settled_fill_is_balanced():
 
 def test_ids_closed_positions_and_levels_are_bounded(monkeypatch):
     """What nobody can see any more is forgotten."""
+    monkeypatch.setattr(module, "WINDOW", 3)
     monkeypatch.setattr(module, "KEEP_CLOSED", 3)
     monkeypatch.setattr(module, "KEEP_IDS", 4)
     book = PositionBook()
@@ -386,11 +487,11 @@ def test_ids_closed_positions_and_levels_are_bounded(monkeypatch):
         set_levels(book, f"{BTC}#{n + 1}", 90)
         book.apply(fill(f"out{n}", side=SELL, at=later(2 * n + 1)), Origin())
     assert [p.position_id for p in book.closed] == [f"{BTC}#{n}" for n in (4, 5, 6)]
-    assert set(book.export().levels) == {f"{BTC}#{n}" for n in (4, 5, 6)}
-    assert not book.knows(BTC, "in0")
-    assert [book.knows(BTC, t) for t in ("out3", "in4", "out4", "in5", "out5")] == [False] + [
-        True
-    ] * 4
+    # Two positions began in the window of three executions.
+    assert [row.after[1] for row in book.export().levels_by_symbol[BTC]] == ["in3", "in4", "in5"]
+    assert not book.knows(BTC, "in0", BUY)
+    shown = [(f"{way}{n}", side) for n in (3, 4, 5) for way, side in (("in", BUY), ("out", SELL))]
+    assert [book.knows(BTC, *each) for each in shown] == [False, False, True, True, True, True]
 
 
 def test_export_and_restore_go_on_alike():

@@ -176,7 +176,7 @@ def test_a_busted_fill_undoes_its_position(memory, store, url):
         ("t6", 0),
     ]
     memory.fill("a", "0", "100", replaces="t1")
-    memory.fill("b", "0", "100", replaces="t2")
+    memory.fill("b", "0", "100", side=Side.SELL, replaces="t2")
     assert [p["symbol"] for p in store().positions()] == ["ETH/USDT"]
 
 
