@@ -24,6 +24,7 @@ class MarketHoursHandler:
             refuses because the market is closed stays refused.
         cancel_at_close: Whether what rests of an entry is cancelled when the session ends; protective orders stay.
 
+    A slice never waits: queued, all would leave at once at the opening; those that come later make up for it.
     Reductions always pass: a venue that does not take them says so itself. It also decides where nobody can tell
     the market's state.
     """

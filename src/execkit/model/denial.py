@@ -130,7 +130,7 @@ class DenialCode(Enum):
     )
     PARENT_EXCEEDED = (
         "PARENT_EXCEEDED",
-        "A slice of an order that is no longer worked, or more than is left of it.",
+        "A slice of an order that is no longer worked or whose position is closed, or more than is left of it.",
     )
     NOT_STAMPED = "NOT_STAMPED", "No risk handler has approved the order as it is now."
     # the way out
@@ -143,7 +143,10 @@ class DenialCode(Enum):
         "The intent could not be made durable, so it was not sent.",
     )
     CANCELLED = "CANCELLED", "The order was cancelled before it was sent."
-    MARKET_CLOSED = "MARKET_CLOSED", "The market is closed and queueing is off."
+    MARKET_CLOSED = (
+        "MARKET_CLOSED",
+        "The market is closed, and queueing is off; or it is a slice, which never waits.",
+    )
     NOT_CONFIRMED = "NOT_CONFIRMED", "A person refused the order or did not answer in time."
     THROTTLED = (
         "THROTTLED",
