@@ -58,6 +58,9 @@ SECRETS: Final[Mapping[str, str]] = {
 }
 """What an exchange may need, by its adapter's argument, and how the variable `<EXCHANGE>_…` with it ends."""
 
+_NO_SETTINGS: Final = frozenset({"EXECKIT_NOTIFY_URLS"})
+"""Variables that begin like the name of a key and hold a secret that is none."""
+
 _SECRET_KEY: Final = re.compile(
     r"(.*_)?(api_?key|(api_?)?secret|password|passphrase|token|private_?key)", re.IGNORECASE
 )
@@ -288,6 +291,8 @@ def _override(values: dict[str, Any], env: Mapping[str, str]) -> dict[KeyPath, s
     changed: dict[KeyPath, str] = {}
     for variable in sorted(env):
         path = OVERRIDES.get(variable)
+        if variable in _NO_SETTINGS:
+            continue
         if path is None:
             name = variable.removeprefix(PREFIX).lower()
             if variable.startswith(PREFIX) and any(

@@ -178,6 +178,15 @@ async def test_stated_messages_are_sent_while_the_engine_lives(load, monkeypatch
     assert not engine.events.is_used
 
 
+def test_the_addresses_in_the_environment_change_no_setting(load, tmp_path):
+    """Their variable begins like those that may override a key, and is none of them."""
+    load("notify: {}\n")
+    config = Config.load(tmp_path / "execkit.yaml", {VARIABLE: "json://127.0.0.1/x"})
+    assert config.notify.least == "warning"
+    with pytest.raises(ConfigurationError, match="EXECKIT_NOTIFY_MOST: the environment may not"):
+        Config.load(tmp_path / "execkit.yaml", {"EXECKIT_NOTIFY_MOST": "5"})
+
+
 async def test_what_tells_ends_with_a_start_that_fails(load):
     """Nobody is told for ever of an engine that never ran."""
     life = []

@@ -74,3 +74,10 @@ def project(tmp_path):
     )
     yield made
     structlog.reset_defaults()  # the command line configures logging, which outlives the test
+
+
+@pytest.fixture(autouse=True)
+def own_logging():
+    """Undo what the command line does to logging: it outlives the command, and so the test."""
+    yield
+    structlog.reset_defaults()

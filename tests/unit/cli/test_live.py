@@ -1,6 +1,9 @@
 """`execkit paper` and `execkit run`: what they build and refuse. That they trade, the wire tests show."""
 
 import asyncio
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import attrs
 import pytest
@@ -109,3 +112,50 @@ def test_run_takes_everything_from_the_file(folder, made):
     assert done.exit_code == 0, done.output
     assert made == [("somewhere", {})]
     assert (folder / "state" / "run.db").exists()
+
+
+class Post(BaseHTTPRequestHandler):
+    """What a chat service is for Apprise: it notes the titles."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.titles.append(json.loads(body)["title"])
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_about):
+        """Write nothing."""
+
+
+@pytest.fixture
+def service():
+    """A service on loopback, in a thread of its own, and the titles of the messages that it got."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Post) as server:
+        server.titles = []
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_run_has_the_files_guards_and_tells_of_its_halt(folder, made, monkeypatch, service):
+    """The file named in it halts before anything is sent, and the addresses in the environment hear of it."""
+    monkeypatch.setenv("EXECKIT_NOTIFY_URLS", f"json://127.0.0.1:{service.server_port}/hook")
+    (folder / "stop").touch()
+    (folder / "execkit.yaml").write_text(
+        "exchange: {name: somewhere}\nplans: [plan.yaml]\nhalt_file: stop\nnotify: {}\nmarket_hours: {}\n"
+        "rate_limit: {count: 5}\nbreaker: {failures: 3}\nconfirmation: {timeout: 5s}\n"
+        "live: {corrections: {XNYS: {closed: [2025-01-09]}}}\n"
+    )
+    done = invoke("run", "execkit.yaml", "--for", "1ms")
+    assert done.exit_code == 0, done.output
+    assert {"execkit: HALTED_BY_FILE", "execkit: Trading is halted"} <= set(service.titles)
+
+
+def test_run_without_addresses_names_their_variable(folder, made, monkeypatch):
+    """Who wants to be told and gave no address hears of it before anything is connected."""
+    monkeypatch.delenv("EXECKIT_NOTIFY_URLS", raising=False)
+    (folder / "execkit.yaml").write_text("exchange: {name: somewhere}\nnotify: {}\n")
+    done = invoke("run", "execkit.yaml", "--for", "1ms")
+    assert (done.exit_code, "set EXECKIT_NOTIFY_URLS" in done.output) == (1, True)
