@@ -216,6 +216,7 @@ class ProtectionSettings(Section):
     place_within: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(seconds=5)
     attempts: Annotated[Count, Field(ge=1)] = 3
     stop_limit_pct: Percent = Decimal(1)
+    alert_slippage_pct: NonNegative = Decimal("0.5")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -148,5 +148,8 @@ async def test_a_stop_limit_that_the_price_jumps_over_is_escalated():
             assert [(o.type, o.filled) for o in sold] == [(OrderType.MARKET, held)]
             assert engine.book.positions.quantity(BTC) == 0
             assert not venue.core.open[BTC]
-            [alarm] = engine.book.alarms
+            [alarm, slippage] = engine.book.alarms
             assert "the price 57000 has passed the limit 58410 of its stop" in alarm.text
+            assert slippage.text == (
+                f"{BTC}: the flatten sold {held} of {held} at 57000, 3.3898 % worse than 59000"
+            )

@@ -117,11 +117,18 @@ class ProtectionFailed(Event, frozen=True, kw_only=True):
 
 
 class SlippageAlert(Event, frozen=True, kw_only=True):
-    """A fill was worse than the alert threshold."""
+    """An order was executed worse than the alert threshold, on the average of what was executed of it so far."""
 
     symbol: str
     client_order_id: str
     slippage_pct: Decimal
+    role: OrderRole = OrderRole.ENTRY
+    side: Side | None = None
+    quantity: Decimal = ZERO
+    """What was executed so far."""
+    expected_price: Decimal | None = None
+    """What is compared with: the arrival mid, a stop's or target's level, or the mid when a flatten was sent."""
+    average_price: Decimal | None = None
 
 
 class ReconcileMismatch(Event, frozen=True, kw_only=True):

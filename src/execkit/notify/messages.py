@@ -108,8 +108,7 @@ def message_of(event: Event) -> Message | None:
             text = f"{event.symbol}: {event.reason}; it is being flattened"
             return _message(Severity.CRITICAL, "Position unprotected", text)
         case SlippageAlert():
-            text = f"{event.symbol}: {plain(round(event.slippage_pct, 4))} %"
-            return _message(Severity.WARNING, "Slippage", text)
+            return _message(Severity.WARNING, "Slippage", _slippage(event))
         case ReconcileMismatch():
             text = f"{event.symbol}: ours {event.ours}, the venue's {event.venue}"
             return _message(Severity.ERROR, "Books and venue differ", text)
@@ -117,6 +116,8 @@ def message_of(event: Event) -> Message | None:
             urgent = event.state == TradingState.HALTED
             severity = Severity.CRITICAL if urgent else Severity.WARNING
             return _message(severity, f"Trading is {event.state}", event.cause)
+        case SystemError(code="SLIPPAGE"):
+            return None  # the journal's note of a `SlippageAlert`
         case SystemError():
             critical = event.code in _CRITICAL_ALARMS
             return _message(
@@ -124,6 +125,14 @@ def message_of(event: Event) -> Message | None:
             )
         case _:
             return None
+
+
+def _slippage(event: SlippageAlert) -> str:
+    text = f"{event.symbol}: {plain(round(event.slippage_pct, 4))} %"
+    if event.average_price is None or event.expected_price is None:
+        return text
+    average, expected = plain(round(event.average_price, 8)), plain(event.expected_price)
+    return f"{text}, {event.role} {event.side} {plain(event.quantity)} at {average} instead of {expected}"
 
 
 def _message(severity: Severity, title: str, text: str) -> Message:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Final
 
 from execkit.market import MarketHours
 from execkit.model.instrument import Instrument
-from execkit.model.order import OrderEvent, OrderRole, OrderState, Side
+from execkit.model.order import OrderEvent, OrderRole, OrderState
 from execkit.model.position import Position
 from execkit.model.records import (
     ExternalChange,
@@ -27,6 +26,7 @@ from execkit.model.records import (
     StopMoved,
     SymbolBlocked,
 )
+from execkit.numbers import ZERO
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
 from execkit.protection.closing import Closer
@@ -35,7 +35,6 @@ from execkit.protection.plan import (
     Plan,
     Step,
     amendable,
-    is_protective,
     is_turned,
     is_unproven,
     least_quantity,
@@ -44,6 +43,8 @@ from execkit.protection.plan import (
 )
 from execkit.protection.policy import ProtectionPolicy, resting_target
 from execkit.protection.prices import Touch
+from execkit.protection.room import Room
+from execkit.protection.slippage import SlippageWatch
 from execkit.protection.telling import Teller
 from execkit.protection.watching import PriceWatcher
 
@@ -88,6 +89,7 @@ class ProtectionKeeper:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.placer = StopPlacer(gateway, self.closer, policy)
         self.teller = Teller(self.recorder)
+        self.slippage = SlippageWatch(self.recorder, policy.alert_slippage_pct)
         self._naked_since: dict[str, float] = {}
         self._refusals: dict[str, int] = {}
         """How often in a row a position could not be closed."""
@@ -105,6 +107,8 @@ class ProtectionKeeper:
             stop_out=self.flatten,
             report=self._report,
         )
+        room = Room(self.closer, lock_of=lambda symbol: self._locks[symbol], check=self.check)
+        self.exiting, self.stepping_aside = room.exiting, room.stepping_aside
         self.on_quote = self.watcher.on_quote
         self.on_price = self.watcher.on_price
         self.on_bar = self.watcher.on_bar
@@ -259,7 +263,8 @@ class ProtectionKeeper:
             if overdue:
                 # Not built up again before a person has looked.
                 self._block(symbol, "the venue takes no stop for it" if refused else reason)
-            return await self._flatten(symbol, instrument, reason)
+            level = plan.stop_price if plan.step is Step.FLATTEN else ZERO
+            return await self._flatten(symbol, instrument, reason, level or None)
         if plan.step is Step.WAIT:
             # Never so short that the sum of floats leaves the moment just short of its end.
             left = max(self._naked_since[symbol] + self._place_within - now, 0.01)
@@ -338,43 +343,25 @@ class ProtectionKeeper:
 
     # -- closing ---------------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def exiting(self, symbol: str, quantity: Decimal, side: Side) -> AsyncIterator[None]:
-        """Make room for an exit: while this is held the keeper leaves the symbol alone.
+    async def flatten(self, symbol: str, reason: str, level: Decimal | None = None) -> bool:
+        """Close a position at the market; return whether the order is out or nothing is left.
 
-        A stop that stands in the way is cancelled and proven gone first, so that the two can never both execute.
+        *level* is that of the stop in whose place it is done; None: it is no stop.
         """
-        try:
-            async with self._locks[symbol]:
-                await self.closer.make_room(symbol, quantity, side)
-                yield
-        finally:
-            self.check(symbol)
-
-    @asynccontextmanager
-    async def stepping_aside(self, symbol: str) -> AsyncIterator[None]:
-        """Take away what protects a position while an entry executes that the venue would not take beside it.
-
-        While this is held the keeper leaves the symbol alone; then it protects what there is.
-        """
-        try:
-            async with self._locks[symbol]:
-                resting = filter(is_protective, self.book.orders.open_reductions(symbol))
-                await self.closer.cancel_each(tuple(resting), "it makes way for an entry")
-                yield
-        finally:
-            self.check(symbol)
-
-    async def flatten(self, symbol: str, reason: str) -> bool:
-        """Close a position at the market; return whether the order is out or nothing is left."""
         instrument = await self._instrument_of(symbol)
         async with self._locks[symbol]:
-            done = await self._flatten(symbol, instrument, reason, alarm=False)
+            done = await self._flatten(symbol, instrument, reason, level, alarm=False)
         self.check(symbol)
         return done
 
     async def _flatten(
-        self, symbol: str, instrument: Instrument, reason: str, *, alarm: bool = True
+        self,
+        symbol: str,
+        instrument: Instrument,
+        reason: str,
+        level: Decimal | None,
+        *,
+        alarm: bool = True,
     ) -> bool:
         """Cancel what would stand in the way, then close the position; return False when it has to be tried later."""
         position = self.book.position(symbol)
@@ -382,7 +369,9 @@ class ProtectionKeeper:
             return True
         if alarm:
             self.teller.flattening(position, reason)
-        sent = await self.closer.close(symbol, instrument, position, OrderRole.FLATTEN)
+        sent = await self.closer.close(
+            symbol, instrument, position, OrderRole.FLATTEN, expected_price=level
+        )
         if sent:
             self._forget(symbol)
             return True

@@ -14,7 +14,7 @@ from execkit.model.order import OrderRole
 from execkit.model.position import Position
 from execkit.numbers import plain
 from execkit.protection.closing import Closer
-from execkit.protection.policy import due_exit
+from execkit.protection.policy import due_exit, due_price
 from execkit.protection.prices import Range
 
 _FIRST_PAUSE: Final = 5.0
@@ -62,9 +62,13 @@ class TargetTaker:
             and asyncio.get_running_loop().time() < refusal.until
         ):
             return None
-        # At its limit an exit is executed only if the price is there still.
-        best = prices.last if position.limit_exit else prices.best(position)
+        best = self._best(position, prices)
         return due_exit(position, best, best, rules, any_value=self._capabilities.reduce_only)
+
+    @staticmethod
+    def _best(position: Position, prices: Range) -> Decimal:
+        # At its limit an exit is executed only if the price is there still.
+        return prices.last if position.limit_exit else prices.best(position)
 
     async def take(self, symbol: str, prices: Range, rules: Instrument) -> None:
         """Close what is due, unless the position is being closed already."""
@@ -81,6 +85,7 @@ class TargetTaker:
                     OrderRole.TARGET,
                     quantity,
                     limit_price=position.take_profit if position.limit_exit else None,
+                    expected_price=due_price(position, self._best(position, prices), quantity),
                 ):
                     self._refused.pop(symbol, None)
                 else:

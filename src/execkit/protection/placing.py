@@ -143,6 +143,7 @@ class StopPlacer:
             stop_price=plan.stop_price,
             limit_price=self.limit_of(type_, instrument, position, plan),
             signal_id=position.signal_id or None,
+            expected_price=plan.stop_price,
             replaces=replaces,
         )
 
@@ -176,7 +177,12 @@ class StopPlacer:
     async def _send_list(self, stop: Reduction, price: Decimal) -> Sent:
         """Send a stop with its target; return what came of the stop."""
         target = replace(
-            stop, role=OrderRole.TARGET, type=OrderType.LIMIT, stop_price=None, limit_price=price
+            stop,
+            role=OrderRole.TARGET,
+            type=OrderType.LIMIT,
+            stop_price=None,
+            limit_price=price,
+            expected_price=price,
         )
         sent, beside = await self._gateway.send_oco(stop, target)
         if beside.order is not None and beside.order.state is OrderState.NEW:

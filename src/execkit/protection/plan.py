@@ -46,6 +46,7 @@ class Plan(msgspec.Struct, frozen=True):
     step: Step
     quantity: Decimal = ZERO
     stop_price: Decimal = ZERO
+    """Level of the stop, also of one in whose place the position is flattened."""
     target: Decimal | None = None
     """Price of the target that is to rest beside the stop, as one list."""
     orders: tuple[ManagedOrder, ...] = ()
@@ -176,7 +177,9 @@ def plan_protection(
             reason = (
                 f"the price {plain(touch.near(position))} has passed the limit {limit} of its stop"
             )
-            return Plan(Step.FLATTEN, quantity=needed, reason=reason, by_price=True)
+            return Plan(
+                Step.FLATTEN, quantity=needed, stop_price=trigger, reason=reason, by_price=True
+            )
     if right:
         others = tuple(o for o in resting if o not in right and not is_unproven(o))
         if others:
@@ -195,7 +198,9 @@ def plan_protection(
         price = touch.far(position) if can_rest else touch.near(position)
         if is_through(position, trigger, price):
             reason = f"the price {plain(price)} is beyond the stop {plain(trigger)}"
-            return Plan(Step.FLATTEN, quantity=needed, reason=reason, by_price=True)
+            return Plan(
+                Step.FLATTEN, quantity=needed, stop_price=trigger, reason=reason, by_price=True
+            )
     step = Step.PLACE if can_rest else Step.HOLD
     return Plan(step, quantity=needed, stop_price=trigger, target=target)
 

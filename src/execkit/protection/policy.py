@@ -71,6 +71,9 @@ class ProtectionPolicy:
     stop_limit_pct: Decimal = Decimal(1)
     """How far beyond its trigger a stop may execute where the venue has only stop-limit orders, in percent; left behind
     by the price, it is escalated to the market."""
+    alert_slippage_pct: Decimal = Decimal("0.5")
+    """How much worse than its level a stop or a target, or than the mid a flatten, may be executed before a person is
+    told, in percent."""
 
     def __attrs_post_init__(self) -> None:
         for name in ("trailing_pct", "break_even_after_r", "tighten_within_r"):
@@ -83,6 +86,8 @@ class ProtectionPolicy:
         )
         object.__setattr__(self, "step_pct", non_negative("step_pct", self.step_pct))
         object.__setattr__(self, "stop_limit_pct", percent("stop_limit_pct", self.stop_limit_pct))
+        alert = non_negative("alert_slippage_pct", self.alert_slippage_pct)
+        object.__setattr__(self, "alert_slippage_pct", alert)
         if self.place_within <= timedelta(0):
             raise ConfigurationError(f"place_within: {self.place_within!r} must be above zero")
         if type(self.attempts) is not int or self.attempts < 1:
@@ -137,21 +142,15 @@ def due_exit(
     what makes a position smaller.
     """
     held = abs(position.quantity)
-    targets = position.targets or (
-        () if position.take_profit is None else (Target(position.take_profit, ONE),)
-    )
-    keep = ONE
-    for target in targets:
-        touched = high >= target.price if position.is_long else low <= target.price
-        if touched:
-            keep = MONEY.subtract(keep, target.share)
-    if keep == ONE:
+    price = high if position.is_long else low
+    touched = _touched(position, price)
+    if not touched:
         return None
+    keep = MONEY.subtract(ONE, sum((target.share for target in touched), ZERO))
     goal = MONEY.multiply(position.peak_quantity, max(keep, ZERO))
     if goal >= held:
         return None
     closing = instrument.round_quantity(held - goal)
-    price = high if position.is_long else low
     stop = price if position.stop_loss is None else position.stop_loss
     # The rest is worth least where it would be stopped out, when that is below the target.
     if held - closing < instrument.smallest_quantity(None if any_value else min(price, stop)):
@@ -159,6 +158,28 @@ def due_exit(
     return (
         closing if closing >= instrument.smallest_quantity(None if any_value else price) else None
     )
+
+
+def _touched(position: Position, price: Decimal) -> list[Target]:
+    targets = position.targets
+    if not targets and position.take_profit is not None:
+        targets = (Target(position.take_profit, ONE),)
+    sign = 1 if position.is_long else -1
+    return [target for target in targets if (price - target.price) * sign >= ZERO]
+
+
+def due_price(position: Position, price: Decimal, quantity: Decimal) -> Decimal:
+    """Return what *quantity*, which is due at *price*, should bring: the mean of the targets that ask for it.
+
+    Those that are touched first were taken out first, so it is the last ones; a rest that goes with them counts as
+    theirs.
+    """
+    touched = _touched(position, price)
+    left, worth = quantity, ZERO
+    for target in reversed(touched):
+        part = min(left, MONEY.multiply(position.peak_quantity, target.share))
+        left, worth = left - part, worth + MONEY.multiply(part, target.price)
+    return (worth + MONEY.multiply(left, touched[-1].price)) / quantity
 
 
 def resting_target(position: Position, instrument: Instrument) -> Decimal | None:

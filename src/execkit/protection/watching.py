@@ -31,8 +31,8 @@ class PriceWatcher:
     """The keeper's eyes.
 
     *lock_of* gives the lock of a symbol, *check* has its protection brought in line, *stop_out* closes its position for
-    a reason, and *report* gets each task that has ended. A target is held here and not at the venue, because on most
-    venues a stop and a target cannot both rest; a stop only where the venue takes none.
+    a reason in place of a stop at a level, and *report* gets each task that has ended. A target is held here and not at
+    the venue, because on most venues a stop and a target cannot both rest; a stop only where the venue takes none.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class PriceWatcher:
         *,
         lock_of: Callable[[str], asyncio.Lock],
         check: Callable[[str], None],
-        stop_out: Callable[[str, str], Awaitable[bool]],
+        stop_out: Callable[[str, str, Decimal | None], Awaitable[bool]],
         report: Callable[[str, asyncio.Task[None]], None],
     ) -> None:
         self._recorder = recorder
@@ -130,7 +130,9 @@ class PriceWatcher:
             return plan
         if self._stopped_out.get(position.symbol) != position.position_id:
             return plan
-        return Plan(Step.FLATTEN, quantity=plan.quantity, reason=_HELD_HERE)
+        return Plan(
+            Step.FLATTEN, quantity=plan.quantity, stop_price=plan.stop_price, reason=_HELD_HERE
+        )
 
     def _done(self, symbol: str, task: asyncio.Task[None]) -> None:
         self.tasks.pop(symbol, None)
@@ -173,7 +175,7 @@ class PriceWatcher:
         if self._is_stopped_out(position, prices):
             self._stopped_out[symbol] = position.position_id
             # Before a target: which of the two a bar has touched first nobody knows.
-            await self._stop_out(symbol, _HELD_HERE)
+            await self._stop_out(symbol, _HELD_HERE, position.stop_loss)
             return
         if self._is_left_behind(position):
             self._check(symbol)

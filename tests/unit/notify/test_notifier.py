@@ -81,6 +81,22 @@ def of_order(kind, **details):
             "BTC/USDT: 0.6124 %",
         ),
         (
+            SlippageAlert(
+                at=AT,
+                symbol=BTC,
+                client_order_id="xk1",
+                slippage_pct=D(2),
+                role=OrderRole.STOP,
+                side=Side.SELL,
+                quantity=D(1),
+                expected_price=D(95),
+                average_price=D("93.1"),
+            ),
+            Severity.WARNING,
+            "Slippage",
+            "BTC/USDT: 2 %, stop sell 1 at 93.1 instead of 95",
+        ),
+        (
             ReconcileMismatch(at=AT, symbol=BTC, ours="1", venue="2"),
             Severity.ERROR,
             "Books and venue differ",
@@ -126,6 +142,8 @@ def test_what_a_venue_says_is_data():
     assert len(said.text) == LONGEST
     signal = TradingSignal(symbol=BTC, side=Side.BUY)
     assert message_of(TradingSignalGenerated(at=AT, signal=signal)) is None
+    noted = SystemError(at=AT, code="SLIPPAGE", text="told as a SlippageAlert")
+    assert message_of(noted) is None
 
 
 class Service:

@@ -397,6 +397,7 @@ async def test_a_market_without_lists_is_never_asked_for_one(make, rules, quanti
     assert rests(bench) == pair(quantity)[:1]
     assert venue.calls["place_list"] == 0
     assert len(bench.intents()) == 2
+    venue.price = D(110)
     bench.keeper.on_quote(Quote(BTC, D(110), D(110), AT))
     await bench.keeper.idle()
     assert (bench.book.positions.quantity(BTC), bench.alarms) == (0, [])

@@ -16,6 +16,7 @@ from execkit.protection.policy import (
     PartialExit,
     ProtectionPolicy,
     due_exit,
+    due_price,
     mean_target,
     moved_stop,
     targets_for,
@@ -176,6 +177,28 @@ def test_however_the_price_goes_no_more_is_closed_than_is_due(moves, size, share
 
 
 @pytest.mark.parametrize(
+    ("held", "targets", "price", "quantity", "worth"),
+    [
+        ("1", LONG, "102", "0.5", "102"),
+        ("1", LONG, "104", "1", "103"),
+        ("0.5", LONG, "104", "0.5", "104"),  # the first half is out already
+        ("0.75", LONG, "104", "0.75", "103.3333"),  # 0.5 at 104, 0.25 at 102
+        ("1", [("102", "0.9"), ("104", "0.1")], "102", "1", "102"),  # with a rest
+        ("-1", SHORT, "96", "1", "97"),
+    ],
+)
+def test_what_a_part_should_bring_is_the_mean_of_its_targets(held, targets, price, quantity, worth):
+    """The last ones that were touched: the first were taken out first."""
+    now = position(held, stop="98" if D(held) > 0 else "102", targets=targets, peak="1")
+    assert round(due_price(now, D(price), D(quantity)), 4) == D(worth)
+
+
+def test_one_target_brings_its_price():
+    """However far beyond it the market is."""
+    assert due_price(position(take_profit="110"), D(115), D(1)) == 110
+
+
+@pytest.mark.parametrize(
     ("options", "price", "stop"),
     [
         ({"trailing_pct": D(1)}, "100", "99"),
@@ -315,6 +338,7 @@ def test_a_stop_that_was_moved_or_is_reached_is_not_widened(stop, initial, price
         (lambda: ProtectionPolicy(widest_stop_pct=D(0)), "widest_stop_pct"),
         (lambda: ProtectionPolicy(step_pct=D(-1)), "step_pct"),
         (lambda: ProtectionPolicy(stop_limit_pct=D(0)), "stop_limit_pct"),
+        (lambda: ProtectionPolicy(alert_slippage_pct=D(-1)), "alert_slippage_pct"),
         (lambda: ProtectionPolicy(place_within=timedelta(0)), "place_within"),
         (lambda: ProtectionPolicy(attempts=0), "attempts: 0"),
     ],

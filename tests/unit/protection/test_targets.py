@@ -61,6 +61,7 @@ def with_least(notional, **capabilities):
 
 async def see(bench, bid, ask=None):
     seen = quote(bid, ask)
+    bench.venue.price = seen.bid
     bench.book.see_quote(seen)
     bench.keeper.on_quote(seen)
     await bench.keeper.idle()
@@ -649,4 +650,4 @@ async def test_a_stop_limit_is_not_left_behind_in_a_closed_market(make):
     is_open(bench, venue=True)
     await bench.quiet(6)
     assert bench.book.positions.quantity(BTC) == 0
-    assert bench.alarms == ["UNPROTECTED"]
+    assert bench.alarms == ["UNPROTECTED", "SLIPPAGE"], "at 90, not at 95"
