@@ -185,7 +185,7 @@ class ProtectionKeeper:
     async def _protect(self, symbol: str) -> None:
         """Take steps until there is nothing left to do for a symbol."""
         loop = asyncio.get_running_loop()
-        is_closed = False
+        is_closed: bool | None = None
         for _ in range(100):
             if not self.recorder.journal.is_current:
                 return  # another process protects it now
@@ -206,8 +206,9 @@ class ProtectionKeeper:
                 turned=is_turned(position, self.book),
                 least=least,
             )
-            if plan.by_price and await self._is_closed(symbol):
-                is_closed = True  # no price counts: what can rest protects at the open
+            if plan.by_price and is_closed is None:
+                # No price of a closed market counts: what can rest protects at the open. Much may change meanwhile.
+                is_closed = await self._is_closed(symbol)
                 continue
             plan = self.watcher.stopped_out(plan, position)
             if plan.step is Step.COVERED:
@@ -254,7 +255,7 @@ class ProtectionKeeper:
             self._naked_since.pop(symbol, None)
             if now < self._not_before.get(symbol, 0.0) or await self._is_closed(symbol):
                 return False
-        refused = self._is_refused(symbol)
+        refused = self._is_refused(position)
         overdue = refused or self._is_late(symbol)
         if plan.step is Step.FLATTEN or overdue:
             if now < self._not_before.get(symbol, 0.0):
@@ -307,9 +308,9 @@ class ProtectionKeeper:
         now = asyncio.get_running_loop().time()
         return now - self._naked_since.get(symbol, now) >= self._place_within
 
-    def _is_refused(self, symbol: str) -> bool:
-        orders = self.book.orders.revisions(self.book.positions.open[symbol].position_id)
-        return self.placer.failures(symbol) + refused_late(orders) >= self._attempts
+    def _is_refused(self, position: Position) -> bool:
+        orders = self.book.orders.revisions(position.position_id)
+        return self.placer.failures(position.symbol) + refused_late(orders) >= self._attempts
 
     async def _resize(
         self, symbol: str, instrument: Instrument, position: Position, plan: Plan

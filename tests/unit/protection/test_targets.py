@@ -14,6 +14,7 @@ from tests.support.venue import ScriptedVenue
 from execkit.errors import (
     ExchangeUnavailableError,
     InvalidOrderError,
+    MarketClosedError,
     NotSentError,
     OrderRejectedError,
     RateLimitError,
@@ -22,7 +23,7 @@ from execkit.exchanges.base import MarketStatus
 from execkit.model.market import BarData, Quote, Timeframe
 from execkit.model.order import OrderRole, OrderState, OrderType, Side, TimeInForce
 from execkit.model.position import Target
-from execkit.model.records import Alarm, StopMoved
+from execkit.model.records import Alarm, ExternalChange, StopMoved
 from execkit.protection.policy import ProtectionPolicy
 
 D = Decimal
@@ -633,6 +634,46 @@ async def test_a_closed_market_is_no_reason_to_flatten(make):
     assert rests(bench) == [(OrderType.STOP, 1, 95)]
     await bench.quiet(20)
     assert (bench.orders(OrderRole.FLATTEN), bench.alarms) == ([], [])
+
+
+@virtual
+async def test_a_position_that_closes_while_the_keeper_asks_about_its_market_needs_nothing(make):
+    """The plan is made anew of what is then; nothing fails, and nothing is sent."""
+    bench = make(keeper=True)
+
+    async def market_status(_symbol):
+        await asyncio.sleep(2)
+        return MarketStatus(is_open=True)
+
+    bench.venue.market_status = market_status
+    bench.book.see_quote(quote("90"))
+    await bench.open("1")
+    await bench.quiet(1)
+    gone = ExternalChange(symbol=BTC, quantity=D(-1), price=D(100), reason="by hand")
+    bench.recorder.record(gone)
+    await bench.quiet(5)
+    assert (bench.alarms, len(bench.venue.sent)) == ([], 1)
+
+
+@virtual
+async def test_a_position_that_closes_while_the_keeper_asks_for_the_open_needs_nothing(make):
+    """The same after its stop was refused because the market was closed."""
+    bench = make(keeper=True)
+    bench.venue.script("place_order", bench.venue._place, MarketClosedError("closed"))
+    await bench.open("1")
+    await bench.quiet(1)
+    assert bench.alarms == ["NOT_PROTECTING"]
+
+    async def market_status(_symbol):
+        await asyncio.sleep(2)
+        return MarketStatus(is_open=True)
+
+    bench.venue.market_status = market_status
+    await bench.quiet(5)
+    gone = ExternalChange(symbol=BTC, quantity=D(-1), price=D(100), reason="by hand")
+    bench.recorder.record(gone)
+    await bench.quiet(5)
+    assert (bench.alarms, len(bench.venue.sent)) == (["NOT_PROTECTING"], 2)
 
 
 @virtual
