@@ -12,6 +12,7 @@ from execkit.errors import RateLimitError
 from execkit.handlers.risk import RiskManagementHandler
 from execkit.model.market import Quote
 from execkit.model.order import Side
+from execkit.model.records import SymbolBlocked
 from execkit.model.signal import TradingSignal
 from execkit.model.slicing import Twap
 from execkit.risk.limits import RiskLimits
@@ -70,6 +71,24 @@ def test_a_journal_that_cannot_commit_and_a_venue_that_wants_a_pause():
         pause = RateLimitError("ban", retry_after=timedelta(seconds=60))
         engine.desk.gateway.pace.note(pause)
         await refuses(engine, BTC, "VENUE_UNAVAILABLE")
+
+    lived(body)
+
+
+def test_what_the_book_says_first():
+    """A halt with its cause, a venue that could not be read, and a symbol that is blocked."""
+
+    async def body(engine, _clock):
+        await engine.halt("tried")
+        await refuses(engine, BTC, "trading is halted: tried")
+        await engine.resume()
+        engine.desk.reconciler.is_blind = True
+        await refuses(engine, BTC, "the venue could not be read")
+        engine.desk.reconciler.is_blind = False
+        block = SymbolBlocked(symbol=BTC, blocked=True, cause="a test")
+        engine.desk.recorder.record(block)
+        await refuses(engine, BTC, "BTC/USDT is blocked: a test")
+        assert engine.can_open(ETH) == (True, "")
 
     lived(body)
 

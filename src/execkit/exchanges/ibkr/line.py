@@ -11,6 +11,7 @@ import structlog
 
 from execkit.errors import ExchangeError, ExchangeUnavailableError, NotSentError
 from execkit.exchanges.ibkr.link import Link
+from execkit.redaction import shown
 
 log = structlog.get_logger("execkit")
 
@@ -111,7 +112,7 @@ class Line:
             try:
                 await self._watch(self._link)
             except Exception as error:  # noqa: BLE001 - whatever it is, a new connection is the remedy
-                log.warning("ibkr.watch_failed", reason=repr(error))
+                log.warning("ibkr.watch_failed", reason=shown(error))
                 self._link.drop()
             self._link = None
             self._on_gap("the connection to TWS was lost")
