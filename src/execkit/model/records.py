@@ -165,6 +165,8 @@ class ExternalChange(_Record, frozen=True, kw_only=True, tag="external"):
     """Executions from before were in the venue's position, also those that it had not shown."""
     lot_size: Decimal | None = None
     """The market's lot then; None: not known."""
+    restores: bool = False
+    """It makes the last change from outside good, so that the position which that one ended goes on as it was."""
 
 
 class EquityMarked(_Record, frozen=True, kw_only=True, tag="equity"):

@@ -204,6 +204,7 @@ class Book:
                     at,
                     record.seen_at,
                     lot_size=record.lot_size or ZERO,
+                    restores=record.restores,
                 )
             case EquityMarked():
                 self.equity_marks.append(EquityMark(at, record.equity, record.opens_session))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
@@ -70,6 +71,46 @@ def net_effect(fill: Fill) -> tuple[Decimal, Decimal]:
         if fill.fee_asset in (quote, ""):
             return change, fill.fee
     return change, ZERO
+
+
+def outside_fill(
+    symbol: str, quantity: Decimal, price: Decimal, at: datetime, seen_at: datetime | None
+) -> Fill:
+    """Return a change from outside as a fill without a fee at *seen_at*; see `PositionBook.adjust`."""
+    return Fill(
+        trade_id=f"{OUTSIDE if seen_at else 'external-'}{at.isoformat()}",
+        client_order_id="",
+        venue_order_id="",
+        symbol=symbol,
+        side=Side.BUY if quantity > ZERO else Side.SELL,
+        quantity=abs(quantity),
+        price=price,
+        at=seen_at or at,
+    )
+
+
+def is_undone_by(last: Execution | None, quantity: Decimal) -> bool:
+    """Tell whether the last execution is a change from outside that another one of *quantity* makes good."""
+    if last is None or not last.fill.trade_id.startswith(OUTSIDE):
+        return False
+    return net_effect(last.fill)[0] == -quantity
+
+
+def was_before(
+    executions: Iterable[Execution], ours: Decimal, shown: Decimal, since: datetime
+) -> bool:
+    """Tell whether *shown* was held before the last executions, those of *since* and later, that make up *ours*.
+
+    A change from outside is no execution that an answer could be older than: it was made of an answer.
+    """
+    for execution in reversed(tuple(executions)):
+        fill = execution.fill
+        if fill.at < since or fill.trade_id.startswith(OUTSIDE):
+            return False
+        ours = MONEY.subtract(ours, net_effect(fill)[0])
+        if ours == shown:
+            return True
+    return False
 
 
 def opposite(fill: Fill, at: datetime) -> Fill:

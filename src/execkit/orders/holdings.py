@@ -8,9 +8,14 @@ a coin: BTC is a fund, BTC/USD the coin.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from decimal import Decimal
+from typing import Final
 
+from execkit.model.capabilities import Capabilities
 from execkit.numbers import ZERO
+
+_LAGS_AT_MOST: Final = timedelta(seconds=60)
 
 
 def differences(
@@ -61,3 +66,14 @@ def _named_as_ours(
             left[asset] -= found[symbol]
         found[symbols[0]] += left[asset]
     return found
+
+
+def is_less(ours: Decimal, difference: Decimal) -> bool:
+    """Tell whether with a difference less of a position is held, or something on the other side."""
+    return ours != ZERO and (ours > ZERO) is (difference < ZERO)
+
+
+def lag_of(capabilities: Capabilities) -> timedelta:
+    """Return for how long after a fill the position may be of before it: a minute, unless the venue states less."""
+    window = capabilities.absence_window
+    return _LAGS_AT_MOST if window is None else min(window, _LAGS_AT_MOST)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -13,10 +13,14 @@ from execkit.exchanges.base import ExchangeAdapter
 from execkit.model.events import ReconcileMismatch
 from execkit.model.records import ExternalChange
 from execkit.numbers import ZERO, plain
+from execkit.orders.executions import is_undone_by
 from execkit.orders.recorder import Recorder
 from execkit.redaction import shown
 
 log = structlog.get_logger("execkit")
+
+_RESTORED_WITHIN: Final = timedelta(hours=1)
+"""How long after a position was gone its whole quantity counts as the same position, when nothing came between."""
 
 Terms = tuple[Decimal, Decimal | None]
 """Price of a change, zero when nobody knows one; and the lot of its market, None when that cannot be read."""
@@ -72,12 +76,33 @@ class Outside:
         """Record a change; *is_new*: it was there before this journal began, so nobody is alarmed."""
         ours = self._book.positions.quantity(symbol)
         reason = "held before execkit began" if is_new else "not explained by our fills"
-        self._record(symbol, difference, terms, reason, seen_at)
+        restores = self._restores(symbol, difference)
+        if restores:
+            reason = "the change before was none: the position is back"
+        self._record(symbol, difference, terms, reason, seen_at, restores=restores)
         if not is_new:
             self.mismatch(symbol, plain(ours), plain(ours + difference))
 
+    def _restores(self, symbol: str, difference: Decimal) -> bool:
+        """Tell whether a change brings back just what the last one took away, a while ago and with nothing between.
+
+        That one was an old answer of the venue, so the position has its entry, its stop and its targets again.
+        """
+        positions = self._book.positions
+        last = positions.last_execution(symbol)
+        if last is None or symbol in positions.open or not is_undone_by(last, difference):
+            return False
+        return self._recorder.clock.now() - last.fill.at < _RESTORED_WITHIN
+
     def _record(
-        self, symbol: str, difference: Decimal, terms: Terms, reason: str, seen_at: datetime | None
+        self,
+        symbol: str,
+        difference: Decimal,
+        terms: Terms,
+        reason: str,
+        seen_at: datetime | None,
+        *,
+        restores: bool = False,
     ) -> None:
         price, lot_size = terms
         self._recorder.record(
@@ -88,6 +113,7 @@ class Outside:
                 reason=reason,
                 seen_at=seen_at,
                 lot_size=lot_size,
+                restores=restores,
             )
         )
 

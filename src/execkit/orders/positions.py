@@ -22,14 +22,15 @@ from execkit.model.records import StopMoved
 from execkit.numbers import MONEY, ZERO
 from execkit.orders.day_trades import DayTrades
 from execkit.orders.executions import (
-    OUTSIDE,
     Execution,
     Key,
     Origin,
     add_to,
+    is_undone_by,
     key_of,
     net_effect,
     opposite,
+    outside_fill,
     take_back,
 )
 from execkit.orders.levels import Levels, Placed, levels_from_now, levels_of, move_levels
@@ -142,25 +143,20 @@ class PositionBook:
         seen_at: datetime | None = None,
         *,
         lot_size: Decimal = ZERO,
+        restores: bool = False,
     ) -> None:
         """Take over a change that came from outside, as if it had been a fill without a fee at *seen_at*.
 
-        Without that time no fill explains it later; an older journal's account went on with both.
+        Without that time no fill explains it later; an older journal's account went on with both. One that *restores*
+        takes the last one back, so that the position which that one ended goes on as it was.
         """
-        side = Side.BUY if quantity > ZERO else Side.SELL
-        self.apply(
-            Fill(
-                trade_id=f"{OUTSIDE if seen_at else 'external-'}{at.isoformat()}",
-                client_order_id="",
-                venue_order_id="",
-                symbol=symbol,
-                side=side,
-                quantity=abs(quantity),
-                price=price,
-                at=seen_at or at,
-            ),
-            Origin(lot_size=lot_size),
-        )
+        if restores and is_undone_by(self.last_execution(symbol), quantity):
+            del self._window[symbol][-1]
+            self._again(symbol)
+            self._show(symbol)
+        else:
+            fill = outside_fill(symbol, quantity, price, at, seen_at)
+            self.apply(fill, Origin(lot_size=lot_size))
 
     def set_levels(self, record: StopMoved, at: datetime) -> None:
         """Set the protective prices of a position, unless it has ended; what is changed by that holds from *at* on."""
@@ -227,6 +223,10 @@ class PositionBook:
     def executions(self, symbol: str) -> Iterator[Execution]:
         """Return the recent fills of a symbol, in order."""
         return iter(self._window.get(symbol, ()))
+
+    def last_execution(self, symbol: str) -> Execution | None:
+        """Return the last of the recent fills of a symbol."""
+        return next(reversed(self._window.get(symbol, ())), None)
 
     @property
     def traded(self) -> Iterable[str]:

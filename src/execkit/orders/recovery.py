@@ -24,9 +24,9 @@ from execkit.model.records import (
     Source,
 )
 from execkit.numbers import ZERO, plain
-from execkit.orders.executions import split_symbol
+from execkit.orders.executions import split_symbol, was_before
 from execkit.orders.gateway import OrderGateway
-from execkit.orders.holdings import differences, of_one_asset
+from execkit.orders.holdings import differences, is_less, lag_of, of_one_asset
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.outside import Outside
 from execkit.orders.resolver import Resolver, Sight, needs_proof
@@ -257,7 +257,8 @@ class Reconciler:
         """Compare net positions and return what our fills do not explain.
 
         A difference that two passes in a row have found came from outside and is taken over; the first pass, before
-        anything is sent, takes it over at once.
+        anything is sent, takes it over at once, or after a second look when less is held. What was held before the
+        latest fills may be an old answer, so for a while nothing follows from it.
         """
         seen_at = self.recorder.clock.now() - _QUIET
         venue = await self._venue_positions()
@@ -266,6 +267,13 @@ class Reconciler:
                 break
             seen_at = self.recorder.clock.now() - _QUIET
             venue = await self._venue_positions()  # it was executed while we asked
+        found = self._differences(venue)
+        if first and any(is_less(self.book.positions.quantity(s), d) for s, d in found.items()):
+            await asyncio.sleep(_QUIET.total_seconds())
+            await self._fills()
+            seen_at = self.recorder.clock.now() - _QUIET
+            venue = await self._venue_positions()
+        before = found if first else self._unexplained
         left = {}
         for symbol, difference in self._differences(venue).items():
             known = self._symbols() | self._moved_at.keys()
@@ -274,7 +282,7 @@ class Reconciler:
                 continue
             if not first and any(map(self._is_fresh, kin)):
                 continue
-            if not first and self._unexplained.get(symbol) != difference:
+            if before.get(symbol) != difference or self._may_be_old(symbol, difference):
                 left[symbol] = difference
                 continue
             stated = venue[symbol].average_price if symbol in venue else ZERO
@@ -294,6 +302,12 @@ class Reconciler:
         """Return how much more of each symbol the venue has than we."""
         theirs = {symbol: position.quantity for symbol, position in venue.items()}
         return differences(theirs, self.book.positions.quantities(), by_asset=self._by_asset)
+
+    def _may_be_old(self, symbol: str, difference: Decimal) -> bool:
+        """Tell whether the venue may show a position of before its latest fills; those are the truth then."""
+        positions, lag = self.book.positions, max(_QUIET, lag_of(self.adapter.capabilities))
+        ours, since = positions.quantity(symbol), self.recorder.clock.now() - lag
+        return was_before(positions.executions(symbol), ours, ours + difference, since)
 
     def _is_busy(self, symbol: str) -> bool:
         """Tell whether orders of a symbol are moving, so that the two sides may be seen at different times."""
