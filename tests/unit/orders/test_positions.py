@@ -320,6 +320,32 @@ def test_levels_stay_when_the_opening_execution_is_corrected():
     assert (book.open[BTC].average_price, book.open[BTC].stop_loss) == (101, 97)
 
 
+def test_levels_are_set_when_the_recent_executions_were_all_busted(monkeypatch):
+    """What is older than the window stands, and so does what is set for it."""
+    monkeypatch.setattr(module, "WINDOW", 1)
+    book = PositionBook()
+    book.apply(fill("a", at=AT), LONG)
+    book.apply(fill("b", at=later(1)), Origin())
+    book.apply(fill("x", quantity="0", replaces="b", at=later(2)), Origin())
+    set_levels(book, f"{BTC}#1", 97, at=later(3))
+    assert (book.quantity(BTC), book.open[BTC].stop_loss) == (1, 97)
+
+
+@pytest.mark.parametrize("quantity", ["1", "2"])
+def test_only_the_last_change_from_outside_is_taken_back(quantity):
+    """Of its own size; else it is a change like any other, and nothing of before is restored."""
+    book = PositionBook()
+    book.adjust(BTC, D(1), D(100), AT, AT, restores=True)
+    assert book.quantity(BTC) == 1
+    book.apply(fill("a", at=later(1)), LONG)
+    book.adjust(BTC, D(-2), D(100), later(2), later(2), restores=True)
+    assert BTC not in book.open
+    book.adjust(BTC, D(quantity), D(100), later(3), later(3), restores=True)
+    assert book.quantity(BTC) == D(quantity)
+    assert [p.position_id for p in book.closed] == ([f"{BTC}#1"] if quantity == "1" else [])
+    assert book.open[BTC].position_id == (f"{BTC}#2" if quantity == "1" else f"{BTC}#1")
+
+
 def test_levels_by_number_of_an_older_version_hold_on():
     """A snapshot that kept them by the number of the position: of the open one they count."""
     book = of_two()
