@@ -17,6 +17,8 @@ from execkit.numbers import ZERO, non_negative, positive
 
 _TWO: Final = Decimal(2)
 _BPS: Final = Decimal(10_000)
+_WIDE_BPS: Final = 200
+"""Spread from which the middle of a quote is no price, in basis points of it."""
 
 
 class Quote(msgspec.Struct, frozen=True):
@@ -39,6 +41,15 @@ class Quote(msgspec.Struct, frozen=True):
     def spread_bps(self) -> Decimal:
         """The spread in basis points of the mid."""
         return (self.ask - self.bid) / self.mid * _BPS
+
+    def mark(self, known: Decimal | None) -> Decimal:
+        """Return what a holding is worth at this quote: the mid, or in a wide market *known* as far as it lies within.
+
+        Outside of a session quotes can be a tenth of the price apart, and their middle is nobody's price.
+        """
+        if known is None or self.spread_bps <= _WIDE_BPS:
+            return self.mid
+        return min(max(known, self.bid), self.ask)
 
     def checked(self) -> Self:
         """Return this quote, or raise `ConfigurationError` naming what is impossible in it."""

@@ -94,8 +94,8 @@ class Book:
         self.last_at: datetime | None = None
         self.marks: dict[str, Decimal] = {}
         """Last known price by symbol; not journalled."""
-        self.quotes: dict[str, Quote] = {}
-        """Last quote by symbol; not journalled."""
+        self.quotes: dict[str, tuple[Quote, Decimal]] = {}
+        """Last quote by symbol, and the mark that it gave; not journalled."""
         self.foreign: dict[str, OrderReport] = {}
         """Open venue orders that are not ours, by venue order id; not journalled."""
         self._results: deque[str] = deque()
@@ -111,8 +111,8 @@ class Book:
 
     def see_quote(self, quote: Quote) -> None:
         """Remember the price of a quote."""
-        self.marks[quote.symbol] = quote.mid
-        self.quotes[quote.symbol] = quote
+        symbol, mark = quote.symbol, quote.mark(self.marks.get(quote.symbol))
+        self.marks[symbol], self.quotes[symbol] = mark, (quote, mark)
 
     def position(self, symbol: str) -> Position | None:
         """Return the open position of a symbol with its mark, or None when flat: less than a lot is."""

@@ -20,11 +20,12 @@ class Touch(NamedTuple):
     @classmethod
     def of(cls, book: Book, symbol: str) -> Touch | None:
         """Return the last one that was seen; both sides are the last price where a bar has told it since the quote."""
-        mark, quote = book.mark(symbol), book.quotes.get(symbol)
+        mark, seen = book.mark(symbol), book.quotes.get(symbol)
         if mark is None:
             return None
-        if quote is None or quote.mid != mark:
+        if seen is None or seen[1] != mark:
             return cls(mark, mark)
+        quote, _ = seen
         return cls(quote.bid, quote.ask)
 
     def near(self, position: Position) -> Decimal:

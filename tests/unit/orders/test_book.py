@@ -453,3 +453,22 @@ def test_revisions_of_positions_long_closed_are_forgotten():
     assert book.next_revision(f"{BTC}#1", OrderRole.STOP) == 0
     assert book.next_revision(f"{BTC}#101", OrderRole.STOP) == 1
     assert Book.restore(book.snapshot()).state_hash() == book.state_hash()
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask", "mark"),
+    [
+        ("194", "196", "195"),
+        ("193.1", "197", "195.05"),
+        ("100", "200", "190"),
+        ("100", "150", "150"),
+        ("192", "240", "192"),
+    ],
+)
+def test_the_middle_of_a_wide_quote_is_no_price(bid, ask, mark):
+    """Outside of a session quotes lie far apart: what is held is worth what it was, as far as that lies within."""
+    book = book_of()
+    book.see_quote(Quote(BTC, D(150), D(230), AT))
+    assert book.mark(BTC) == 190, "the first is all there is"
+    book.see_quote(Quote(BTC, D(bid), D(ask), AT))
+    assert book.mark(BTC) == D(mark)
