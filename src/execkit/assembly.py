@@ -195,7 +195,11 @@ def _wire(
     reads = guarded("reads")
     hours = _hours(settings)
     market = MarketHours(
-        adapter, clock, _calendar(settings, hours), ask=reads, alarm=recorder.alarm
+        adapter,
+        clock,
+        _calendar(settings, hours),
+        ask=guarded("market states"),
+        alarm=recorder.alarm,
     )
     keeper = ProtectionKeeper(gateway, instrument_of, policy=settings.protection, market=market)
     reconciler = Reconciler(

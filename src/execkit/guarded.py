@@ -22,8 +22,10 @@ log = structlog.get_logger("execkit")
 
 T = TypeVar("T")
 
-_ANSWERS: Final = (OrderRejectedError, OrderNotFoundError, UnsupportedFeatureError, RateLimitError)
-"""Refusals of a venue that works: they say something of a symbol, or of our pace."""
+_ANSWERS: Final = (OrderRejectedError, OrderNotFoundError)
+"""Refusals of a venue that works: they say something of a symbol."""
+_NEITHER: Final = (RateLimitError, UnsupportedFeatureError)
+"""What may be said here without asking the venue: during its pause, or of what its adapter cannot do."""
 
 
 class Ask(Protocol):
@@ -39,9 +41,9 @@ class GuardedAsk:
     """Asks nothing of *what* for half a minute after five failures in a row, and then tries once.
 
     What concerns something that is held (*is_held*) is asked all the same, and counts too: protection and exits never
-    wait for a breaker. A venue that is asked for an unknown symbol, or too fast, has answered. *alarm* is told of the
-    first opening until it works again, by code and text. *passes* counts the comparisons with the venue: after one that
-    came after the last failure it is tried at once.
+    wait for a breaker. A venue that is asked for an unknown symbol has answered; a pause of it says nothing. *alarm* is
+    told of the first opening until it works again, by code and text. *passes* counts the comparisons with the venue:
+    after one that came after the last failure it is tried at once.
     """
 
     def __init__(
@@ -77,6 +79,10 @@ class GuardedAsk:
             answer = await self._ask(query, timeout, symbol)
         except _ANSWERS:
             breaker.succeed()
+            raise
+        except _NEITHER:
+            if is_trial:
+                breaker.abandon()
             raise
         except Exception as error:
             self._failed(now(), error)

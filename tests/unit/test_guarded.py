@@ -141,12 +141,34 @@ def test_a_trial_that_fails_opens_it_again_without_news():
 
 
 @pytest.mark.parametrize(
+    "nothing",
+    [
+        UnsupportedFeatureError("no hours"),
+        RateLimitError("slower", retry_after=timedelta(seconds=1)),
+    ],
+)
+def test_what_may_have_reached_nobody_is_neither_success_nor_failure(nothing):
+    """A venue's pause is kept here: nothing was asked. A trial that comes to that is made once more."""
+
+    async def body(venue):
+        await venue.fail(4)
+        await venue.fail(3, nothing)
+        assert venue.guarded.breaker.state is Circuit.CLOSED
+        await venue.fail(1)
+        assert venue.guarded.breaker.state is Circuit.OPEN
+        venue.passes += 1
+        await venue.fail(2, nothing)
+        venue.fails = None
+        assert await venue.read() == "btc/usdt"
+
+    play(body)
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         OrderRejectedError("unknown symbol"),
         OrderNotFoundError("none"),
-        UnsupportedFeatureError("no hours"),
-        RateLimitError("slower", retry_after=timedelta(seconds=1)),
     ],
 )
 def test_a_refusal_is_an_answer(answer):
