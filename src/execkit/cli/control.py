@@ -19,6 +19,7 @@ from execkit.control.commands import obey, state_view
 from execkit.control.protocol import LIFE, Request
 from execkit.engine import ExecutionEngine
 from execkit.errors import ConfigurationError, ExecKitError
+from execkit.events import EventBus
 from execkit.journal.file import take_over
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -91,12 +92,11 @@ def _do(target: Target, command: str, **arguments: str | bool) -> Any:
 async def _do_here(config: Path, command: str, arguments: dict[str, str | bool]) -> Any:
     """Take the account over, recover it, do one thing, and leave."""
     settings = Config.load(config)
+    engine = _built(settings)  # before: what is wrong here must not take the right to send away
     taken = take_over(settings.journal_path)
     click.echo(
         f"{'took over' if taken else 'opening'} {settings.journal_path}; recovering", err=True
     )
-    engine = ExecutionEngine.from_config(settings)
-    engine.settings = attrs.evolve(engine.settings, plans=(), control=False)
     actor = f"{getpass.getuser()} --force"
     if command == "halt":  # it needs no venue, which may be down
         cause = str(arguments.get("cause", "by hand"))
@@ -110,6 +110,19 @@ async def _do_here(config: Path, command: str, arguments: dict[str, str | bool])
             arguments=arguments,
         )
         return await obey(engine.desk, request)
+
+
+def _built(settings: Config) -> ExecutionEngine:
+    """Build the engine that does one thing; where its messages have no address it goes without them."""
+    if settings.notify is not None:
+        try:
+            settings.notify.build()(EventBus())
+        except ConfigurationError as error:
+            click.echo(f"no messages are sent: {error}", err=True)
+            settings = settings.model_copy(update={"notify": None})
+    engine = ExecutionEngine.from_config(settings)
+    engine.settings = attrs.evolve(engine.settings, plans=(), control=False)
+    return engine
 
 
 def _show(target: Target, answer: Any) -> None:

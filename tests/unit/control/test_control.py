@@ -19,12 +19,18 @@ from execkit.control.client import NoEngineError, ask
 from execkit.control.protocol import Request, encode, socket_path
 from execkit.control.server import ControlServer
 from execkit.engine import ExecutionEngine
-from execkit.errors import ExchangeUnavailableError, ExecKitError, OrderRejectedError
+from execkit.errors import (
+    ConfigurationError,
+    ExchangeUnavailableError,
+    ExecKitError,
+    OrderRejectedError,
+)
 from execkit.journal.segments import read_entries
 from execkit.model.denial import DenialCode
 from execkit.model.order import OrderState, Side
 from execkit.model.records import OperatorActed, TradingState
 from execkit.model.signal import TradingSignal
+from execkit.notify.notifier import VARIABLE
 from execkit.testing import Fault, FaultKind, FaultScript, MockExchange, Operation
 
 BTC = "BTC/USDT"
@@ -408,10 +414,11 @@ async def test_a_command_that_takes_too_long_goes_on(tmp_path):
     server.stop()
 
 
-def write_config(tmp_path):
+def write_config(tmp_path, more=""):
     config = tmp_path / "execkit.yaml"
     config.write_text(
         "exchange:\n  name: paper\n  options:\n    balances: {USDT: '10000'}\n    prices: {BTC/USDT: '42000'}\n"
+        + more
     )
     return config
 
@@ -483,6 +490,53 @@ async def test_force_takes_the_account_from_an_engine_that_hangs(tmp_path, monke
     result = await old.submit(signal(symbol="ETH/USDT"))
     assert result.denial.code is DenialCode.JOURNAL_UNAVAILABLE
     assert "taken over" in str(result.denial)
+    await old.stop()
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("command", [["flatten"], ["halt", "the news"]])
+async def test_force_works_without_messages_where_they_have_no_address(
+    tmp_path, monkeypatch, command
+):
+    """The shell of an emergency need not have the addresses that the engine's had; it is told that nobody hears."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    config = write_config(tmp_path, "notify: {least: warning}\n")
+    venue = mock(name="paper")
+    old = await engine_at(tmp_path / "orders.db", venue=venue, control=False, store=False)
+    await old.submit(signal())
+    await old.desk.keeper.idle()
+    monkeypatch.setattr("execkit.assembly.ExchangeFactory.create", lambda *_a, **_k: venue)
+    done = await asyncio.to_thread(
+        CliRunner().invoke, main, [*command, "--config", str(config), "--force"]
+    )
+    assert done.exit_code == 0, done.output
+    assert f"no messages are sent: urls: there are none; give some, or set {VARIABLE}" in (
+        done.output
+    )
+    done_to_it = "flat: BTC/USDT" if command == ["flatten"] else "trading state: halted"
+    assert done_to_it in done.output
+    refused = await old.submit(signal(symbol="ETH/USDT"))
+    assert refused.denial.code is DenialCode.JOURNAL_UNAVAILABLE
+    await old.stop()
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_force_takes_nothing_away_where_it_could_do_nothing(tmp_path, monkeypatch):
+    """What is wrong in the configuration is found while the old engine may still send."""
+    config = write_config(tmp_path)
+    old = await engine_at(
+        tmp_path / "orders.db", venue=mock(name="paper"), control=False, store=False
+    )
+
+    def create(*_args, **_options):
+        raise ConfigurationError("exchange: no such venue")
+
+    monkeypatch.setattr("execkit.assembly.ExchangeFactory.create", create)
+    failed = await asyncio.to_thread(
+        CliRunner().invoke, main, ["flatten", "--config", str(config), "--force"]
+    )
+    assert (failed.exit_code, "no such venue" in failed.output) == (1, True)
+    assert (await old.submit(signal())).filled == D("0.02")
     await old.stop()
 
 
