@@ -67,6 +67,8 @@ class LossWatch:
         book = self._desk.book
         if not self._is_on or book.trading_state is not TradingState.ACTIVE:
             return
+        if any(book.mark(symbol) is None for symbol in book.positions.open):
+            return  # at the price that it was bought for, a gain of days would look like today's loss
         equity = book.equity(self._currency)
         for limit in self._limits:
             limit.check(self._desk, equity)

@@ -62,10 +62,12 @@ class Room:
         )
         self.sent = []
         self.failure = None
+        self.takes = 0
         send = self.venue.amend_order
 
         async def amend_order(*args, **values):
             self.sent.append(self.engine.account.reserved)
+            await asyncio.sleep(self.takes)
             if self.failure is not None:
                 raise self.failure
             return await send(*args, **values)
@@ -314,6 +316,25 @@ def test_a_halt_that_comes_while_it_waits_for_its_turn():
         assert room.order.state is OrderState.ACCEPTED
         assert room.at_venue() == (40_000, D("0.1"))
         assert room.sent == []
+
+    play(body)
+
+
+def test_two_changes_at_once_are_one_and_a_refusal():
+    """The second is told that the first is under way, and reserves nothing."""
+
+    async def body(room):
+        room.takes = 1
+        both = await asyncio.gather(
+            room.amend(limit_price=D(40_100)),
+            room.amend(limit_price=D(40_400)),
+            return_exceptions=True,
+        )
+        assert both[0] is room.order
+        assert isinstance(both[1], ExecKitError)
+        assert "is pending_amend; only an order that rests is changed" in str(both[1])
+        assert room.at_venue() == (40_100, D("0.1"))
+        assert room.engine.account.reserved == 4_010
 
     play(body)
 

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from execkit.engine import ExecutionEngine
+from execkit.errors import ExchangeUnavailableError
 from execkit.handlers.executor import OrderExecutorHandler
 from execkit.handlers.reconciliation import ReconciliationHandler
 from execkit.handlers.risk import RiskManagementHandler
@@ -222,6 +223,35 @@ def test_a_price_of_something_else_is_not_looked_at():
         assert len(looks) == seen
         watch.on_quote(Quote(BTC, D(1), D(1), days.clock.now()))
         assert len(looks) == seen + 1
+
+    play(body)
+
+
+def test_without_a_price_of_what_is_held_nothing_is_looked_at():
+    """A gain of days, valued at what was paid, would look like today's loss: after a restart that has no quotes yet."""
+
+    async def body(days):
+        await days.submit()
+        await days.move(46_000)
+        days.engine.parts.upkeep.mark_equity()
+        await days.engine.stop()
+        again = MemoryJournal()
+        for kept in days.journal.entries:
+            again.append(kept.record, kept.at)
+        days.journal = again
+        answers = days.venue.ticker
+
+        async def blind(symbol):
+            raise ExchangeUnavailableError("blind")
+
+        days.venue.ticker = blind
+        await days.start()
+        await days.clock.sleep_until(days.clock.now() + timedelta(seconds=2))
+        assert days.engine.trading_state is TradingState.ACTIVE
+        days.venue.ticker = answers
+        await days.move(45_900)
+        await days.clock.sleep_until(days.clock.now() + timedelta(seconds=2))
+        assert days.engine.trading_state is TradingState.ACTIVE
 
     play(body)
 

@@ -50,10 +50,10 @@ async def amend(
     reason: str,
 ) -> ManagedOrder:
     """Change a resting entry; see `ByHand.amend`. *handlers* are the chain, *account* tells how it stands."""
-    wanted = _wanted(desk, order, limit_price, quantity)
     quote = await desk.quotes.get(order.symbol)
+    # From here to the record of the command nothing waits, so that no other signal or change is judged in between.
+    wanted = _wanted(desk, order, limit_price, quantity)
     change = _Change(desk, tuple(handlers), order, wanted, instrument, quote)
-    # From here to the record of the command nothing waits, so that no other signal is judged in between.
     denial = change.deny(account())
     if denial is not None:
         raise ExecKitError(f"amend: {order.client_order_id} stays as it is: {denial}")
