@@ -60,8 +60,8 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
         if not self._engines:
             raise ConfigurationError("engines: there are none; give at least one")
         self._starting: dict[str, asyncio.Task[None]] = {}
-        self._journals = asyncio.Lock()
-        """Held while the journal of an engine is written that does not run."""
+        self._journals = {name: asyncio.Lock() for name in self._engines}
+        """Held while the journal of an engine is written that does not run: each its own, as each takes its time."""
         self._halts: dict[str, tuple[str, str]] = {}
         """Cause and actor of the halts with which engines are to start."""
         self._wishes: dict[str, list[Wish]] = {}
@@ -127,6 +127,7 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
                 break
         log.info("group.venue_up", venue=name)
         del self._starting[name]
+        self._halts.pop(name, None)  # not before: a start that fails may have kept the halt nowhere
         wishes = self._wishes.pop(name, [])
         await engine.parts.settle_owed()
         for wish in wishes:
@@ -135,7 +136,7 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
     def _prepare(self, name: str, parts: Parts) -> None:
         """Halt an engine before anything is sent, where a person has asked for it meanwhile."""
         if name in self._halts:
-            cause, actor = self._halts.pop(name)
+            cause, actor = self._halts[name]
             parts.desk.gateway.halt(cause, actor=actor)
 
     async def submit(self, signal: TradingSignal) -> ExecutionResult:
@@ -207,10 +208,10 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
 
         async def of_starting(name: str) -> Remains:
             async with self._kept_down(name) as is_down:
-                if not is_down:  # it has come up at this moment
-                    return (await act([self[name]]))[0]
-                self._wishes.setdefault(name, []).append(later)
-                return await self._halt_down(name, f"everything is taken out by {actor}", actor)
+                if is_down:
+                    self._wishes.setdefault(name, []).append(later)
+                    return await self._halt_down(name, f"everything is taken out by {actor}", actor)
+            return (await act([self[name]]))[0]  # it has come up at this moment
 
         async with asyncio.TaskGroup() as both:
             first = both.create_task(of_running())
@@ -240,7 +241,7 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
     @contextlib.asynccontextmanager
     async def _kept_down(self, name: str) -> AsyncIterator[bool]:
         """Keep an engine from being started, so that its journal is free; yield False when it runs already."""
-        async with self._journals:
+        async with self._journals[name]:
             task = self._starting.get(name)
             if task is None:
                 yield False

@@ -1,5 +1,6 @@
 """A group with a venue that cannot be reached at the start: what a person asks for meanwhile holds there too."""
 
+import asyncio
 from datetime import timedelta
 from decimal import Decimal
 
@@ -10,6 +11,7 @@ from execkit.engine import ExecutionEngine
 from execkit.errors import ExchangeUnavailableError, ExecKitError
 from execkit.group import EngineGroup
 from execkit.journal.file import FileJournal
+from execkit.journal.segments import read_entries
 from execkit.model.order import Side
 from execkit.model.records import TradingState
 from execkit.model.signal import TradingSignal
@@ -22,15 +24,23 @@ D = Decimal
 
 
 class Venue(MockExchange):
-    """A mock that refuses to be connected so often."""
+    """A mock that refuses to be connected so often, and may hang then."""
 
     refusals = 0
+    hangs = False
 
     async def connect(self):
         if self.refusals:
             self.refusals -= 1
             raise ExchangeUnavailableError("down")
+        if self.hangs:
+            await asyncio.Event().wait()
         await super().connect()
+
+    async def close(self):
+        if self.hangs:
+            await asyncio.Event().wait()
+        await super().close()
 
 
 def signal(exchange, **changes):
@@ -192,5 +202,71 @@ def test_a_resume_does_not_pass_the_file_that_halts(tmp_path):
             assert group["two"].trading_state is TradingState.ACTIVE
             (tmp_path / "one.db.halt").unlink()
             await group.resume()
+
+    run_virtual(main)
+
+
+def test_a_halt_of_those_that_run_waits_for_no_start(tmp_path):
+    """A start that hangs takes long to be given up, and nobody enters anything meanwhile."""
+
+    async def main(clock):
+        engines = engines_of(clock, tmp_path, one=1)
+        venue = engines[0].settings.exchange
+        venue.hangs = True
+        async with EngineGroup(engines) as group:
+            await pass_time(clock, 2)  # the next try hangs by now
+            halting = asyncio.ensure_future(group.halt("the news"))
+            await pass_time(clock, 0.1)
+            assert group["two"].trading_state is TradingState.HALTED
+            assert not halting.done()
+            venue.hangs = False
+            await halting
+            await pass_time(clock, 60)
+            assert group["one"].book.state_record.cause == "the news"
+
+    run_virtual(main)
+
+
+def test_a_halt_of_those_that_are_down_waits_for_no_start_of_another(tmp_path):
+    """Each has its own turn: the journal of one has its halt while the start of the other is given up."""
+
+    async def main(clock):
+        engines = engines_of(clock, tmp_path, one=1, two=1_000)
+        engines[0].settings.exchange.hangs = True
+        async with EngineGroup(engines) as group:
+            await pass_time(clock, 2)
+            halting = asyncio.ensure_future(group.halt("the news"))
+            await pass_time(clock, 0.1)
+            assert [each.record.cause for each in read_entries(tmp_path / "two.db")] == ["the news"]
+            engines[0].settings.exchange.hangs = False
+            await halting
+
+    run_virtual(main)
+
+
+def test_a_halt_outlives_a_start_that_fails(tmp_path):
+    """Where the journal keeps nothing, a start that came as far as the halt does not use it up."""
+
+    async def main(clock):
+        engines = engines_of(clock, tmp_path, one=2)
+        engines[0].settings = attrs.evolve(engines[0].settings, journal=None)
+        venue = engines[0].settings.exchange
+        asked = []
+
+        async def open_orders(*args):
+            asked.append(args)
+            if len(asked) == 1:
+                raise ExchangeUnavailableError("down again")
+            return await Venue.open_orders(venue, *args)
+
+        venue.open_orders = open_orders
+        async with EngineGroup(engines) as group:
+            await group.halt("the news", actor="ada")
+            await pass_time(clock, 60)
+            assert len(asked) > 1
+            denied = await group.submit(signal("one"))
+            assert "the news" in str(denied.denial)
+            await group.resume()
+            assert (await group.submit(signal("one"))).filled
 
     run_virtual(main)
