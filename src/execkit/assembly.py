@@ -206,6 +206,7 @@ def _wire(
         gateway,
         resolver,
         protect=keeper.check,
+        on_sight=keeper.wake,
         on_foreign=lambda: ledger.set_foreign(book.foreign.values(), book.marks),
         worth=partial(book.worth, currency=currency),
     )

@@ -40,7 +40,7 @@ def test_an_alarm_excuses_no_keeper_that_sleeps():
     """I12: having told somebody is no reason to leave a position without a stop."""
     reports = [simulate(seed) for seed in range(8)]
     assert "I12" in {report.invariant for report in reports}
-    assert any(report.figures["naked_late"] for report in reports), "the clock runs on as well"
+    assert any("nothing kept the venue" in report.violation for report in reports)
 
 
 def test_what_others_did_is_an_excuse_for_a_while():

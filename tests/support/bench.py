@@ -87,6 +87,7 @@ class Bench:
             self.gateway,
             self.resolver,
             protect=self.keeper.check if self.keeper else self.protected.append,
+            on_sight=self.keeper.wake if self.keeper else lambda: None,
             on_foreign=self._on_foreign,
         )
         self.reconciler.stream_is_open = True

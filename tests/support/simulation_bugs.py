@@ -14,7 +14,7 @@ from decimal import Decimal
 from execkit.errors import ExchangeError
 from execkit.handlers.executor import OrderExecutorHandler
 from execkit.model.order import OrderEvent, OrderState
-from execkit.model.records import Filled, Source
+from execkit.model.records import Filled, Source, TradingState, TradingStateChanged
 from execkit.orders import positions
 from execkit.orders.answers import Answers
 from execkit.orders.book import Book
@@ -172,6 +172,23 @@ def halts_are_forgotten():
 
 
 @bug
+def a_halt_ends_with_a_good_comparison():
+    """Once the books agree with the venue's again, trading goes on by itself."""
+
+    async def run(self, **options):
+        await original(self, **options)
+        if self.book.trading_state is TradingState.HALTED:
+            text = "the books agree"
+            self.recorder.record(
+                TradingStateChanged(state=TradingState.ACTIVE, cause=text, actor="operator")
+            )
+
+    original = Reconciler.run
+    with replaced(Reconciler, "run", run):
+        yield
+
+
+@bug
 def pauses_are_ignored():
     """Retry-After is not waited for."""
     with replaced(Pace, "note", lambda self, error: None):
@@ -193,6 +210,41 @@ def a_replaced_process_goes_on():
 def positions_are_not_protected():
     """The keeper does nothing."""
     with replaced(ProtectionKeeper, "check", lambda self, symbol: None):
+        yield
+
+
+@bug
+def stops_are_six_seconds_late():
+    """The keeper looks a while after each news."""
+
+    def check(self, symbol):
+        asyncio.get_running_loop().call_later(6, original, self, symbol)
+
+    original = ProtectionKeeper.check
+    with replaced(ProtectionKeeper, "check", check):
+        yield
+
+
+@bug
+def a_closing_that_fails_is_tried_again_much_later():
+    """The pause between two tries grows to half a minute, whatever the venue shows meanwhile."""
+    keeper = sys.modules[ProtectionKeeper.__module__]
+    with (
+        replaced(keeper, "LONGEST_WAIT", 30.0),
+        replaced(ProtectionKeeper, "wake", lambda self: None),
+    ):
+        yield
+
+
+@bug
+def a_stop_waits_for_the_turn_of_its_target():
+    """A list goes out when the venue's rate has room for both."""
+
+    def wait(self, use, commands=1):
+        return original(self, use)
+
+    original = Throttle.wait
+    with replaced(Throttle, "wait", wait):
         yield
 
 
@@ -643,6 +695,76 @@ def stops_are_invented():
 
 
 @bug
+def cancel_all_leaves_one_behind():
+    """The first order of all is passed over."""
+    operations = sys.modules["execkit.operations"]
+
+    async def cancel_all(desk, symbol, **options):
+        spared = next(iter(desk.book.orders.active.values()), None)
+        if spared is None or spared.role in operations.PROTECTIVE:
+            return await original(desk, symbol, **options)
+        cancel = desk.gateway.cancel
+
+        async def but_one(order, reason):
+            return order if order is spared else await cancel(order, reason)
+
+        desk.gateway.cancel = but_one
+        try:
+            return await original(desk, symbol, **options)
+        finally:
+            desk.gateway.cancel = cancel
+
+    original = operations.cancel_all
+    with replaced(operations, "cancel_all", cancel_all):
+        yield
+
+
+@bug
+def flatten_says_done_too_soon():
+    """Whether the position is gone is not looked at."""
+    operations = sys.modules["execkit.operations"]
+
+    async def flatten(desk, symbol, **options):
+        held = tuple(s for s in desk.book.positions.open if symbol in (None, s))
+        await original(desk, symbol, **options)
+        return operations.Flattened(flat=held)
+
+    original = operations.flatten
+    with replaced(operations, "flatten", flatten):
+        yield
+
+
+@bug
+def groups_count_one_symbol_only():
+    """What the other symbols of a group hold is left out."""
+    room = sys.modules["execkit.handlers.room"]
+
+    def group_room(symbol, limits, equity, notional_of):
+        def alone(each):
+            return notional_of(each) if each == symbol else Decimal(0)
+
+        return original(symbol, limits, equity, alone)
+
+    original = room.group_room
+    with replaced(room, "group_room", group_room):
+        yield
+
+
+@bug
+def day_trades_are_not_counted():
+    """However many there were, another position is opened."""
+    with replaced(sys.modules["execkit.handlers.risk"], "check_day_trades", lambda *a: None):
+        yield
+
+
+@bug
+def losers_are_added_to():
+    """An entry adds to a position without a look at its gain, and as often as one likes."""
+    with replaced(sys.modules["execkit.handlers.risk"], "check_scale_in", lambda *a: None):
+        yield
+
+
+@bug
 def the_canary():
     """Always fails: shows that the harness can."""
     watch = sys.modules["execkit.testing.simulation.watch"].Watch
@@ -656,7 +778,7 @@ def the_canary():
 
 CAUGHT_BY = {
     "a_lost_answer_is_a_refusal": 1,
-    "sent_again_without_looking": 4,
+    "sent_again_without_looking": 3,
     "nothing_is_journalled_before_the_send": 0,
     "a_failed_commit_is_ignored": 3,
     "a_fill_counts_twice": 0,
@@ -682,9 +804,9 @@ CAUGHT_BY = {
     "a_late_fill_is_dropped": 4,
     "outside_changes_are_not_taken_over": 39,
     "fees_in_base_are_forgotten": 0,
-    "limits_ignore_what_is_in_flight": 63,
+    "limits_ignore_what_is_in_flight": 87,
     "stops_have_the_size_of_what_was_bought": 65,
-    "a_target_alone_protects": 10,
+    "a_target_alone_protects": 26,
     "a_failed_query_shows_absence": 93,
     "not_found_is_absence": 0,
     "a_restart_forgets_what_slices_have_sent": 16,
@@ -692,16 +814,25 @@ CAUGHT_BY = {
     "the_loss_is_counted_from_the_last_mark": 204,
     "the_breaker_never_opens": 218,
     "the_rate_limit_counts_nothing": 18,
-    "a_breaker_holds_reductions_up": 22,
+    "a_breaker_holds_reductions_up": 81,
     "slices_go_on_after_the_end": 326,
     "slices_enter_again_what_was_closed": 466,
     "slices_leave_the_next_position": 464,
-    "the_kill_file_is_ignored": 77,
+    "the_kill_file_is_ignored": 172,
     "the_throttle_counts_orders_only": 15,
     "the_throttle_keeps_reductions_waiting": 15,
     "a_closed_market_is_open": 18,
     "silence_is_a_yes": 15,
     "stops_are_invented": 16,
+    "a_halt_ends_with_a_good_comparison": 0,
+    "stops_are_six_seconds_late": 0,
+    "a_closing_that_fails_is_tried_again_much_later": 45,
+    "a_stop_waits_for_the_turn_of_its_target": 15,
+    "cancel_all_leaves_one_behind": 11,
+    "flatten_says_done_too_soon": 7,
+    "groups_count_one_symbol_only": 92,
+    "day_trades_are_not_counted": 56,
+    "losers_are_added_to": 1,
     "the_canary": 0,
 }
 """A seed that finds each of them."""

@@ -154,8 +154,8 @@ class OrderGateway:
         known = [o for o in self.book.orders.revisions(intent.parent) if o.role is intent.role]
         if not known or known[-1].state is not OrderState.PRESUMED_ABSENT:
             return None
-        if known[-1].intent.list_id is not None:
-            return None  # it was not to go out alone
+        if known[-1].intent.list_id is not None or known[-1].cancel_asked:
+            return None  # it was not to go out alone, or it was taken back: who wants the same now wants another one
         request = known[-1].request
         repeats = terms(request) == terms(intent.request)
         return known[-1] if repeats and self.adapter.capabilities.may_resend(request) else None

@@ -31,7 +31,7 @@ from execkit.orders.manager import ManagedOrder
 from execkit.orders.outside import Outside
 from execkit.orders.resolver import Resolver, Sight, needs_proof
 from execkit.orders.shape import require_number
-from execkit.orders.suspicion import Suspicion
+from execkit.orders.suspicion import Suspicion, may_move
 from execkit.orders.zombies import Zombies
 from execkit.redaction import shown
 
@@ -61,7 +61,7 @@ _RESTING: Final = frozenset(
 
 
 class Reconciler:
-    """Compares and repairs. Whoever opens the order stream sets *stream_is_open*."""
+    """Compares and repairs. Whoever opens the stream sets *stream_is_open*; *on_sight* hears when sight returns."""
 
     def __init__(
         self,
@@ -70,6 +70,7 @@ class Reconciler:
         *,
         read_timeout: timedelta = timedelta(seconds=10),
         protect: Callable[[str], None] = lambda _symbol: None,
+        on_sight: Callable[[], None] = lambda: None,
         on_foreign: Callable[[], None] = lambda: None,
         worth: Callable[[Mapping[str, Decimal]], Decimal] = lambda _amounts: ZERO,
     ) -> None:
@@ -86,6 +87,7 @@ class Reconciler:
         self._read_timeout = read_timeout.total_seconds()
         self._by_asset = self.adapter.capabilities.positions_are_holdings
         self._protect = protect
+        self._on_sight = on_sight
         self._on_foreign = on_foreign
         self._worth = worth
         self._lock = asyncio.Lock()
@@ -152,6 +154,8 @@ class Reconciler:
             except BaseException:
                 self.is_blind = True
                 raise
+            if self.is_blind:
+                self._on_sight()
             self.is_blind = False
             self.passes += 1
             if not self._lagging and not self.gateway.intake.misses_fills:
@@ -203,7 +207,7 @@ class Reconciler:
         if isinstance(record, Filled):
             last = self._last_fill
             self._last_fill = record.fill.at if last is None else max(last, record.fill.at)
-        if order is not None:
+        if order is not None and may_move(record):
             self._moved_at[order.symbol] = asyncio.get_running_loop().time()
             if (
                 order.role.is_reduction

@@ -7,8 +7,27 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 
+from execkit.model.order import OrderEvent
+from execkit.model.records import Intent, OrderChanged, Record
+
 _LONGEST_WAIT: Final = 15.0
 """Seconds between two passes of which each gives reason for the next."""
+
+
+_MOVES_NOTHING: Final = frozenset(
+    {OrderEvent.SUBMIT, OrderEvent.REJECT, OrderEvent.UNSENT, OrderEvent.FAIL}
+)
+
+
+def may_move(record: Record) -> bool:
+    """Tell whether what a record says of an order may have changed the venue's books.
+
+    Of an order that the venue has not taken nothing does. While one is under way its symbol is not compared either, but
+    tries that are refused, one after the other, must not keep it from that for ever.
+    """
+    if isinstance(record, OrderChanged):
+        return record.event not in _MOVES_NOTHING
+    return not isinstance(record, Intent)
 
 
 class Suspicion:

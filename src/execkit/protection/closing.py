@@ -34,6 +34,12 @@ _ASK_AGAIN: Final = timedelta(seconds=15)
 _EXECUTES_WITHIN: Final = 2.0
 """Seconds that a position goes without its stop at most for an exit at a limit that should execute at once."""
 
+_FREE_WITHIN: Final = 2.0
+"""Most seconds that a closing waits to hear what is free; without an answer the whole is tried again."""
+
+_ENTRIES_WITHIN: Final = 1.0
+"""Most seconds that a closing waits for the end of entries which may rest beside it."""
+
 
 class Closer:
     """Cancels with proof and closes at the market. *within* bounds the wait for one proof, over *attempts* tries."""
@@ -41,6 +47,8 @@ class Closer:
     def __init__(self, gateway: OrderGateway, *, within: timedelta, attempts: int) -> None:
         self.gateway = gateway
         self.book = gateway.book
+        self.tasks: set[asyncio.Task[bool]] = set()
+        """Cancels of entries that a closing waits for no more."""
         self._within = within.total_seconds()
         self._attempts = attempts
 
@@ -79,6 +87,28 @@ class Closer:
         for ending in self.book.parents.endings(symbol, reason, entries=True):
             self.gateway.recorder.record(ending)
 
+    async def _stop_entering_soon(self, symbol: str) -> None:
+        """Cancel the entries of a position that is being closed, so that it is not built up meanwhile.
+
+        Where the venue lets nobody sell beside a buy of his own, they have to be gone first. Elsewhere a cancel whose
+        proof takes long keeps the closing waiting only a moment; it goes on, and what still executes is protected anew.
+        """
+        if not self.book.orders.open_entries(symbol):
+            return
+        work = self.stop_entering(symbol, "the position is being closed")
+        if not self.gateway.adapter.capabilities.opposite_orders:
+            await work
+            return
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self._stopped_entering)
+        await asyncio.wait([task], timeout=_ENTRIES_WITHIN)
+
+    def _stopped_entering(self, task: asyncio.Task[bool]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("closing.entries_not_cancelled", error=repr(error))
+
     async def make_room(self, symbol: str, quantity: Decimal, side: Side) -> None:
         """Cancel what protects and keeps *quantity* from being closed on *side*, and see it gone."""
         if reducible(self.book, symbol, side) >= quantity:
@@ -109,9 +139,8 @@ class Closer:
         whole = instrument.round_quantity(wanted)
         if whole <= ZERO or whole < instrument.min_quantity:
             return True  # the venue takes no order for so little
-        # What is taken out is not built up meanwhile, and some venues let nobody sell beside a buy of his own.
         self.end_slicing(symbol, "the position is being closed")
-        await self.stop_entering(symbol, "the position is being closed")
+        await self._stop_entering_soon(symbol)
         await self.make_room(symbol, wanted, side)
         # A stop that could not be proven gone may stay only where the venue keeps the two from executing both.
         stuck = tuple(
@@ -197,7 +226,7 @@ class Closer:
         """Return how much of what is to be sold the venue has free; zero where it does not say."""
         gateway, base = self.gateway, command.instrument.base
         try:
-            balances = await gateway.pace.ask(gateway.adapter.balances, gateway.send_timeout)
+            balances = await gateway.pace.ask(gateway.adapter.balances, _FREE_WITHIN)
             free = balances[base].free if base in balances else ZERO
             require_number(f"{base} free", free)
         except Exception as error:  # noqa: BLE001 - an adapter is foreign code: what is no answer says nothing

@@ -9,7 +9,6 @@ position is closed.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Final
@@ -23,6 +22,7 @@ from execkit.model.records import (
     Filled,
     OrderChanged,
     Record,
+    Source,
     StopMoved,
     SymbolBlocked,
 )
@@ -30,7 +30,7 @@ from execkit.numbers import ZERO
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
 from execkit.protection.closing import Closer
-from execkit.protection.placing import StopPlacer
+from execkit.protection.placing import LOOK_FOR_OPEN, StopPlacer, opens_in
 from execkit.protection.plan import (
     Plan,
     Step,
@@ -46,13 +46,8 @@ from execkit.protection.prices import Touch
 from execkit.protection.room import Room
 from execkit.protection.slippage import SlippageWatch
 from execkit.protection.telling import Teller
+from execkit.protection.turns import AFTER_FAILURES, LONGEST_WAIT, Turns, wait_after
 from execkit.protection.watching import PriceWatcher
-
-_LONGEST_WAIT: Final = 30.0
-"""Seconds between two tries to close a position that the venue does not let us close."""
-
-_LOOK_FOR_OPEN: Final = 5.0
-"""Seconds between two tries to place a stop while its market is closed."""
 
 _NEWS: Final = (Filled, StopMoved, ExternalChange)
 _SHIFTS: Final = (OrderEvent.ABSENT, OrderEvent.AMEND)
@@ -86,7 +81,7 @@ class ProtectionKeeper:
         self.closer = Closer(gateway, within=policy.place_within, attempts=policy.attempts)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._dirty: set[str] = set()
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turns = Turns(self.book)
         self.placer = StopPlacer(gateway, self.closer, policy)
         self.teller = Teller(self.recorder)
         self.slippage = SlippageWatch(self.recorder, policy.alert_slippage_pct)
@@ -102,12 +97,12 @@ class ProtectionKeeper:
             policy,
             instrument_of,
             self.market,
-            lock_of=lambda symbol: self._locks[symbol],
+            turn_of=self._turns.exiting,
             check=self.check,
             stop_out=self.flatten,
             report=self._report,
         )
-        room = Room(self.closer, lock_of=lambda symbol: self._locks[symbol], check=self.check)
+        room = Room(self.closer, turns=self._turns, check=self.check)
         self.exiting, self.stepping_aside = room.exiting, room.stepping_aside
         self.on_quote = self.watcher.on_quote
         self.on_price = self.watcher.on_price
@@ -118,15 +113,20 @@ class ProtectionKeeper:
 
     def _on_record(self, record: Record, order: ManagedOrder | None) -> None:
         if isinstance(record, _NEWS):
-            symbol = record.fill.symbol if isinstance(record, Filled) else record.symbol
-            self.check(symbol)
-        elif (
-            isinstance(record, OrderChanged)
-            and order is not None
-            and order.role.is_reduction
-            and (order.is_closed or record.event in _SHIFTS)
-        ):
+            self.check(record.fill.symbol if isinstance(record, Filled) else record.symbol)
+        elif isinstance(record, OrderChanged) and order is not None:
+            if record.event is OrderEvent.ACCEPT and record.source is Source.ACK:
+                self.wake()
+            if order.role.is_reduction and (order.is_closed or record.event in _SHIFTS):
+                self.check(order.symbol)
+        if order is not None and self._turns.on_order(order):
             self.check(order.symbol)
+
+    def wake(self) -> None:
+        """Try again at once what pauses between two tries: the venue has shown that it answers."""
+        for symbol in tuple(self._not_before):
+            del self._not_before[symbol]
+            self.check(symbol)
 
     def check(self, symbol: str) -> None:
         """Bring a symbol's protection in line, soon and in a task of its own."""
@@ -146,14 +146,13 @@ class ProtectionKeeper:
     def _report(self, symbol: str, task: asyncio.Task[None]) -> None:
         """Tell of a task that failed, and try again a little later."""
         if not task.cancelled() and task.exception() is not None:
-            self.recorder.alarm(
-                "KEEPER_FAILED", f"protection of {symbol}: {task.exception()!r}", symbol=symbol
-            )
-            self._check_later(symbol, self._next_wait(symbol))
+            text = f"protection of {symbol}: {task.exception()!r}"
+            self.recorder.alarm("KEEPER_FAILED", text, symbol=symbol)
+            self._check_later(symbol, self._next_wait(symbol, AFTER_FAILURES))
 
-    def _next_wait(self, symbol: str) -> float:
-        refusals = self._refusals[symbol] = self._refusals.get(symbol, 0) + 1
-        return min(2.0 ** (refusals - 1), _LONGEST_WAIT)
+    def _next_wait(self, symbol: str, at_most: float) -> float:
+        self._refusals[symbol] = self._refusals.get(symbol, 0) + 1
+        return wait_after(self._refusals[symbol], at_most)
 
     def _check_later(self, symbol: str, seconds: float = 1.0) -> None:
         if not self._stopped:
@@ -168,7 +167,7 @@ class ProtectionKeeper:
         """End all tasks; orders stay as they are."""
         self._stopped = True
         self.watcher.stop()
-        tasks = [*self._tasks.values(), *self.watcher.tasks.values()]
+        tasks = [*self._tasks.values(), *self.watcher.tasks.values(), *self.closer.tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -178,7 +177,7 @@ class ProtectionKeeper:
     async def _work(self, symbol: str) -> None:
         while symbol in self._dirty:
             self._dirty.discard(symbol)
-            async with self._locks[symbol]:
+            async with self._turns.of(symbol):
                 await self._protect(symbol)
         await self.recorder.try_settle()
 
@@ -282,7 +281,7 @@ class ProtectionKeeper:
         if not self.placer.found_closed(symbol):
             return False
         self.teller.waits_for_open(position, plan)
-        self._look_for_open(symbol)
+        self._pause(symbol, LOOK_FOR_OPEN)
         return True
 
     async def _is_closed(self, symbol: str) -> bool:
@@ -290,12 +289,13 @@ class ProtectionKeeper:
         status = await self.market.status(symbol, anew=True)
         if status is None or status.is_open:
             return False
-        self._look_for_open(symbol)
+        self._pause(symbol, opens_in(status, self.recorder.clock.now()))
         return True
 
-    def _look_for_open(self, symbol: str) -> None:
-        self._not_before[symbol] = asyncio.get_running_loop().time() + _LOOK_FOR_OPEN
-        self._check_later(symbol, _LOOK_FOR_OPEN)
+    def _pause(self, symbol: str, seconds: float) -> None:
+        """Try no more for so long, unless the venue shows before that it answers."""
+        self._not_before[symbol] = asyncio.get_running_loop().time() + seconds
+        self._check_later(symbol, seconds)
 
     async def _cancel(self, symbol: str, orders: tuple[ManagedOrder, ...], reason: str) -> bool:
         """Cancel orders; return False, and look again a little later, when one is not proven gone."""
@@ -332,9 +332,11 @@ class ProtectionKeeper:
             return True
         ids = tuple(order.client_order_id for order in plan.orders)
         # Where the venue never lets a reduction flip the position, the new stop may rest before the old one goes; until
-        # it is known to rest, the old one is all there is. A list goes first: its target may be what is executed.
+        # it is known to rest, the old one is all there is. A list goes first, for its target may be what is executed,
+        # and so does one that holds the balance for the new one.
         if (
             capabilities.reduce_only
+            and not self.placer.found_crowded(symbol)
             and old is not None
             and old.intent.list_id is None
             and not await self.placer.place(instrument, position, plan, replaces=ids)
@@ -350,7 +352,7 @@ class ProtectionKeeper:
         *level* is that of the stop in whose place it is done; None: it is no stop.
         """
         instrument = await self._instrument_of(symbol)
-        async with self._locks[symbol]:
+        async with self._turns.of(symbol):
             done = await self._flatten(symbol, instrument, reason, level, alarm=False)
         self.check(symbol)
         return done
@@ -376,12 +378,10 @@ class ProtectionKeeper:
         if sent:
             self._forget(symbol)
             return True
-        wait = self._next_wait(symbol)
-        self._not_before[symbol] = asyncio.get_running_loop().time() + wait
+        self._pause(symbol, self._next_wait(symbol, LONGEST_WAIT))
         # Perhaps the venue knows better what is open.
         self.recorder.anomaly_hook(symbol, "")
         self._block(symbol, f"could not be flattened: {reason}")
-        self._check_later(symbol, wait)
         return False
 
     def _block(self, symbol: str, cause: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from typing import Final
 
@@ -32,7 +33,9 @@ class _Refusal(msgspec.Struct):
 
 
 class TargetTaker:
-    """Closes what targets ask for. *lock_of* gives the lock of a symbol, *check* has its protection brought in line.
+    """Closes what targets ask for.
+
+    *turn_of* gives the turn of an exit from a symbol, *check* has its protection brought in line.
 
     Each try takes the stop away for a moment. So what the venue is known not to take is not tried, and after a refusal
     there is a pause: a target is a wish.
@@ -42,14 +45,14 @@ class TargetTaker:
         self,
         closer: Closer,
         *,
-        lock_of: Callable[[str], asyncio.Lock],
+        turn_of: Callable[[str], AbstractAsyncContextManager[None]],
         check: Callable[[str], None],
     ) -> None:
         self._closer = closer
         self._book = closer.book
         self._recorder = closer.gateway.recorder
         self._capabilities = closer.gateway.adapter.capabilities
-        self._lock_of = lock_of
+        self._turn_of = turn_of
         self._check = check
         self._refused: dict[str, _Refusal] = {}
 
@@ -74,7 +77,7 @@ class TargetTaker:
         """Close what is due, unless the position is being closed already."""
         if self._is_leaving(symbol):
             return
-        async with self._lock_of(symbol):
+        async with self._turn_of(symbol):
             position = self._book.position(symbol)
             quantity = None if position is None else self.due(position, prices, rules)
             if position is not None and quantity is not None and not self._is_leaving(symbol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
@@ -16,6 +17,7 @@ from execkit.errors import (
     MarketClosedError,
     OrderRejectedError,
 )
+from execkit.exchanges.base import MarketStatus
 from execkit.model.events import ProtectionPlaced
 from execkit.model.instrument import Instrument
 from execkit.model.order import ListKind, OrderRole, OrderState, OrderType
@@ -25,6 +27,7 @@ from execkit.numbers import ZERO, plain
 from execkit.orders.commands import Reduction, Sent
 from execkit.orders.gateway import OrderGateway
 from execkit.orders.manager import ManagedOrder
+from execkit.orders.waiting import Use
 from execkit.protection.closing import Closer
 from execkit.protection.plan import Plan, protective_side, stop_limit_price, stop_types
 from execkit.protection.policy import ProtectionPolicy
@@ -32,6 +35,12 @@ from execkit.protection.prices import Touch
 from execkit.redaction import redacted
 
 log = structlog.get_logger("execkit")
+
+LOOK_FOR_OPEN: Final = 4.0
+"""Most seconds between two looks whether a closed market takes a stop again; less than one may take."""
+
+_AT_THE_OPENING: Final = 0.5
+"""The same when the venue has named a moment for it that is past."""
 
 _RESTS: Final = frozenset(
     {OrderState.ACCEPTED, OrderState.HELD, OrderState.PARTIALLY_FILLED, OrderState.FILLED}
@@ -60,6 +69,8 @@ class StopPlacer:
         self._refusals: dict[str, int] = {}
         self._without_lists: set[str] = set()
         """Symbols of which the venue has refused a list."""
+        self._crowded: set[str] = set()
+        """Symbols whose last stop was refused because something else holds what it would sell."""
         self._closed: set[str] = set()
         """Symbols whose market was closed at the last try."""
 
@@ -70,6 +81,10 @@ class StopPlacer:
     def failures(self, symbol: str) -> int:
         """Return how often in a row no stop could be placed."""
         return self._failures.get(symbol, 0)
+
+    def found_crowded(self, symbol: str) -> bool:
+        """Tell whether the last try has failed because what rests already holds the balance."""
+        return symbol in self._crowded
 
     def found_closed(self, symbol: str) -> bool:
         """Tell whether the last try has failed because the market takes no orders now."""
@@ -90,6 +105,7 @@ class StopPlacer:
         """Place a stop; return whether it is known to rest."""
         symbol = instrument.symbol
         self._closed.discard(symbol)
+        self._crowded.discard(symbol)
         stop = self._stop(instrument, position, plan, replaces)
         price = self.target_beside(instrument, position, plan)
         if price is None:
@@ -110,6 +126,8 @@ class StopPlacer:
             return False  # the stop follows at once, alone
         if _is_about_terms(sent.error) and await self._stop_entering(symbol):
             return False  # the stop follows at once, for what there is
+        if isinstance(sent.error, InsufficientBalanceError):
+            self._crowded.add(symbol)
         if isinstance(sent.error, MarketClosedError):
             self._closed.add(symbol)
             return False
@@ -160,15 +178,17 @@ class StopPlacer:
     ) -> Decimal | None:
         """Return the target that goes out in one list with the stop; None: the stop goes out alone.
 
-        Alone too after a failure: it matters most, and a target can be watched from here. Alone while an entry may
-        still make the position larger, because a list cannot grow with it, and where the market takes no list of that
-        quantity.
+        Alone too after a failure, and while the venue takes one command now and not two: it matters most, and a target
+        can be watched from here. Alone while an entry may still make the position larger, because a list cannot grow
+        with it, and where the market takes no list of that quantity.
         """
         symbol, target = position.symbol, plan.target
         book, capabilities = self._recorder.book, self._gateway.adapter.capabilities
         if not capabilities.takes_list(ListKind.OCO, instrument, plan.quantity):
             return None
         if target is None or self.failures(symbol) or symbol in self._without_lists:
+            return None
+        if self._gateway.throttle.wait(Use.REDUCTION, count=2) > 0:
             return None
         price = None if (touch := Touch.of(book, symbol)) is None else touch.near(position)
         touched = price is not None and (price >= target if position.is_long else price <= target)
@@ -237,3 +257,10 @@ class StopPlacer:
 def _is_about_terms(error: ExchangeError | None) -> bool:
     """Tell whether an error says that the venue takes no order of these terms, so that others may pass."""
     return isinstance(error, OrderRejectedError) and not isinstance(error, _NOT_ABOUT_TERMS)
+
+
+def opens_in(status: MarketStatus, now: datetime) -> float:
+    """Return in how many seconds to look again for the opening of a closed market."""
+    if status.next_open is None:
+        return LOOK_FOR_OPEN
+    return min(max((status.next_open - now).total_seconds(), _AT_THE_OPENING), LOOK_FOR_OPEN)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -10,23 +9,24 @@ from decimal import Decimal
 from execkit.model.order import Side
 from execkit.protection.closing import Closer
 from execkit.protection.plan import is_protective
+from execkit.protection.turns import Turns
 
 
 class Room:
     """Takes protection away for as long as something else needs its place, and has it brought back.
 
-    *lock_of* gives the lock of a symbol, *check* has its protection brought in line.
+    *turns* are those of all who act on a symbol, *check* has its protection brought in line.
     """
 
     def __init__(
         self,
         closer: Closer,
         *,
-        lock_of: Callable[[str], asyncio.Lock],
+        turns: Turns,
         check: Callable[[str], None],
     ) -> None:
         self._closer = closer
-        self._lock_of = lock_of
+        self._turns = turns
         self._check = check
 
     @asynccontextmanager
@@ -36,7 +36,7 @@ class Room:
         A stop that stands in the way is cancelled and proven gone first, so that the two can never both execute.
         """
         try:
-            async with self._lock_of(symbol):
+            async with self._turns.exiting(symbol):
                 await self._closer.make_room(symbol, quantity, side)
                 yield
         finally:
@@ -49,7 +49,7 @@ class Room:
         While this is held the keeper leaves the symbol alone; then it protects what there is.
         """
         try:
-            async with self._lock_of(symbol):
+            async with self._turns.of(symbol):
                 reductions = self._closer.book.orders.open_reductions(symbol)
                 resting = tuple(filter(is_protective, reductions))
                 await self._closer.cancel_each(resting, "it makes way for an entry")

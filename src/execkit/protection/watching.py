@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -30,9 +31,10 @@ _HELD_HERE: Final = "the price has come to the stop that is held here"
 class PriceWatcher:
     """The keeper's eyes.
 
-    *lock_of* gives the lock of a symbol, *check* has its protection brought in line, *stop_out* closes its position for
-    a reason in place of a stop at a level, and *report* gets each task that has ended. A target is held here and not at
-    the venue, because on most venues a stop and a target cannot both rest; a stop only where the venue takes none.
+    *turn_of* gives the turn of an exit, *check* has a symbol's protection brought in line, *stop_out* closes its
+    position for a reason in place of a stop at a level, and *report* gets each task that has ended. A target is held
+    here and not at the venue, because on most venues a stop and a target cannot both rest; a stop only where the venue
+    takes none.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class PriceWatcher:
         instrument_of: Callable[[str], Awaitable[Instrument]],
         market: MarketHours,
         *,
-        lock_of: Callable[[str], asyncio.Lock],
+        turn_of: Callable[[str], AbstractAsyncContextManager[None]],
         check: Callable[[str], None],
         stop_out: Callable[[str, str, Decimal | None], Awaitable[bool]],
         report: Callable[[str, asyncio.Task[None]], None],
@@ -54,7 +56,7 @@ class PriceWatcher:
         self._instrument_of = instrument_of
         self._market = market
         self._check = check
-        self._taker = TargetTaker(closer, lock_of=lock_of, check=check)
+        self._taker = TargetTaker(closer, turn_of=turn_of, check=check)
         self._stop_out = stop_out
         self._capabilities = closer.gateway.adapter.capabilities
         self._report = report

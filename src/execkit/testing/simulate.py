@@ -181,7 +181,7 @@ def simulate(
             "naked_clock_looks": world.watch.naked.looks,
             "naked_clock_judged": world.watch.naked.judged,
             "naked_looks": world.watch.naked.naked,
-            "naked_late": world.watch.naked.late,
+            "naked_longest_ms": round(world.watch.naked.longest * 1000),
             **{f"naked_excused_{k}": n for k, n in world.watch.naked.excused.items()},
             "exposure_looks": world.watch.exposure_looks,
             "exposure_judged": world.watch.exposure_judged,

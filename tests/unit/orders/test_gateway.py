@@ -755,6 +755,24 @@ async def test_a_stop_that_never_arrived_keeps_its_id(make):
 
 
 @virtual
+async def test_an_absent_stop_that_was_cancelled_keeps_no_other_one_from_leaving(make):
+    """I12: somebody has cancelled all meanwhile; the same terms are wanted again, by an order of their own."""
+    bench = make(ScriptedVenue(absence_window=timedelta(0)))
+    await bench.open()
+    command = reduction(role=OrderRole.STOP, stop="95", parent=f"{BTC}#1")
+    bench.venue.script("place_order", ConnectionResetError())
+    lost = (await bench.gateway.send(command)).order
+    await bench.quiet()
+    assert lost.state is OrderState.PRESUMED_ABSENT
+    await bench.gateway.cancel(lost, "cancel-all")
+    again = await bench.gateway.send(command)
+    assert again.order is not lost
+    assert again.order.revision == 1
+    assert again.order.state is OrderState.ACCEPTED
+    assert bench.venue.sent[-1] == again.order.client_order_id
+
+
+@virtual
 async def test_another_stop_than_the_absent_one_gets_an_id_of_its_own(make):
     """Other terms are another order; and a marketable one is not repeated where absence can be overtaken."""
     bench = make(ScriptedVenue(absence_window=timedelta(seconds=1)))

@@ -12,7 +12,7 @@ from tests.support.orders import AT, BTC, changed, fill, later, records_into, re
 from tests.support.tickets import entry, reduction
 from tests.support.venue import ScriptedVenue, after, never
 
-from execkit.errors import ExchangeUnavailableError, OrderNotFoundError
+from execkit.errors import ExchangeUnavailableError, OrderNotFoundError, OrderRejectedError
 from execkit.journal.fold import fold
 from execkit.model.account import Balance, VenuePosition
 from execkit.model.events import ReconcileMismatch
@@ -486,6 +486,26 @@ async def test_a_symbol_whose_orders_move_is_not_compared(make):
     await bench.reconciler.run()
     await bench.quiet(3)
     assert bench.book.positions.quantity(BTC) == 1
+
+
+@virtual
+async def test_tries_that_are_refused_do_not_keep_a_symbol_from_being_compared(make):
+    """I19: what we believe to hold was sold elsewhere; the venue refuses each sale, and the difference is found."""
+    bench = await started(make(ScriptedVenue(absence_window=timedelta(0))))
+    await bench.open("1")
+    await bench.quiet(5)
+    bench.venue.held = D(-1)
+    refused = OrderRejectedError("there is no position to reduce")
+    bench.venue.always("place_order", refused)
+    tries = 0
+    while bench.book.positions.quantity(BTC) and tries < 20:
+        sent = await bench.gateway.send(reduction(parent=f"try{tries}"))
+        assert sent.error is refused
+        await bench.quiet(0.5)
+        await bench.reconciler.run()
+        tries += 1
+    assert tries == 2, "two passes have found it"
+    assert bench.alarms == ["MISMATCH"]
 
 
 @virtual

@@ -274,12 +274,35 @@ async def test_a_stop_waits_for_its_market_to_open(make, says):
         bench.book.alarms[0].text
     )
     assert (bench.orders(OrderRole.FLATTEN), list(bench.book.blocked)) == ([], [])
-    assert len(bench.orders(OrderRole.STOP)) == (1 if says == "closed" else 12)
+    assert len(bench.orders(OrderRole.STOP)) == (1 if says == "closed" else 15)
     is_open = True
     bench.venue.always("place_order")
     await bench.quiet(6)
     assert sells(bench) == [(OrderType.STOP, 1, 95, None)]
     assert bench.alarms == ["NOT_PROTECTING"]
+
+
+@virtual
+async def test_a_stop_is_placed_when_its_market_said_that_it_would_open(make):
+    """D13: at the moment that the venue has named, and every half a second when that is past and it is closed still."""
+    opens_at = []
+
+    async def market_status(_symbol):
+        return MarketStatus(is_open=now() >= opens_at[0] + 1, next_open=bench.clock.now() + left())
+
+    def left():
+        return timedelta(seconds=opens_at[0] - now())
+
+    now = asyncio.get_running_loop().time
+    opens_at.append(now() + 6.5)
+    bench = make(keeper=True)
+    bench.venue.market_status = market_status
+    bench.venue.script("place_order", bench.venue._place, MarketClosedError("closed"))
+    await bench.open("1")
+    await bench.quiet(7.4)
+    assert sells(bench) == []
+    await bench.quiet(0.2)
+    assert sells(bench) == [(OrderType.STOP, 1, 95, None)]
 
 
 @virtual

@@ -17,8 +17,9 @@ from execkit.model.result import ExecutionResult, Outcome
 from execkit.model.signal import TradingSignal
 from execkit.numbers import ZERO
 from execkit.testing.simulation.chaos import Kind
+from execkit.testing.simulation.rules import SYMBOLS
 from execkit.testing.simulation.troubles import Troubles
-from execkit.testing.simulation.world import SYMBOLS, World, fingerprint
+from execkit.testing.simulation.world import World, fingerprint
 
 _MOST_CALLERS: Final = 40
 
@@ -105,10 +106,10 @@ class Actions:
         if (
             process is not None
             and process.is_running
-            and rng.random() < 0.1
+            and rng.random() < (0.1 if world.extras.restricts else 0.05)
             and (process.book.trading_state is not TradingState.ACTIVE or process.book.blocked)
         ):
-            self._person(random.Random(0 if not world.extras.restricts else 1))
+            self._release()
 
     def _begin_sustained(self) -> None:
         world, chaos = self.world, self.world.chaos
@@ -334,10 +335,20 @@ class Actions:
                 await work
             except (ExecKitError, TimeoutError, OSError, TypeError, AttributeError) as error:
                 self.world.tell(f"a person's wish failed: {type(error).__name__}")
+            except Exception as error:  # noqa: BLE001 - whatever else is raised is a defect
+                self.world.watch.fail("I29", f"a person's wish raised {error!r}")
 
         process = self.world.process
         assert process is not None, "it runs"
         self.callers.add(process.spawn(tolerant()))
+
+    def _release(self) -> None:
+        process = self.world.process
+        assert process is not None, "it runs"
+        assert process.engine is not None, "it runs"
+        self.world.tell("a person resumes")
+        self.world.extras.state.asked_at = self.world.loop.time()
+        self._person_does(process.engine.resume())
 
     def _person(self, rng: random.Random) -> None:
         process = self.world.process
@@ -349,18 +360,19 @@ class Actions:
         drawn = rng.random()
         if process.book.trading_state is not TradingState.ACTIVE or process.book.blocked:
             if drawn < 0.7:
-                self.world.tell("a person resumes")
-                self.world.extras.state.releases += 1
-                self._person_does(engine.resume())
+                self._release()
         elif drawn < 0.5 and entries:
             order = rng.choice(entries)
             self.world.tell(f"a person cancels {order.client_order_id}")
             self._person_does(engine.cancel(order))
         elif drawn < 0.6:
-            self._person_does(engine.cancel_all(halt=False))
+            self.world.tell("a person cancels all")
+            halt = rng.random() < 0.3
+            self._person_does(self.world.extras.hands.cancel_all(process, engine, halt=halt))
         elif drawn < 0.7:
             self.world.tell("a person flattens")
-            self._person_does(engine.flatten(rng.choice((None, *SYMBOLS)), halt=False))
+            symbol, halt = rng.choice((None, *SYMBOLS)), rng.random() < 0.3
+            self._person_does(self.world.extras.hands.flatten(process, engine, symbol, halt=halt))
         elif drawn < 0.8:
             self.world.tell("a person halts")
             self._person_does(engine.halt("drill"))

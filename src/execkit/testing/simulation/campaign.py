@@ -88,8 +88,17 @@ BRANCHES = frozenset(
         "confirmation:no",
         "confirmation:reduction",
         "confirmation:yes",
+        "day trades:last",
+        "day trades:looks",
         "dust:left",
         "dust:taken",
+        "group:looks",
+        "group:nearly full",
+        "hand:cancel-all",
+        "hand:cancelled",
+        "hand:flatten",
+        "hand:flattened",
+        "hand:not flattened",
         "killfile:appeared",
         "killfile:reduction left",
         "loss:looks",
@@ -102,6 +111,7 @@ BRANCHES = frozenset(
         "rate_limit:waited",
         "restart:halted",
         "restart:reducing",
+        "scale:added",
         "slices:iceberg",
         "slices:parents",
         "slices:sent",
@@ -111,11 +121,16 @@ BRANCHES = frozenset(
         "state:file",
         "state:halted",
         "state:reducing",
+        "state:released",
         "throttle:full",
     }
 )
 """Branches of recovery, by the records that they leave, and positions that ended with dust and began with it, and
 what the features of the seeds have brought about."""
+
+
+MOST: Final = frozenset({"naked_longest_ms"})
+"""Figures of which the largest of all runs counts, not their sum."""
 
 
 class Reached(msgspec.Struct):
@@ -142,7 +157,11 @@ class Campaign:
     def add(self, report: SimulationReport) -> None:
         """Take in one run."""
         self.seeds += 1
-        self.figures.update(report.figures)
+        for name, figure in report.figures.items():
+            is_most = name in MOST
+            self.figures[name] = (
+                max(self.figures[name], figure) if is_most else self.figures[name] + figure
+            )
         self.faults.update(report.faults)
         self.edges.update(report.edges)
         self.branches.update(report.branches)

@@ -10,6 +10,7 @@ from execkit.handlers.risk import RiskManagementHandler
 from execkit.model.order import OrderRole
 from execkit.model.records import Intent
 from execkit.numbers import ZERO
+from execkit.risk.limits import RiskLimits
 from execkit.testing.simulation.venue import SimVenue
 
 if TYPE_CHECKING:
@@ -21,14 +22,16 @@ def worst_exposure(
     intents: Mapping[str, tuple[int, Intent]],
     besides: Collection[str],
     sending: Intent,
+    symbols: Collection[str] | None = None,
 ) -> Decimal:
     """Return what is held, what open entries may add, and the one that is being sent, in quote units.
 
-    Orders in *besides* are left out: the venue has broken its promises about them.
+    Orders in *besides* are left out: the venue has broken its promises about them. *symbols* are those that count;
+    None: all.
     """
     core = venue.core
     worst = ZERO
-    for symbol in core.instruments:
+    for symbol in core.instruments if symbols is None else symbols:
         price = core.quote(symbol).mid
         worst += abs(venue.quantity(symbol)) * price
         for order in core.open.get(symbol, {}).values():
@@ -41,13 +44,19 @@ def worst_exposure(
     return worst
 
 
-def exposure_limit(process: Process) -> Decimal | None:
-    """Return what the chain of a process allows, in quote units; None when it does not limit it."""
+def limits_of(process: Process) -> RiskLimits | None:
+    """Return the limits of the chain of a process; None when it has none."""
     assert process.engine is not None, "it has sent something"
     handlers = process.engine.parts.pipeline.handlers
     risk = next((each for each in handlers if isinstance(each, RiskManagementHandler)), None)
-    if risk is None:
+    return None if risk is None else risk.limits
+
+
+def exposure_limit(process: Process) -> Decimal | None:
+    """Return what the chain of a process allows, in quote units; None when it does not limit it."""
+    limits = limits_of(process)
+    if limits is None:
         return None
     # Prices move between the check and the send, and equity with them.
-    share = risk.limits.max_exposure_pct / 100 * Decimal("1.2")
+    share = limits.max_exposure_pct / 100 * Decimal("1.2")
     return process.book.equity("USDT") * share + 500

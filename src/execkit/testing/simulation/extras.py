@@ -13,6 +13,7 @@ from execkit.assembly import standard_pipeline
 from execkit.model.instrument import Instrument
 from execkit.model.order import Side
 from execkit.model.slicing import Slicing, Twap
+from execkit.testing.simulation.entering import DayTradeJudge, GroupJudge, ScaleJudge
 from execkit.testing.simulation.features import (
     DAILY_LOSS_PCT,
     ORDER_RATE,
@@ -21,6 +22,7 @@ from execkit.testing.simulation.features import (
     terms_with,
 )
 from execkit.testing.simulation.guards import guarded
+from execkit.testing.simulation.hands import HandJudge
 from execkit.testing.simulation.hours import Hours
 from execkit.testing.simulation.judges import (
     Judge,
@@ -87,7 +89,13 @@ class Extras:
         self.state = StateJudge(*known)
         self.slices = SliceJudge(*known)
         self.pace: ThrottleJudge | None = None
-        judges: list[Judge] = [self.state, self.slices]
+        self.hands = HandJudge(*known, lied=watch.lied)
+        judges: list[Judge] = [self.state, self.slices, self.hands]
+        judges.append(ScaleJudge(*known, shaken=watch.shaken))
+        if Feature.GROUPS in features:
+            judges.append(GroupJudge(*known, shaken=watch.shaken, lied=watch.lied))
+        if Feature.DAY_TRADES in features:
+            judges.append(DayTradeJudge(*known, shaken=watch.shaken))
         if Feature.THROTTLE in features:
             self.pace = ThrottleJudge(*known, ORDER_RATE)
             judges.append(self.pace)

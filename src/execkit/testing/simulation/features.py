@@ -23,7 +23,7 @@ from execkit.model.order import Side
 from execkit.model.slicing import Iceberg, Slicing, Twap, Vwap
 from execkit.numbers import ZERO
 from execkit.pipeline import ExecutionPipeline, HandlerFunction
-from execkit.testing.simulation.rules import Rules
+from execkit.testing.simulation.rules import SYMBOLS, Rules
 
 
 class Feature(StrEnum):
@@ -45,6 +45,10 @@ class Feature(StrEnum):
     """A person is asked before each entry, and does not always say yes."""
     NO_STOPS = "no_stops"
     """The user has chosen no stops: there is no handler that sets them."""
+    GROUPS = "groups"
+    """All symbols move together, and little of them may be held."""
+    DAY_TRADES = "day_trades"
+    """The account is small and in the United States: few positions are opened and closed on one day."""
 
 
 _WITH_SOME: Final = 1 / 8
@@ -55,6 +59,11 @@ ORDER_RATE: Final = (8, timedelta(seconds=10))
 """Commands that a venue with a throttle takes; few, so that the limit is met."""
 DAILY_LOSS_PCT: Final = Decimal("0.03")
 """The small limit of the day's loss, in percent."""
+GROUP_PCT: Final = Decimal(3)
+"""The small share of a group, in percent of the equity."""
+MOST_DAY_TRADES: Final = 4
+_COUNTED_BY_RISK: Final = frozenset({Feature.DAILY_LOSS, Feature.GROUPS, Feature.DAY_TRADES})
+"""What no handler counts where there is none for risk."""
 
 
 def features_of(seed: int, *, without: Iterable[str] = ()) -> frozenset[Feature]:
@@ -63,7 +72,7 @@ def features_of(seed: int, *, without: Iterable[str] = ()) -> frozenset[Feature]
     has_some = rng.random() < _WITH_SOME
     drawn = {each for each in Feature if rng.random() < _SHARE.get(each, _USUAL_SHARE)}
     if Feature.NO_STOPS in drawn:
-        drawn.discard(Feature.DAILY_LOSS)  # no risk handler counts it
+        drawn -= _COUNTED_BY_RISK
     off = set(without)
     return frozenset(each for each in drawn if has_some and each.value not in off)
 
@@ -85,14 +94,21 @@ def options_with(options: dict[str, Any], features: frozenset[Feature]) -> dict[
         ]
         options["pipeline"] = ExecutionPipeline(chain, unchecked=True)
         options.pop("protection", None)
+    changes: dict[str, Any] = {}
     if Feature.DAILY_LOSS in features:
-        options["pipeline"] = _with_small_loss(options["pipeline"])
+        changes["daily_loss_pct"] = DAILY_LOSS_PCT
+    if Feature.GROUPS in features:
+        changes |= {"groups": {"coins": SYMBOLS}, "max_group_pct": GROUP_PCT}
+    if Feature.DAY_TRADES in features:
+        changes |= {"max_day_trades": MOST_DAY_TRADES, "day_trades_free_above": Decimal(10**9)}
+    if changes:
+        options["pipeline"] = _with_limits(options["pipeline"], changes)
     return options
 
 
-def _with_small_loss(pipeline: ExecutionPipeline) -> ExecutionPipeline:
+def _with_limits(pipeline: ExecutionPipeline, changes: dict[str, Any]) -> ExecutionPipeline:
     (risk,) = (each for each in pipeline if isinstance(each, RiskManagementHandler))
-    limits = attrs.evolve(risk.limits, daily_loss_pct=DAILY_LOSS_PCT)
+    limits = attrs.evolve(risk.limits, **changes)
     return pipeline.replace(RiskManagementHandler, RiskManagementHandler(limits))
 
 

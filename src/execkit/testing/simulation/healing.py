@@ -5,11 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 
 from execkit.journal.fold import fold
-from execkit.model.order import OrderRole, OrderState
+from execkit.model.order import OrderState
 from execkit.numbers import ZERO
 from execkit.testing.checker import Evidence, check
 from execkit.testing.simulation.actions import Actions
-from execkit.testing.simulation.world import SYMBOLS, World
+from execkit.testing.simulation.rules import SYMBOLS
+from execkit.testing.simulation.world import World
 
 WITHIN = 120.0
 """Seconds from the end of all faults within which everything is known again."""
@@ -125,9 +126,10 @@ def _check_protection(world: World, symbol: str) -> None:
     covered = Decimal(0)
     for order in world.venue.core.open.get(symbol, {}).values():
         key = order.request.client_order_id
-        is_exit = key in book.orders and book.orders[key].role is not OrderRole.ENTRY
+        known = book.orders.get(key)
+        is_exit = known is not None and known.role.is_reduction and known.state.may_be_live
         is_beside_a_stop = bool(order.group) and order.request.stop_price is None
-        if is_exit and not is_beside_a_stop and key not in world.watch.lied:
+        if is_exit and not is_beside_a_stop:
             covered += order.remaining
     if abs(needed - covered) >= least:
         world.fail("I12", f"{symbol}: {needed} open, {covered} protected")

@@ -71,8 +71,8 @@ class StateJudge(Judge):
     """I15: no entry leaves while trading is halted or reducing, which outlives the process; only a person releases."""
 
     history: list[tuple[int, TradingState]] = attrs.field(factory=list)
-    releases: int = 0
-    """How often a person has asked for trading again."""
+    asked_at: float = -1.0
+    """When a person has asked last for trading again, which is done at once or not at all."""
     switched_off: bool = False
     """The file that halts is there."""
 
@@ -86,13 +86,14 @@ class StateJudge(Judge):
         if not isinstance(record, TradingStateChanged):
             return
         if record.state is TradingState.ACTIVE:
-            by_person = self.releases > 0 and record.actor == "operator"
+            by_person = self.venue.time() == self.asked_at and record.actor == "operator"
             self.need("I15", by_person, f"trading was released by {record.actor}, nobody asked")
             off = self.switched_off and self.state is not TradingState.ACTIVE
             self.need("I15", not off, "trading was released while the file that halts is there")
         self.history.append((seq, record.state))
         self.reached[f"state:{record.state}"] += 1
         self.reached["state:daily loss"] += record.cause.startswith("daily loss")
+        self.reached["state:released"] += record.state is TradingState.ACTIVE
         self.reached["state:file"] += record.actor == "file"
 
     def leaves(self, process: Process, key: str, request: OrderRequest | None) -> None:

@@ -54,12 +54,12 @@ class SimLink(SendingLink):
             fault = self._rng.choice((Kind.CANCEL_LOST, Kind.CANCEL_UNSENT))
         if fault is None:
             return await self._cancel(symbol, client_order_id, venue_order_id, None)
-        self._witness.fails(symbol)
+        self._witness.fails(self, symbol)
         try:
             return await self._cancel(symbol, client_order_id, venue_order_id, fault)
         finally:
             if not self.is_dead:
-                self._witness.failed(symbol)
+                self._witness.failed(self, symbol)
 
     async def _cancel(
         self, symbol: str, client_order_id: str, venue_order_id: str | None, fault: Kind | None
@@ -118,14 +118,14 @@ class SimLink(SendingLink):
         self._witness.leaves(self, "amend", client_order_id, None)
         fault = self.chaos.pick("amend")
         if fault is not None:
-            self._witness.fails(symbol)
+            self._witness.fails(self, symbol)
         try:
             return await self._amend(
                 symbol, client_order_id, quantity, limit_price, stop_price, fault
             )
         finally:
             if fault is not None and not self.is_dead:
-                self._witness.failed(symbol)
+                self._witness.failed(self, symbol)
 
     async def _amend(
         self,

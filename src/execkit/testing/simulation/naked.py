@@ -8,6 +8,7 @@ to a command about the symbol, the time begins anew when the process knows of it
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from execkit.numbers import ZERO
-from execkit.protection.plan import is_protective, is_unproven
+from execkit.protection.plan import is_unproven
 
 if TYPE_CHECKING:
+    from execkit.model.instrument import Instrument
     from execkit.model.position import Position
     from execkit.testing.simulation.process import Process
     from execkit.testing.simulation.venue import SimVenue
@@ -34,7 +36,7 @@ class Obstacle(StrEnum):
     DISK = "a commit is under way"
     FAILED = "a command about it is under way and will fail"
     DOUBT = "what became of an order of it is not proven"
-    UNTOLD = "the end of a stop was not told"
+    UNTOLD = "the end of a stop or an exit, or a part of it, was not told"
     UNKNOWN = "the position is smaller than anybody has told"
     LIE = "an order rests that the venue has denied"
     RATE = "the venue takes no more commands in this window"
@@ -42,9 +44,10 @@ class Obstacle(StrEnum):
 
 @attrs.define(eq=False)
 class NakedClock:
-    """Counts for how long each position was without protection for no reason."""
+    """Counts for how long each position was without protection for no reason: longer than `ALLOWED` is a violation."""
 
     venue: SimVenue
+    need: Callable[[str, bool, str], None]
     lied: set[str]
     """Orders about which the venue broke its own promises."""
     looks: int = 0
@@ -53,20 +56,25 @@ class NakedClock:
     """Those at which nothing stood in the way."""
     naked: int = 0
     """Those of them at which a part was without a stop."""
-    late: int = 0
-    """Those of them at which that had lasted longer than `ALLOWED`."""
+    longest: float = 0.0
+    """Most seconds that one was naked while nothing stood in the way."""
     excused: Counter[str] = attrs.field(factory=Counter)
     failing: Counter[str] = attrs.field(factory=Counter)
     """Commands under way that fail, by symbol."""
     _counted: dict[str, float] = attrs.field(factory=dict)
     _seen_at: dict[str, float] = attrs.field(factory=dict)
     """Moment of the last look at which a position was without protection, and nothing stood in the way."""
-    _life: int = 0
 
     @property
     def is_running(self) -> bool:
         """Tell whether a position is without protection, so that one should look often."""
         return bool(self._counted)
+
+    def live(self) -> None:
+        """See a process begin: what the last one had under way is no longer its concern."""
+        self._counted.clear()
+        self._seen_at.clear()
+        self.failing.clear()
 
     def begin_anew(self, symbol: str) -> None:
         """See that the venue took a reduction, or that a command about a symbol came to nothing."""
@@ -84,11 +92,6 @@ class NakedClock:
 
     def look(self, process: Process, *, rate_is_used_up: bool) -> None:
         """Let the clocks run on, or not."""
-        if process.number != self._life:
-            self._life = process.number
-            self._counted.clear()
-            self._seen_at.clear()
-            self.failing.clear()
         venue, book = self.venue, process.book
         now = venue.time()
         for symbol, instrument in venue.core.instruments.items():
@@ -99,8 +102,7 @@ class NakedClock:
                 same_side = (position.quantity > ZERO) is (true > ZERO)
                 needed = min(abs(position.quantity), abs(true)) if same_side else ZERO
             needed = instrument.round_quantity(needed)
-            least = max(instrument.min_quantity, instrument.lot_size)
-            if position is None or needed < least:
+            if position is None or needed < (least := self._least(position, instrument)):
                 self.begin_anew(symbol)
                 continue
             self.looks += 1
@@ -120,7 +122,20 @@ class NakedClock:
                 continue
             self.naked += 1
             self._run(symbol, now)
-            self.late += self._counted[symbol] > ALLOWED
+            self.longest = max(self.longest, self._counted[symbol])
+            self.need(
+                "I12",
+                self._counted[symbol] <= ALLOWED,
+                f"{symbol}: {missing} of {needed} were without a stop for {self._counted[symbol]:.1f} s, "
+                "and nothing kept the venue from taking one",
+            )
+
+    def _least(self, position: Position, instrument: Instrument) -> Decimal:
+        """Return the smallest quantity that the venue takes a stop for; one that only reduces may be worth little."""
+        least = max(instrument.min_quantity, instrument.lot_size)
+        if self.venue.rules.reduce_only or position.stop_loss is None:
+            return least
+        return max(least, instrument.smallest_quantity(position.stop_loss))
 
     def _run(self, symbol: str, now: float) -> None:
         since = now - self._seen_at.get(symbol, now)
@@ -144,12 +159,13 @@ class NakedClock:
         if abs(position.quantity) > abs(venue.quantity(symbol)):
             return Obstacle.UNKNOWN
         rests = venue.core.open.get(symbol, {}).values()
-        if any(order.request.client_order_id in self.lied for order in rests):
+        believed = {order.client_order_id for order in reductions}
+        theirs = {order.request.client_order_id for order in rests}
+        if (theirs & self.lied) - believed:
             return Obstacle.LIE
-        believed = sum((o.remaining for o in reductions if is_protective(o)), ZERO)
-        if missing > ZERO and believed >= abs(venue.quantity(symbol)) - venue.covered(symbol):
-            known = {o.venue_order_id for o in reductions}
-            live = {order.venue_order_id for order in rests}
-            if known - live - {None}:
-                return Obstacle.UNTOLD
+        left = {order.venue_order_id: order.remaining for order in rests}
+        known = [o for o in reductions if o.venue_order_id is not None]
+        gone = (o.remaining - left.get(o.venue_order_id or "", ZERO) for o in known)
+        if missing > ZERO and sum(gone, ZERO) >= missing:
+            return Obstacle.UNTOLD
         return None

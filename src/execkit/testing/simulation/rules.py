@@ -11,6 +11,8 @@ import attrs
 
 from execkit.protection.policy import PartialExit, ProtectionPolicy
 
+SYMBOLS: Final = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
+
 
 @attrs.frozen(kw_only=True)
 class Rules:

@@ -119,7 +119,7 @@ class SendingLink(ExchangeAdapter):
         if self.is_down():
             fault = self._rng.choice((Kind.PLACE_LOST, Kind.PLACE_UNSENT))
         if fault is not None:
-            self._witness.fails(requests[0].symbol)
+            self._witness.fails(self, requests[0].symbol)
         try:
             reports = await self._place(wanted, requests, fault)
             answer = "report"
@@ -144,7 +144,7 @@ class SendingLink(ExchangeAdapter):
         finally:
             if not self.is_dead:
                 if fault is not None:
-                    self._witness.failed(requests[0].symbol)
+                    self._witness.failed(self, requests[0].symbol)
                 for request in requests:
                     self._witness.answered(request.client_order_id, answer)
 

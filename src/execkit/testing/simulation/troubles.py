@@ -9,7 +9,8 @@ from execkit.errors import ExchangeError
 from execkit.model.order import Fill, OrderState, Side
 from execkit.numbers import ZERO
 from execkit.testing.simulation.chaos import Kind
-from execkit.testing.simulation.world import SYMBOLS, World
+from execkit.testing.simulation.rules import SYMBOLS
+from execkit.testing.simulation.world import World
 
 
 class Troubles:

@@ -28,11 +28,13 @@ from execkit.model.order import (
     OrderReport,
     OrderRequest,
     OrderState,
+    OrderType,
     OrderUpdate,
     Side,
 )
 from execkit.numbers import MONEY, ZERO
 from execkit.testing.simulation.hours import Hours
+from execkit.testing.simulation.prices import RecentPrices
 from execkit.testing.simulation.rules import Rules
 
 
@@ -98,6 +100,7 @@ class SimVenue:
         self._taken_at: dict[str, float] = {}
         """When each order arrived, by client order id."""
         self._foreign = 0
+        self.prices = RecentPrices(loop_time)
 
     # -- requests --------------------------------------------------------------------------------------
 
@@ -273,11 +276,8 @@ class SimVenue:
             known = {fill.trade_id for fill in self.core.fills[: self.snapshot.fills]}
             fills = [fill for fill in fills if fill.trade_id in known]
         if self.hidden_until:
-            fills = [
-                fill
-                for fill in fills
-                if self.time() >= self.hidden_until.get(fill.venue_order_id, -1.0)
-            ]
+            now, until = self.time(), self.hidden_until
+            fills = [fill for fill in fills if now >= until.get(fill.venue_order_id, -1.0)]
         return fills
 
     def balances(self) -> dict[str, Balance]:
@@ -295,6 +295,7 @@ class SimVenue:
 
     def feed(self, quote: Quote) -> None:
         """Take a price."""
+        self.prices.add(quote)
         self.tell(self.core.on_quote(quote))
 
     def open_of_ours(self, is_ours: Callable[[str], bool]) -> list[VenueOrder]:
@@ -366,7 +367,7 @@ class SimVenue:
             client_order_id=f"web-{self._foreign}",
             symbol=symbol,
             side=side,
-            type="limit" if price else "market",  # type: ignore[arg-type]
+            type=OrderType.LIMIT if price else OrderType.MARKET,
             quantity=quantity,
             limit_price=price,
         )

@@ -92,7 +92,7 @@ class Watch:
     def __attrs_post_init__(self) -> None:
         self.shaken = Shaken(self.venue)
         self.protection = ProtectionWatch(self.venue, self.shaken, self.need)
-        self.naked = NakedClock(self.venue, self.lied)
+        self.naked = NakedClock(self.venue, self.need, self.lied)
 
     def fail(self, invariant: str, text: str) -> None:
         """Note a violation; the first one ends the run."""

@@ -22,10 +22,10 @@ class Witness(Protocol):
     def lied(self, client_order_id: str) -> None:
         """Called when the venue breaks its own promise about an order."""
 
-    def fails(self, symbol: str) -> None:
+    def fails(self, link: ExchangeAdapter, symbol: str) -> None:
         """Called when a command leaves that will not be carried out as it was meant."""
 
-    def failed(self, symbol: str) -> None:
+    def failed(self, link: ExchangeAdapter, symbol: str) -> None:
         """Called when the process knows of it."""
 
     def shaken(self, symbol: str) -> None:

@@ -26,12 +26,11 @@ from execkit.testing.simulation.journal import JournalStore
 from execkit.testing.simulation.link import SimLink
 from execkit.testing.simulation.meddler import meddled
 from execkit.testing.simulation.process import Build, Process, ProcessDied, task_factory
-from execkit.testing.simulation.rules import Rules, rules_of
+from execkit.testing.simulation.rules import SYMBOLS, Rules, rules_of
 from execkit.testing.simulation.venue import SimVenue
 from execkit.testing.simulation.watch import Violated, Watch
 from execkit.virtual_time import VirtualClock
 
-SYMBOLS: Final = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
 _LOOKS_EVERY: Final = 5.0
 """Most seconds between two looks at what must always hold."""
 _KEPT: Final = 4000
@@ -214,6 +213,10 @@ class World:
         self.quote(symbol)
 
     def _on_updates(self, updates: list[OrderUpdate]) -> None:
+        fills = [update for update in updates if isinstance(update, Fill)]
+        for fill in fills:
+            if not is_ours(fill.client_order_id):
+                self.watch.shaken.add(fill.symbol)
         for update in updates:
             if isinstance(update, Fill):
                 again = "" if update.replaces is None else f" instead of {update.replaces}"
@@ -256,13 +259,19 @@ class World:
             self.watch.shaken.add(found[1].request.symbol)
         self.tell(f"lied about {client_order_id}")
 
-    def fails(self, symbol: str) -> None:
+    def fails(self, link: ExchangeAdapter, symbol: str) -> None:
         """See a command leave that comes to nothing."""
-        self.watch.naked.fails(symbol)
+        if self._is_of_the_process(link):
+            self.watch.naked.fails(symbol)
 
-    def failed(self, symbol: str) -> None:
+    def failed(self, link: ExchangeAdapter, symbol: str) -> None:
         """See that the process knows of it."""
-        self.watch.naked.failed(symbol)
+        if self._is_of_the_process(link):
+            self.watch.naked.failed(symbol)
+
+    def _is_of_the_process(self, link: ExchangeAdapter) -> bool:
+        """Tell whether a link is that of the process, not of one that was replaced and still runs."""
+        return self.process is not None and self.process.link is link
 
     def shaken(self, symbol: str) -> None:
         """See the venue move a position by itself."""
@@ -301,6 +310,7 @@ class World:
         for key, order in book.orders.items():
             process.forgotten[key] -= order.attempts
         self.process = self.watch.process = process
+        self.watch.naked.live()
         process.autopsy = lambda: self._compare(process)
         process.open(self._on_record)
         process.journal.from_snapshot = self.lives % 3 == 0
