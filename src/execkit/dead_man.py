@@ -85,10 +85,10 @@ class DeadMan:
 
     async def renew(self) -> None:
         """Start the countdown of each symbol with orders of ours anew, and end those that are not needed."""
-        wanted = {order.symbol for order in self._desk.book.orders.active.values()}
-        ends = [(symbol, None) for symbol in sorted(self._armed - wanted)]
-        starts = [(symbol, self._within) for symbol in sorted(wanted)]
-        done = await asyncio.gather(*(self._set(*each) for each in (*ends, *starts)))
+        wanted = self._wanted()
+        ends = [self._end_unneeded(symbol) for symbol in sorted(self._armed - wanted)]
+        starts = [self._set(symbol, self._within) for symbol in sorted(wanted)]
+        done = await asyncio.gather(*ends, *starts)
         if all(done):
             self._is_failing = False
         elif not self._is_failing:
@@ -97,6 +97,16 @@ class DeadMan:
                 "DEAD_MAN_FAILED",
                 "the countdown could not be started anew; unless that succeeds soon the venue cancels all orders",
             )
+
+    def _wanted(self) -> set[str]:
+        return {order.symbol for order in self._desk.book.orders.active.values()}
+
+    async def _end_unneeded(self, symbol: str) -> bool:
+        """End a countdown; an order that came while the venue was asked has it started anew."""
+        done = await self._set(symbol, None)
+        if symbol in self._wanted():  # also after a time-out: the end may have arrived
+            return await self._set(symbol, self._within)
+        return done
 
     async def _keep_on(self) -> None:
         while True:

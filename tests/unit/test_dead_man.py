@@ -153,6 +153,34 @@ def test_a_clean_stop_ends_every_countdown():
     lived(life)
 
 
+def test_an_order_of_the_moment_in_which_a_countdown_ends_has_one_of_its_own():
+    """The end was asked for before it came, and must not leave it without the switch until the next turn."""
+
+    async def life(engine, venue, switch):
+        switch.start(engine.parts.upkeep.spawn)
+        await engine.submit(rest())
+        await engine.cancel_all(halt=False)
+        await asyncio.sleep(0.1)
+        real = venue.dead_man
+
+        async def slow(symbol, within):
+            if within is None:
+                await asyncio.sleep(1)
+            await real(symbol, within)
+
+        venue.dead_man = slow
+        turn = asyncio.ensure_future(switch.renew())
+        await asyncio.sleep(0.5)
+        await engine.submit(rest())
+        await turn
+        assert [what for _, *what in venue.told][-2:] == [[BTC, None], [BTC, 40.0]]
+        venue.told.clear()
+        await switch.stop()
+        assert [what for _, *what in venue.told] == [[BTC, None]]
+
+    lived(life)
+
+
 def test_a_countdown_that_cannot_be_renewed_is_told_once():
     """A person has to know that the venue is about to cancel everything; it may have arrived, so it is ended too."""
 
