@@ -20,7 +20,7 @@ from execkit.model.records import (
 from execkit.numbers import MONEY, ZERO
 from execkit.orders.manager import ManagedOrder
 from execkit.orders.parents import Parent
-from execkit.orders.positions import PositionExport
+from execkit.orders.position_state import PositionExport
 
 
 class SignalEntry(msgspec.Struct):

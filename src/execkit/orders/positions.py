@@ -35,6 +35,7 @@ from execkit.orders.executions import (
 )
 from execkit.orders.levels import Levels, Placed, levels_from_now, levels_of, move_levels
 from execkit.orders.lives import Life
+from execkit.orders.position_state import PositionExport, place_levels
 
 WINDOW: Final = 200
 """Fills per symbol that can still be re-sorted or corrected."""
@@ -47,20 +48,6 @@ KEEP_CLOSED: Final = 1000
 
 
 _NOTHING: Final = Life()
-
-
-class PositionExport(msgspec.Struct):
-    """The shape of `PositionBook.export`, for decoding."""
-
-    lives: dict[str, Life]
-    settled: dict[str, Life]
-    window: dict[str, list[Execution]]
-    seen: dict[str, list[str]]
-    levels: dict[str, Levels]
-    """Of an older version, by position id."""
-    closed: list[Position]
-    day_trades: dict[str, DayTrades] = {}
-    levels_by_symbol: dict[str, list[Placed]] = {}
 
 
 def _key(execution: Execution) -> Key:
@@ -375,13 +362,11 @@ class PositionBook:
         self._settled = data.settled
         self._window = data.window
         self._seen = {symbol: dict.fromkeys(ids) for symbol, ids in data.seen.items()}
+        place_levels(data)
         self._levels = data.levels_by_symbol
         self.closed = data.closed
         self._day_trades = data.day_trades
-        for symbol, life in self._lives.items():
-            numbered = data.levels.get(f"{symbol}#{life.number}")
-            if numbered is not None and life.is_open:
-                self._levels[symbol] = [Placed(life.begins, numbered)]
+        for symbol in self._lives:
             self._show(symbol)
 
 

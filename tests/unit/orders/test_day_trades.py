@@ -12,7 +12,8 @@ from tests.support.orders import BTC, fill
 from execkit.model.order import Side
 from execkit.orders.day_trades import KEEP_DAYS, DayTrades
 from execkit.orders.executions import Origin
-from execkit.orders.positions import WINDOW, PositionBook, PositionExport
+from execkit.orders.position_state import PositionExport
+from execkit.orders.positions import WINDOW, PositionBook
 
 D = Decimal
 MORNING = datetime(2024, 3, 6, 14, 30, tzinfo=UTC)

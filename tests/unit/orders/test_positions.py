@@ -11,7 +11,8 @@ from execkit.model.position import PositionState, Target
 from execkit.model.records import StopMoved
 from execkit.orders import positions as module
 from execkit.orders.executions import Origin, net_effect, split_symbol
-from execkit.orders.positions import PositionBook, PositionExport
+from execkit.orders.position_state import PositionExport
+from execkit.orders.positions import PositionBook
 
 D = Decimal
 BUY, SELL = Side.BUY, Side.SELL
