@@ -42,6 +42,14 @@ class DayTrades(msgspec.Struct):
     counts: list[tuple[date, int]] = []
     """Day trades by day, oldest first."""
 
+    @classmethod
+    def holding(cls, held: Decimal, opened_at: datetime | None) -> DayTrades:
+        """Return a count that begins with a signed position, of which only is known when it was opened."""
+        if not held or opened_at is None:
+            return cls(held)
+        day = opened_at.astimezone(NEW_YORK).date()
+        return cls(held, day, opened_long=held > ZERO, opened_short=held < ZERO)
+
     def add(self, change: Decimal, at: datetime) -> None:
         """Take in one execution: the signed *change* of the position, at the venue's time *at*."""
         if not change:

@@ -25,6 +25,16 @@ class PositionExport(msgspec.Struct):
     levels_by_symbol: dict[str, list[Placed]] = {}
 
 
+def count_day_trades(data: PositionExport) -> None:
+    """Let the count of day trades of an older version, which has none, begin with what was held before the window.
+
+    Of the day trades before it nothing is known, and of what was bought on a day only the first purchase.
+    """
+    for symbol, life in data.settled.items():
+        if symbol not in data.day_trades:
+            data.day_trades[symbol] = DayTrades.holding(life.quantity, life.opened_at)
+
+
 def place_levels(data: PositionExport) -> None:
     """Give the levels of an older version a place among the executions.
 

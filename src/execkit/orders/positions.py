@@ -35,7 +35,7 @@ from execkit.orders.executions import (
 )
 from execkit.orders.levels import Levels, Placed, levels_from_now, levels_of, move_levels
 from execkit.orders.lives import Life
-from execkit.orders.position_state import PositionExport, place_levels
+from execkit.orders.position_state import PositionExport, count_day_trades, place_levels
 
 WINDOW: Final = 200
 """Fills per symbol that can still be re-sorted or corrected."""
@@ -362,6 +362,7 @@ class PositionBook:
         self._settled = data.settled
         self._window = data.window
         self._seen = {symbol: dict.fromkeys(ids) for symbol, ids in data.seen.items()}
+        count_day_trades(data)
         place_levels(data)
         self._levels = data.levels_by_symbol
         self.closed = data.closed

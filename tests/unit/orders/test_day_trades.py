@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.support.orders import BTC, fill
 
 from execkit.model.order import Side
+from execkit.orders import positions
 from execkit.orders.day_trades import KEEP_DAYS, DayTrades
 from execkit.orders.executions import Origin
 from execkit.orders.position_state import PositionExport
@@ -239,3 +240,71 @@ def test_an_old_fill_that_is_taken_back_is_no_trade():
     book.apply(corrected, Origin(), first)
     each = book.day_trades(BTC)
     assert (total(each), each.held) == (0, book.quantity(BTC))
+
+
+def downgraded(book):
+    """Return the book that a snapshot without the count of day trades gives."""
+    data = msgspec.to_builtins(book.export())
+    del data["day_trades"]
+    copy = PositionBook()
+    copy.restore(msgspec.convert(data, PositionExport, strict=False))
+    return copy
+
+
+@pytest.mark.parametrize(("sign", "expected"), [(1, 1), (-1, 1)])
+def test_an_old_snapshot_knows_what_is_held(monkeypatch, sign, expected):
+    """A hundred from weeks ago are sold; the next day a hundred bought and sold are one day trade, not none."""
+    monkeypatch.setattr(positions, "WINDOW", 1)
+    book = PositionBook()
+    side = Side.BUY if sign > 0 else Side.SELL
+    booked(book, 0, side, minutes=0, quantity=100)
+    booked(book, 1, side.opposite, minutes=20 * 1440, quantity=100)
+    old = downgraded(book)
+    assert old.day_trades(BTC).held == 0
+    for each in (book, old):
+        booked(each, 2, side, minutes=21 * 1440, quantity=100)
+        booked(each, 3, side.opposite, minutes=21 * 1440 + 5, quantity=100)
+        assert (total(each.day_trades(BTC)), each.day_trades(BTC).held) == (expected, 0)
+
+
+@pytest.mark.parametrize("day", [0, 1])
+def test_an_old_snapshot_knows_of_what_was_opened_on_the_day(monkeypatch, day):
+    """What is sold on the day on which its position was opened is a day trade, on the next day it is none."""
+    monkeypatch.setattr(positions, "WINDOW", 1)
+    book = PositionBook()
+    booked(book, 0, Side.BUY, minutes=0, quantity=60)
+    booked(book, 1, Side.BUY, minutes=1, quantity=40)
+    old = downgraded(book)
+    for each in (book, old):
+        booked(each, 2, Side.SELL, minutes=day * 1440 + 60, quantity=100)
+        assert total(each.day_trades(BTC)) == 1 - day
+
+
+@pytest.mark.parametrize("held", ["0", "0.002"])
+def test_what_no_position_was_made_of_was_not_opened_on_a_day(held):
+    """Nothing, or less than a lot from the start: the count begins with the quantity alone."""
+    assert DayTrades.holding(D(held), None) == DayTrades(D(held))
+    assert DayTrades.holding(D(0), MORNING) == DayTrades()
+
+
+@given(SOME, SOME, st.integers(1, 3), st.integers(0, 3))
+def test_an_old_snapshot_counts_on_like_the_whole_journal(before, after, window, late):
+    """From the first day on that is wholly in it; whatever was held, and when an execution becomes known late."""
+    told, at = [], MORNING
+    for n, (change, days) in enumerate([*before, (1, 20), *after]):
+        at += days * DAY + timedelta(seconds=30)
+        side = Side.BUY if change > 0 else Side.SELL
+        told.append(fill(f"t{n:02}", side=side, quantity=abs(change), at=at))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(positions, "WINDOW", window)
+        book = PositionBook()
+        for each in told[: len(before)]:
+            book.apply(each, Origin())
+        old = downgraded(book)
+        rest = told[len(before) :]
+        for each in (book, old):
+            for one in (*rest[late:], *rest[:late]):
+                each.apply(one, Origin())
+        first = told[len(before)].at.date()
+        assert old.quantity(BTC) == book.quantity(BTC) == old.day_trades(BTC).held
+        assert old.day_trades(BTC).since(first) == book.day_trades(BTC).since(first)

@@ -68,6 +68,17 @@ def test_a_moved_stop_and_target_stay_whatever_becomes_known(told):
     assert shown(again) == (D("99.5"), D(120), D(104), f"{BTC}#1")
 
 
+def test_they_stay_where_all_recent_executions_were_busted():
+    """The position is older than the executions that can still be sorted."""
+    old = msgspec.json.decode(OLD)
+    old["settled"], old["window"] = old["lives"], {}
+    book = restored(msgspec.json.encode(old))
+    assert shown(book) == (D("99.5"), D(120), D(104), f"{BTC}#1")
+    for each in (LATER, fill("d", price="102", at=later(3))):
+        book.apply(each, Origin(stop_loss=D(90)))
+    assert shown(book) == (D("99.5"), D(120), D(104), f"{BTC}#1")
+
+
 def test_a_limit_exit_stays_too():
     """It was kept by the number of the position as well."""
     limit = OLD.replace(b'"best_price": "104"', b'"is_limit": true')
