@@ -72,6 +72,7 @@ class Upkeep:
         self._teller = Teller(desk.recorder)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._has_stopped = False
         desk.recorder.listen(self._on_record)
 
     async def start(self) -> None:
@@ -97,8 +98,10 @@ class Upkeep:
             watcher.start(self.spawn)
 
     def spawn(self, work: Awaitable[Any], name: str) -> None:
-        """Run a task until `stop`; one that fails is reported, not lost."""
+        """Run a task until `stop`, none after it; one that fails is reported, not lost."""
         task = asyncio.ensure_future(work)
+        if self._has_stopped:
+            task.cancel()  # new work does not even begin
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._ended(done, name))
 
@@ -108,9 +111,11 @@ class Upkeep:
             self.desk.recorder.alarm("TASK_FAILED", f"{name}: {task.exception()!r}")
 
     async def stop(self) -> None:
-        """End every task."""
+        """End every task, and let no answer that comes later begin one: nothing acts on an engine that has ended."""
+        self._has_stopped = True
         for timer in self._timers.values():
             timer.cancel()
+        self._timers.clear()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -245,6 +250,8 @@ class Upkeep:
         """Have an entry cancelled at its time; one that is to be cancelled already is followed by the resolver."""
         timeout_at = order.intent.timeout_at
         if timeout_at is None or order.cancel_asked or order.client_order_id in self._timers:
+            return
+        if self._has_stopped:
             return
         delay = max((timeout_at - self.desk.clock.now()).total_seconds(), 0.0)
         self._timers[order.client_order_id] = asyncio.get_running_loop().call_later(

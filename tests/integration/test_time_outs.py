@@ -299,3 +299,31 @@ def test_what_a_person_has_cancelled_is_not_cancelled_twice():
         assert "it rested longer than its time-out" not in reasons
 
     play(body)
+
+
+@pytest.mark.parametrize("seconds", [0, 3], ids=["before the stop", "after the stop"])
+def test_nothing_is_cancelled_after_the_engine_has_ended(seconds):
+    """What rests at a stop rests on, also where the answer to it came when the engine was down already."""
+
+    async def body(place):
+        real, asked = place.venue.place_order, []
+
+        async def place_order(*request):
+            await asyncio.sleep(seconds)
+            return await real(*request)
+
+        async def cancel_order(*names, **more):
+            asked.append((names, more))
+
+        place.venue.place_order = place_order
+        place.venue.cancel_order = cancel_order
+        order, result = await place.submit()
+        await asyncio.sleep(1)
+        assert (order.accepted_at is None) == bool(seconds)
+        await place.engine.stop(drain=0.5)
+        await asyncio.sleep(2 * MINUTE)
+        await asyncio.gather(result, return_exceptions=True)
+        assert order.accepted_at is not None
+        assert (order.cancel_asked, asked) == (False, [])
+
+    play(body)
