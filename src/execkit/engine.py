@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, Self
@@ -85,7 +85,8 @@ class ExecutionEngine(ByHand):
         halt_file: No entry leaves while this file exists; by default the journal's path with `.halt` added.
         halt_on_signal: Whether SIGUSR1 halts; main thread on Unix only.
         dead_man: How long after the last word of the engine the venue cancels all orders, stops too; see `DeadMan`.
-        notify: Makes what tells a person of events while the engine runs, of its bus, e.g. `Notifier`.
+        notify: Makes what tells a person of events while the engine runs, of its bus, e.g. `Notifier`; it is entered
+            at each start.
         control: Whether to take commands from other processes, e.g. `execkit halt`, by a socket beside the journal.
 
     Use it as an async context manager, or call `start` and `stop`.
@@ -143,7 +144,8 @@ class ExecutionEngine(ByHand):
         )
         self.events = EventBus()
         """Subscribe here: `engine.events.subscribe(OrderFilled, callback)`."""
-        self._notifier = None if notify is None else notify(self.events)
+        self.notifier = nullcontext() if notify is None else notify(self.events)
+        """Tells a person of events while it is entered, as it is from the start to the end of the engine's run."""
         self._rules = RuleBook(exchange)
         self._in_flight: dict[str, tuple[str, asyncio.Future[ExecutionResult]]] = {}
         self._running = False
@@ -170,12 +172,11 @@ class ExecutionEngine(ByHand):
         """
         if self._running:
             return
-        if self._notifier is not None:
-            await self._notifier.__aenter__()
+        await self.notifier.__aenter__()
         try:
             await self._start(prepare)
         except BaseException:
-            await self._end_notifier()
+            await self.notifier.__aexit__(None, None, None)
             raise
 
     async def _start(self, prepare: Callable[[Parts], None] | None) -> None:
@@ -211,11 +212,7 @@ class ExecutionEngine(ByHand):
         self._running = False
         await self.parts.close()
         await self.events.close(drain)
-        await self._end_notifier()
-
-    async def _end_notifier(self) -> None:
-        if self._notifier is not None:
-            await self._notifier.__aexit__(None, None, None)
+        await self.notifier.__aexit__(None, None, None)
 
     async def __aenter__(self) -> Self:
         await self.start()

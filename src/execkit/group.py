@@ -64,6 +64,8 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
         """Held while the journal of an engine is written that does not run: each its own, as each takes its time."""
         self._halts: dict[str, tuple[str, str]] = {}
         """Cause and actor of the halts with which engines are to start."""
+        self._told: dict[str, str] = {}
+        """Why engines could not be started, as it was told last."""
         self._wishes: dict[str, list[Wish]] = {}
         """What is to be done once a venue answers."""
 
@@ -108,7 +110,7 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
                 log.error("group.stop_failed", venue=name, error=shown(error))
 
     async def _start_later(self, name: str, engine: ExecutionEngine) -> None:
-        wait, told = 1.0, ""
+        wait = 1.0
         while True:
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)
@@ -118,9 +120,9 @@ class EngineGroup(Mapping[str, ExecutionEngine]):
                 if _is_outage(error):
                     log.warning("group.venue_down", venue=name, error=shown(error))
                     continue
-                if repr(error) != told:
-                    told = repr(error)
-                    _tell_failed_start(name, engine, error)
+                if repr(error) != self._told.get(name):
+                    self._told[name] = repr(error)
+                    await _tell_failed_start(name, engine, error)
                 if isinstance(error, AuthenticationError):
                     return
             else:
@@ -308,8 +310,12 @@ def _is_outage(error: BaseException) -> bool:
     return isinstance(error, _DOWN) and not isinstance(error, AuthenticationError)
 
 
-def _tell_failed_start(name: str, engine: ExecutionEngine, error: Exception) -> None:
+async def _tell_failed_start(name: str, engine: ExecutionEngine, error: Exception) -> None:
     log.error("group.start_failed", venue=name, error=shown(error))
     clock = engine.settings.clock or SystemClock()
     text = f"{name} is not traded, it could not be started: {shown(error)}"
-    engine.events.publish(SystemError(at=clock.now(), code="START_FAILED", text=text))
+    try:
+        async with engine.notifier:  # an engine that could not start has left it
+            engine.events.publish(SystemError(at=clock.now(), code="START_FAILED", text=text))
+    except Exception as problem:  # noqa: BLE001 - it is foreign code, and the start is tried on
+        log.error("group.not_told", venue=name, error=shown(problem))  # noqa: TRY400 - as everywhere here

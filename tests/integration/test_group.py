@@ -20,6 +20,7 @@ from execkit.model.events import SystemError  # noqa: A004 - promised name
 from execkit.model.order import Side
 from execkit.model.records import TradingState
 from execkit.model.signal import TradingSignal
+from execkit.notify.notifier import Notifier
 from execkit.testing import MockExchange
 from execkit.virtual_time import run_virtual
 
@@ -192,6 +193,68 @@ def test_what_is_wrong_at_a_late_start_is_told(error, dials):
             await clock.sleep_until(clock.now() + timedelta(minutes=2))
             if dials > 3:
                 assert (await group.submit(signal("one"))).filled
+
+    play(body)
+
+
+@pytest.mark.parametrize("seconds", [0, 5], ids=["quick service", "slow service"])
+def test_what_is_wrong_at_a_late_start_reaches_a_person(seconds):
+    """Through what the engine was given to tell: once, though it is tried on, and a halt cuts the telling short."""
+
+    async def body(venues, _engines, clock):
+        sent = []
+
+        class Service:
+            async def async_notify(self, *, title, body, notify_type):
+                await asyncio.sleep(seconds)
+                sent.append(body)
+                return True
+
+        def notifier(bus):
+            made = Notifier(bus, ["json://127.0.0.1/"])
+            made._service = Service()
+            return made
+
+        venues["one"].refusals = 1
+        venues["one"].key_error = JournalLockedError("in use")
+        engine = ExecutionEngine(venues["one"], journal=None, clock=clock, notify=notifier)
+        async with EngineGroup([engine]) as group:
+            await clock.sleep_until(clock.now() + timedelta(seconds=2))
+            await group.halt("the news")
+            await clock.sleep_until(clock.now() + timedelta(minutes=10))
+            assert ["in use" in text for text in sent] == [True]
+            venues["one"].key_error = None
+            await clock.sleep_until(clock.now() + timedelta(minutes=2))
+            sent.clear()
+            engine.desk.recorder.alarm("FAILED", "once")
+            await engine.desk.recorder.settle()
+        assert ["once" in text for text in sent] == [True]
+
+    play(body)
+
+
+def test_a_teller_that_fails_keeps_no_engine_down():
+    """It is foreign code; the start is tried on."""
+
+    async def body(venues, _engines, clock):
+        class Teller:
+            async def __aenter__(self):
+                return self
+
+            async def __aexit__(self, *exc):
+                if venues["one"].key_error is not None:
+                    raise RuntimeError("no line")
+
+        venues["one"].refusals = 1
+        engine = ExecutionEngine(
+            venues["one"], journal=None, clock=clock, notify=lambda _bus: Teller()
+        )
+        async with EngineGroup([engine]) as group:
+            venues["one"].key_error = JournalLockedError("in use")
+            await clock.sleep_until(clock.now() + timedelta(minutes=10))
+            venues["one"].key_error = None
+            await clock.sleep_until(clock.now() + timedelta(minutes=2))
+            assert (await group.submit(signal("one"))).filled
 
     play(body)
 

@@ -116,7 +116,8 @@ class Notifier:
         except TimeoutError:
             left = sum([await lane.cut() for lane in lanes])
             log.warning("notify.cut_off", messages=left)
-        self._subscription.cancel()
+        finally:  # also when nobody waits for it any more: entered again it would tell everything twice
+            self._subscription.cancel()
 
     def take(self, event: Event) -> None:
         """Have a message sent of one event, if it is urgent enough and the pace allows."""
