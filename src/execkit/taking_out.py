@@ -94,10 +94,8 @@ class _WayOut:
     async def run(self) -> None:
         """Work until it is out, or the venue has refused so often that a person has to see to it."""
         desk, reason = self._desk, self._reason
-        cancel = desk.keeper.closer.cancel_and_confirm
         try:
-            await asyncio.gather(*(cancel(order, reason) for order in self._entries))
-            if not all(map(is_gone, self._entries)):
+            if await desk.keeper.closer.cancel_entries(self._entries, reason):
                 await self._close(once=True)
                 self._tell()
                 for order in self._entries:  # the resolver carries their cancels through

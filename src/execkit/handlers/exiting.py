@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Final
@@ -72,15 +71,7 @@ async def stop_entering(desk: Desk, ticket: OrderTicket) -> tuple[ManagedOrder, 
         return ()
     closer, reason = desk.keeper.closer, "the position is being closed"
     closer.end_slicing(ticket.symbol, reason)
-    entries = tuple(desk.book.orders.open_entries(ticket.symbol))
-    if not entries:
-        return ()
-    tries = [asyncio.ensure_future(closer.cancel_and_confirm(e, reason)) for e in entries]
-    for each in tries:
-        desk.spawn(each, f"cancelling {ticket.symbol}")
-    # A cancel that gets no answer takes longer than an exit may wait; it goes on beside it.
-    await asyncio.wait(tries, timeout=desk.policy.place_within.total_seconds())
-    return tuple(entry for entry in entries if not is_gone(entry))
+    return await closer.stop_entering(ticket.symbol, reason)
 
 
 def follow_entries(desk: Desk, ticket: OrderTicket, entries: tuple[ManagedOrder, ...]) -> str:

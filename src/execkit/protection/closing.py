@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Final
 
 import structlog
@@ -47,10 +48,10 @@ class Closer:
     def __init__(self, gateway: OrderGateway, *, within: timedelta, attempts: int) -> None:
         self.gateway = gateway
         self.book = gateway.book
-        self.tasks: set[asyncio.Task[bool]] = set()
-        """Cancels of entries that a closing waits for no more."""
         self._within = within.total_seconds()
         self._attempts = attempts
+        self.cancels: dict[str, tuple[asyncio.Task[bool], float]] = {}
+        """Cancels of entries under way by order, each with the loop time at which it began."""
 
     async def cancel_each(self, orders: tuple[ManagedOrder, ...], reason: str) -> bool:
         """Cancel orders and wait until each is proven gone; return False when one is not."""
@@ -75,39 +76,53 @@ class Closer:
         """Tell whether nothing was heard of a cancel for so long that it is asked for once more, blind or not."""
         return self.gateway.recorder.clock.now() - order.updated_at >= _ASK_AGAIN
 
-    async def stop_entering(self, symbol: str, reason: str) -> bool:
-        """Cancel the entries of a symbol that are still open; return False when one is not proven gone."""
-        entries = self.book.orders.open_entries(symbol)
-        # All at once: one whose cancel hangs must not keep the position open for longer than its own wait.
-        gone = await asyncio.gather(*(self.cancel_and_confirm(each, reason) for each in entries))
-        return all(gone)
+    async def stop_entering(self, symbol: str, reason: str) -> tuple[ManagedOrder, ...]:
+        """Cancel the entries that may build up a position while it is closed; return those not proven gone by then."""
+        return await self.cancel_entries(tuple(self.book.orders.open_entries(symbol)), reason)
+
+    async def cancel_entries(
+        self, entries: tuple[ManagedOrder, ...], reason: str, within: float | None = None
+    ) -> tuple[ManagedOrder, ...]:
+        """Cancel entries, all at once; return those that are not proven gone within so many seconds.
+
+        None: as long as a closing waits for them. Where the venue lets nobody sell beside a buy of his own, they have
+        to be gone first, as long as a stop may take. Elsewhere a cancel whose proof takes long keeps the closing
+        waiting only a moment; it goes on, and what still executes is protected anew. Who asks for a cancel that is
+        under way waits for the same one; the time counts from when that began.
+        """
+        if within is None:
+            beside = self.gateway.adapter.capabilities.opposite_orders
+            within = _ENTRIES_WITHIN if beside else self._within
+        loop = asyncio.get_running_loop()
+        for entry in entries:
+            if not entry.is_closed and entry.client_order_id not in self.cancels:
+                task = loop.create_task(self.cancel_and_confirm(entry, reason))
+                self.cancels[entry.client_order_id] = (task, loop.time())
+                task.add_done_callback(partial(self._cancel_ended, entry))
+        under_way = [self.cancels[e.client_order_id] for e in entries if not e.is_closed]
+        if under_way:
+            until = max(began for _, began in under_way) + within
+            tasks = [task for task, _ in under_way]
+            await asyncio.wait(tasks, timeout=max(until - loop.time(), 0.0))
+        return tuple(entry for entry in entries if not is_gone(entry))
+
+    def _cancel_ended(self, entry: ManagedOrder, task: asyncio.Task[bool]) -> None:
+        del self.cancels[entry.client_order_id]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            text = f"cancelling {entry.client_order_id}: {error!r}"
+            self.gateway.recorder.alarm("TASK_FAILED", text, symbol=entry.symbol)
+
+    async def stop(self) -> None:
+        """End the cancels that are under way; the orders stay as they are."""
+        tasks = [task for task, _ in self.cancels.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def end_slicing(self, symbol: str, reason: str) -> None:
         """End what works an entry of a symbol in slices; done first, so that none of them is sent in between."""
         for ending in self.book.parents.endings(symbol, reason, entries=True):
             self.gateway.recorder.record(ending)
-
-    async def _stop_entering_soon(self, symbol: str) -> None:
-        """Cancel the entries of a position that is being closed, so that it is not built up meanwhile.
-
-        Where the venue lets nobody sell beside a buy of his own, they have to be gone first. Elsewhere a cancel whose
-        proof takes long keeps the closing waiting only a moment; it goes on, and what still executes is protected anew.
-        """
-        if not self.book.orders.open_entries(symbol):
-            return
-        work = self.stop_entering(symbol, "the position is being closed")
-        if not self.gateway.adapter.capabilities.opposite_orders:
-            await work
-            return
-        task = asyncio.get_running_loop().create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self._stopped_entering)
-        await asyncio.wait([task], timeout=_ENTRIES_WITHIN)
-
-    def _stopped_entering(self, task: asyncio.Task[bool]) -> None:
-        self.tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("closing.entries_not_cancelled", error=repr(error))
 
     async def make_room(self, symbol: str, quantity: Decimal, side: Side) -> None:
         """Cancel what protects and keeps *quantity* from being closed on *side*, and see it gone."""
@@ -140,7 +155,7 @@ class Closer:
         if whole <= ZERO or whole < instrument.min_quantity:
             return True  # the venue takes no order for so little
         self.end_slicing(symbol, "the position is being closed")
-        await self._stop_entering_soon(symbol)
+        await self.stop_entering(symbol, "the position is being closed")
         await self.make_room(symbol, wanted, side)
         # A stop that could not be proven gone may stay only where the venue keeps the two from executing both.
         stuck = tuple(

@@ -167,10 +167,11 @@ class ProtectionKeeper:
         """End all tasks; orders stay as they are."""
         self._stopped = True
         self.watcher.stop()
-        tasks = [*self._tasks.values(), *self.watcher.tasks.values(), *self.closer.tasks]
+        tasks = [*self._tasks.values(), *self.watcher.tasks.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.closer.stop()
 
     # -- doing it --------------------------------------------------------------------------------------
 

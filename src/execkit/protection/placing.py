@@ -65,6 +65,7 @@ class StopPlacer:
         self._closer = closer
         self._recorder = gateway.recorder
         self._limit_pct = policy.stop_limit_pct
+        self._within = policy.place_within.total_seconds()
         self._failures: dict[str, int] = {}
         self._refusals: dict[str, int] = {}
         self._without_lists: set[str] = set()
@@ -215,9 +216,9 @@ class StopPlacer:
         Some venues take no stop beside an order of ours on the other side (Alpaca calls it a wash trade), and what
         cannot be protected must not grow.
         """
-        if not self._recorder.book.orders.open_entries(symbol):
-            return False
-        return await self._closer.stop_entering(symbol, "the venue takes no stop beside it")
+        entries = tuple(self._recorder.book.orders.open_entries(symbol))
+        why = "the venue takes no stop beside it"
+        return bool(entries) and not await self._closer.cancel_entries(entries, why, self._within)
 
     def _change_terms(self, instrument: Instrument, position: Position, plan: Plan) -> None:
         """Move the trigger one tick away from the market."""

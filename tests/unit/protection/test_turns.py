@@ -15,7 +15,7 @@ from tests.support.venue import ScriptedVenue, after, never
 from execkit.errors import InsufficientBalanceError, OrderRejectedError
 from execkit.model.market import Quote
 from execkit.model.order import ListKind, OrderRole, OrderState, OrderType, Side
-from execkit.model.records import ExternalChange
+from execkit.model.records import Alarm, ExternalChange
 
 D = Decimal
 NO = OrderRejectedError("no market orders now")
@@ -271,7 +271,7 @@ async def test_a_closing_waits_but_a_moment_for_the_end_of_an_entry(make, beside
     assert flat.done()
     assert adding.state is OrderState.CANCELLED
     assert bench.book.position(BTC) is None
-    assert bench.keeper.closer.tasks == set()
+    assert bench.keeper.closer.cancels == {}
 
 
 @virtual
@@ -291,18 +291,25 @@ async def test_an_entry_that_executes_while_its_position_is_closed_is_protected(
 
 @virtual
 async def test_a_failure_while_entries_are_cancelled_does_not_keep_a_closing(make, monkeypatch):
-    """It is logged; the closing order leaves."""
+    """It is told; the closing order leaves."""
     bench = make(keeper=True)
     await bench.open("1")
     await bench.quiet()
-    await bench.gateway.send(entry("s2", quantity="1", limit="90"))
+    adding = (await bench.gateway.send(entry("s2", quantity="1", limit="90"))).order
+    cancel, began = bench.gateway.cancel, bench.clock.now()
 
-    async def broken(*_args):
-        raise RuntimeError("a defect")
+    async def broken(order, reason):
+        if order is adding:
+            raise RuntimeError("a defect")
+        return await cancel(order, reason)
 
-    monkeypatch.setattr(bench.keeper.closer, "stop_entering", broken)
+    monkeypatch.setattr(bench.gateway, "cancel", broken)
     assert await bench.keeper.flatten(BTC, "test")
+    assert bench.clock.now() == began
     assert bench.book.position(BTC) is None
+    (alarm,) = bench.journal.records(Alarm)
+    assert (alarm.code, alarm.symbol) == ("TASK_FAILED", BTC)
+    assert alarm.text == f"cancelling {adding.client_order_id}: RuntimeError('a defect')"
 
 
 @virtual
@@ -315,10 +322,10 @@ async def test_after_stop_no_cancel_of_an_entry_goes_on(make):
     bench.venue.always("cancel_order", never)
     flat = asyncio.ensure_future(bench.keeper.flatten(BTC, "test"))
     await bench.quiet(1.5)
-    assert len(bench.keeper.closer.tasks) == 1
+    assert len(bench.keeper.closer.cancels) == 1
     flat.cancel()
     await bench.keeper.stop()
-    assert bench.keeper.closer.tasks == set()
+    assert bench.keeper.closer.cancels == {}
 
 
 @virtual
