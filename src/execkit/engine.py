@@ -210,9 +210,11 @@ class ExecutionEngine(ByHand):
         self._stopping = True
         await self.parts.drain([future for _, future in self._in_flight.values()], drain)
         self._running = False
-        await self.parts.close()
-        await self.events.close(drain)
-        await self.notifier.__aexit__(None, None, None)
+        try:
+            await self.parts.close()
+        finally:
+            await self.events.close(drain)
+            await self.notifier.__aexit__(None, None, None)
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -160,7 +160,10 @@ class Parts:
             log.warning("anchor.failed", path=str(self.anchors), error=str(error))
 
     async def close(self) -> None:
-        """End the tasks, make the journal durable and close the venue; each step is tried."""
+        """End the tasks, make the journal durable, and close venue and store also where it cannot be.
+
+        Raises `JournalCommitError` then, when all is closed.
+        """
         self.desk.slicer.pause()
         if self.control is not None:
             self.control.stop()
@@ -176,11 +179,17 @@ class Parts:
             await self.recorder.settle()
         except JournalCommitError as error:
             log.warning("journal.unavailable", error=str(error))
-        await self.journal.close()
-        self._anchor_end()
-        await close_venue(self.adapter)
-        if self.store is not None:
-            if isinstance(asyncio.get_running_loop(), VirtualTimeLoop):
-                self.store.stop()
-            else:
-                await asyncio.to_thread(self.store.stop)
+        try:
+            await self.journal.close()
+            self._anchor_end()
+        finally:
+            await close_venue(self.adapter)
+            await self._stop_store()
+
+    async def _stop_store(self) -> None:
+        if self.store is None:
+            return
+        if isinstance(asyncio.get_running_loop(), VirtualTimeLoop):
+            self.store.stop()
+        else:
+            await asyncio.to_thread(self.store.stop)

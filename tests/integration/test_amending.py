@@ -325,7 +325,9 @@ def test_two_changes_at_once_are_one_and_a_refusal():
 
     async def body(room):
         room.takes = 1
-        await room.clock.sleep_until(room.clock.now() + timedelta(seconds=6))  # both ask for a price
+        await room.clock.sleep_until(
+            room.clock.now() + timedelta(seconds=6)
+        )  # both ask for a price
         both = await asyncio.gather(
             room.amend(limit_price=D(40_100)),
             room.amend(limit_price=D(40_400)),

@@ -18,6 +18,7 @@ from execkit import (
     ExecutionFunctionRegistry,
     ExecutionSignal,
     FileJournal,
+    JournalCommitError,
     JournalCorruptedError,
     MemoryJournal,
     OrderRole,
@@ -371,6 +372,32 @@ def test_a_client_that_hangs_does_not_hold_up_the_start_for_ever(hangs, tmp_path
         async with ExecutionEngine(again, journal=path, clock=clock):
             again.close = never
         assert asyncio.get_running_loop().time() - began == pytest.approx(60 + 15 + 15)
+
+    run_virtual(main)
+
+
+def test_a_journal_that_cannot_be_closed_leaves_nothing_else_open():
+    """The disk is full at the end: that is raised, and the venue's client is closed all the same."""
+
+    class Full(MemoryJournal):
+        async def close(self):
+            raise JournalCommitError("the disk is full")
+
+    async def main(clock):
+        venue = MockExchange(clock=clock)
+        closed = []
+        close = venue.close
+
+        async def noted():
+            closed.append(True)
+            await close()
+
+        venue.close = noted
+        engine = ExecutionEngine(venue, journal=Full(venue.account), clock=clock)
+        await engine.start()
+        with pytest.raises(JournalCommitError, match="the disk is full"):
+            await engine.stop()
+        assert closed == [True]
 
     run_virtual(main)
 
