@@ -115,7 +115,7 @@ class _WayOut:
                 log.warning("flatten.failed", symbol=self.symbol, error=shown(error))
                 sent = False
             exits = self._exits()
-            if once or (sent and not exits):
+            if once or not self._is_open() or (sent and not exits):
                 return  # it is out, or too small to be closed
             if not sent:
                 refusals += bool(self._refusal())
@@ -145,7 +145,10 @@ class _WayOut:
     def _refusal(self) -> str:
         """Return why the venue has refused the last order that was to close the position; empty: it has not."""
         book = self._desk.book
-        orders = book.orders.revisions(book.positions.open[self.symbol].position_id)
+        position = book.positions.open.get(self.symbol)
+        if position is None:
+            return ""
+        orders = book.orders.revisions(position.position_id)
         last = next((each for each in reversed(orders) if each.role is OrderRole.FLATTEN), None)
         return last.reason if last is not None and last.state is OrderState.REJECTED else ""
 

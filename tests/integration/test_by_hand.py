@@ -246,3 +246,30 @@ def test_rules_that_cannot_be_read_hold_a_closing_up_and_do_not_end_it():
         assert (venue.held(), venue.core.open_orders()) == ({}, [])
 
     play(body)
+
+
+def test_a_stop_that_is_executed_in_place_of_the_closing_order_leaves_nothing_to_see_to():
+    """Its cancel hangs, and the venue keeps the two from executing both: it refuses the second, rightly."""
+    keeps = attrs.evolve(MockExchange().capabilities, reduce_only=True)
+
+    async def body(engine, venue, clock):
+        await enter(engine, SOL)
+        stop = engine.book.working_stop(SOL)
+        venue.hangs.add(stop.client_order_id)
+        place = venue.place_order
+
+        async def place_order(request):
+            if request.type is OrderType.MARKET:
+                venue.execute(stop.client_order_id)
+                await asyncio.sleep(0.1)
+                raise OrderRejectedError("there is nothing to reduce")
+            return await place(request)
+
+        venue.place_order = place_order
+        assert (await engine.flatten(halt=False)).flat == (SOL,)
+        await clock.sleep_until(clock.now() + timedelta(minutes=1))
+        assert stop.state is OrderState.FILLED
+        assert (venue.held(), engine.positions, engine.book.blocked) == ({}, {}, {})
+        assert "TASK_FAILED" not in [alarm.code for alarm in engine.book.alarms]
+
+    play(body, capabilities=keeps)

@@ -376,7 +376,9 @@ class ProtectionKeeper:
         sent = await self.closer.close(
             symbol, instrument, position, OrderRole.FLATTEN, expected_price=level
         )
-        if sent:
+        now = self.book.position(symbol)
+        if sent or now is None or now.position_id != position.position_id:
+            # It is out; or its stop was executed meanwhile, and there was nothing left to close.
             self._forget(symbol)
             return True
         self._pause(symbol, self._next_wait(symbol, LONGEST_WAIT))
