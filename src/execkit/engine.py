@@ -29,6 +29,7 @@ from execkit.events import EventBus
 from execkit.exchanges.base import ExchangeAdapter
 from execkit.exchanges.factory import ExchangeFactory
 from execkit.functions.registry import ExecutionFunctionRegistry
+from execkit.handlers.exiting import tell_rest
 from execkit.ids import random_id
 from execkit.journal.base import Journal
 from execkit.market import Calendar, MarketHours
@@ -304,7 +305,7 @@ class ExecutionEngine(ByHand):
             and not any(order.filled or order.state.may_be_live for order in orders)
         ):
             return None
-        return from_orders(signal, signal_id, orders)
+        return tell_rest(self.desk, from_orders(signal, signal_id, orders), orders)
 
     async def _through_chain(self, signal: TradingSignal, signal_id: str) -> ExecutionResult:
         instrument = self._rules.known(signal.symbol)

@@ -217,11 +217,13 @@ def from_orders(
 ) -> ExecutionResult:
     """Return the result that the orders of a signal amount to, when nobody was told of it before a restart.
 
-    An exit may have been taken apart, so its orders count together, against what the first one was for.
+    An exit may have been taken apart, so its orders count together, against what all of it was for.
     """
     order = orders[-1]
-    exits = order.role.is_reduction
-    done = Executed.of(orders if exits else [order], orders[0].quantity if exits else None)
+    if order.role.is_reduction:
+        done = Executed.of(orders, order.intent.part_of or orders[0].quantity)
+    else:
+        done = Executed.of([order])
     return ExecutionResult(
         signal_id=signal_id,
         symbol=signal.symbol,

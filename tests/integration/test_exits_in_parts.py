@@ -21,6 +21,7 @@ from execkit.model.order import OrderRole, OrderState, Side
 from execkit.model.records import SignalResult
 from execkit.model.result import Outcome
 from execkit.model.signal import TradingSignal
+from execkit.numbers import plain
 from execkit.risk.limits import RiskLimits
 from execkit.testing import MockExchange
 from execkit.virtual_time import run_virtual
@@ -340,6 +341,113 @@ def test_what_has_closed_meanwhile_is_not_sold_again():
     play(body)
 
 
+@pytest.mark.parametrize("how", ["by its rules", "as it answers"])
+@pytest.mark.parametrize("done", [1, 2])
+def test_a_process_that_ends_between_two_parts_hides_nothing(how, done, monkeypatch):
+    """After the restart the rest is not sent unasked: the caller and a person hear that it stays open, protected."""
+
+    async def body(engine, venue, clock, journal):
+        venue.most = D("0.15")
+        if how == "by its rules":
+            rules = await engine.instrument(BTC)
+            engine._rules._known[BTC] = attrs.evolve(rules, market_max_quantity=D("0.15"))
+        executor = engine.parts.pipeline.handlers[2]
+        works = executor._with_retries
+
+        async def ends(ticket):
+            if len(sales(engine)) == done:
+                raise asyncio.CancelledError
+            return await works(ticket)
+
+        monkeypatch.setattr(executor, "_with_retries", ends)
+        with pytest.raises(asyncio.CancelledError):
+            await engine.submit(signal("out", Side.SELL))
+        await engine.stop()
+        sold, left = venue.sales, D("0.4") - done * D("0.15")
+        async with engine_on(venue, clock, copy_of(journal)) as second:
+            told = await second.submit(signal("out", Side.SELL))
+            assert (told.outcome, told.requested, told.filled) == (
+                Outcome.PARTIALLY_FILLED,
+                D("0.4"),
+                D("0.4") - left,
+            )
+            text = f"{plain(left)} of 0.4 stay open: the process ended meanwhile"
+            assert told.alerts == (text,)
+            assert [(a.code, a.symbol, a.text) for a in second.book.alarms] == [
+                ("CLOSED_IN_PART", BTC, f"{BTC}: {text}")
+            ]
+            await second.desk.keeper.idle()
+            assert (venue.sales, second.positions[BTC].quantity) == (sold, left)
+            assert stop_of(second) == left
+            assert (await second.submit(signal("out", Side.SELL))).alerts == (text,)
+            assert len(second.book.alarms) == 1
+
+    play(body)
+
+
+def test_what_has_closed_since_the_process_ended_is_no_alarm(monkeypatch):
+    """The stop was executed meanwhile, and another position is open: nothing of the exit is left to be done."""
+
+    async def body(engine, venue, clock, journal):
+        venue.most = D("0.15")
+        executor = engine.parts.pipeline.handlers[2]
+        works = executor._with_retries
+
+        async def ends(ticket):
+            if sales(engine):
+                raise asyncio.CancelledError
+            return await works(ticket)
+
+        monkeypatch.setattr(executor, "_with_retries", ends)
+        with pytest.raises(asyncio.CancelledError):
+            await engine.submit(signal("out", Side.SELL))
+        monkeypatch.setattr(executor, "_with_retries", works)
+        venue.most = None
+        await engine.submit(signal("away", Side.SELL))
+        assert engine.positions == {}
+        await engine.submit(signal("in again", quantity=D("0.1")))
+        await engine.stop()
+        async with engine_on(venue, clock, copy_of(journal)) as second:
+            told = await second.submit(signal("out", Side.SELL))
+            assert (told.outcome, told.requested, told.filled, told.alerts) == (
+                Outcome.PARTIALLY_FILLED,
+                D("0.4"),
+                D("0.15"),
+                (),
+            )
+            assert not second.book.alarms
+
+    play(body)
+
+
+def copy_of(journal, *, without=None):
+    """Return what a journal holds as another process finds it, perhaps without what a signal's caller was told."""
+    again = MemoryJournal(journal.account)
+    for entry in journal.entries:
+        record = entry.record
+        if not (isinstance(record, SignalResult) and record.signal_id == without):
+            again.append(record, entry.at)
+    return again
+
+
+def test_a_part_of_a_position_that_has_left_in_parts_is_whole():
+    """What was never to be sold is not what stays open of the exit."""
+
+    async def body(engine, venue, clock, journal):
+        venue.most = D("0.15")
+        result = await engine.submit(signal("out", Side.SELL, quantity=D("0.3")))
+        assert sales(engine) == [D("0.15"), D("0.15")]
+        await engine.stop()
+        async with engine_on(venue, clock, copy_of(journal, without="out")) as second:
+            told = await second.submit(signal("out", Side.SELL, quantity=D("0.3")))
+            assert (told.outcome, told.filled, told.alerts) == (Outcome.FILLED, D("0.3"), ())
+            assert told.requested == result.requested == D("0.3")
+            assert not second.book.alarms
+            assert second.positions[BTC].quantity == D("0.1")
+
+    play(body)
+
+
 @pytest.mark.parametrize("last", ["executed", "never sent"])
 def test_after_a_restart_the_parts_count_together_and_none_is_sent_twice(last):
     """The process ended before the caller was told: he hears what was executed of what he asked for."""
@@ -352,11 +460,7 @@ def test_after_a_restart_the_parts_count_together_and_none_is_sent_twice(last):
         venue.most, venue.before = D("0.15"), unsent
         result = await engine.submit(signal("out", Side.SELL))
         await engine.stop()
-        again = MemoryJournal(journal.account)
-        for entry in journal.entries:
-            record = entry.record
-            if not (isinstance(record, SignalResult) and record.signal_id == "out"):
-                again.append(record, entry.at)
+        again = copy_of(journal, without="out")
         venue.before = lambda _sale: None
         sold = venue.sales
         async with engine_on(venue, clock, again) as second:

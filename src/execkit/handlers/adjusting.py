@@ -26,7 +26,7 @@ def within_largest(ticket: OrderTicket) -> tuple[OrderTicket, ExchangeError | No
     if most is None or (ticket.quantity or ZERO) <= most:
         return ticket, None
     error = QuantityTooLargeError(f"one order is at most {plain(most)}", allowed=most)
-    return ticket.evolve(quantity=ticket.instrument.round_quantity(most)), error
+    return _smaller(ticket, ticket.instrument.round_quantity(most)), error
 
 
 async def shrunk(
@@ -46,9 +46,17 @@ async def shrunk(
     )
     if quantity < ticket.instrument.smallest_quantity(price):
         return None
-    return ticket.evolve(quantity=quantity).note(
+    return _smaller(ticket, quantity).note(
         f"shrunk {plain(ticket.quantity)} -> {plain(quantity)}: {redacted(str(error))}"
     )
+
+
+def _smaller(ticket: OrderTicket, quantity: Decimal) -> OrderTicket:
+    """Return a ticket for less; that of an exit keeps what it was for at first, so that the rest is not forgotten."""
+    if not ticket.is_reduction:
+        return ticket.evolve(quantity=quantity)
+    wanted = ticket.quantity if ticket.requested is None else ticket.requested
+    return ticket.evolve(quantity=quantity, requested=wanted)
 
 
 async def _affordable(ticket: OrderTicket, price: Decimal, desk: Desk) -> Decimal:

@@ -132,7 +132,6 @@ class OrderExecutorHandler:
             if held is not None:
                 return held
             entering = await stop_entering(self.desk, ticket)
-        wanted = ticket.quantity
         try:
             ticket, sent, cause = await self._execute(ticket)
         except Exception as error:
@@ -141,8 +140,6 @@ class OrderExecutorHandler:
                 raise
             return found
         order = sent.order
-        if cause is not None and ticket.is_reduction:
-            ticket = msgspec.structs.replace(ticket, requested=wanted)
         if sent.denial is not None:
             return ticket.deny_with(sent.denial)
         if order is None:
@@ -367,6 +364,7 @@ class OrderExecutorHandler:
             signal_digest=ticket.signal.digest,
             expected_price=ticket.arrival_mid,
             slice_of=ticket.signal.slice_of,
+            part_of=ticket.requested,
         )
 
     def _timeout_at(self, ticket: OrderTicket) -> datetime | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from execkit.errors import ExchangeError, QuantityTooLargeError
 from execkit.handlers.desk import Desk
-from execkit.model.order import OrderRole, OrderState, OrderType
+from execkit.model.order import OrderRole, OrderState, OrderType, Side
+from execkit.model.result import ExecutionResult
 from execkit.model.ticket import OrderTicket
 from execkit.numbers import ZERO, plain
 from execkit.orders.commands import Sent
@@ -56,12 +57,35 @@ async def send_rest(
         ticket = replace(ticket, parts=(*ticket.parts, ticket.order)).with_order(order)
         left -= order.quantity
         cause = cause if less is None else less
-    stays = min(left, _not_leaving(ticket, desk))
+    stays = min(left, _not_leaving(desk, ticket.symbol, ticket.side))
     if ticket.instrument.round_quantity(stays) <= ZERO:
         return ticket, ""
+    return ticket, _tell_open(desk, ticket.symbol, stays, wanted, why)
+
+
+def tell_rest(
+    desk: Desk, result: ExecutionResult, orders: Sequence[ManagedOrder]
+) -> ExecutionResult:
+    """Return what the orders of an exit came to before a restart; what stays open of one in parts is told.
+
+    The rest is not sent: nobody knows any more whether it should be.
+    """
+    last = orders[-1]
+    wanted, position = last.intent.part_of, desk.book.positions.open.get(last.symbol)
+    if wanted is None or position is None or position.position_id != last.position_id:
+        return result
+    out = sum((order.filled + order.exposure_quantity for order in orders), ZERO)
+    stays = min(wanted - out, _not_leaving(desk, last.symbol, last.side))
+    if stays <= ZERO or stays < (last.intent.lot_size or ZERO):
+        return result
+    text = _tell_open(desk, last.symbol, stays, wanted, "the process ended meanwhile")
+    return result.with_alert(text)
+
+
+def _tell_open(desk: Desk, symbol: str, stays: Decimal, wanted: Decimal, why: str) -> str:
     text = redacted(f"{plain(stays)} of {plain(wanted)} stay open: {why}")
-    desk.recorder.alarm("CLOSED_IN_PART", f"{ticket.symbol}: {text}", symbol=ticket.symbol)
-    return ticket, text
+    desk.recorder.alarm("CLOSED_IN_PART", f"{symbol}: {text}", symbol=symbol)
+    return text
 
 
 async def stop_entering(desk: Desk, ticket: OrderTicket) -> tuple[ManagedOrder, ...]:
@@ -107,15 +131,15 @@ def is_refused(order: ManagedOrder) -> bool:
     return order.state in (OrderState.REJECTED, OrderState.FAILED) and not order.filled
 
 
-def _not_leaving(ticket: OrderTicket, desk: Desk) -> Decimal:
+def _not_leaving(desk: Desk, symbol: str, side: Side) -> Decimal:
     """Return how much of the position no exit that is out will close: its stop or another order may have taken some."""
     leaving = sum(
         (
             order.remaining_at_most
-            for order in desk.book.orders.open_reductions(ticket.symbol)
-            if order.role in (OrderRole.EXIT, OrderRole.FLATTEN) and order.side is ticket.side
+            for order in desk.book.orders.open_reductions(symbol)
+            if order.role in (OrderRole.EXIT, OrderRole.FLATTEN) and order.side is side
         ),
         ZERO,
     )
-    held = desk.book.positions.quantity(ticket.symbol) * -ticket.side.sign
+    held = desk.book.positions.quantity(symbol) * -side.sign
     return max(held - leaving, ZERO)

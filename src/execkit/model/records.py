@@ -79,6 +79,8 @@ class Intent(_Record, frozen=True, kw_only=True, tag="intent"):
     """List of orders that the venue keeps together, of which this is one."""
     lot_size: Decimal | None = None
     """The market's lot when it was sent: less than that is no position, whoever reads this later. None: not known."""
+    part_of: Decimal | None = None
+    """Quantity of the whole exit, where the venue takes less in one order. None: this order is all of it."""
 
 
 class OrderChanged(_Record, frozen=True, kw_only=True, tag="order"):

@@ -45,6 +45,7 @@ class Reduction(msgspec.Struct, frozen=True, kw_only=True):
     expected_price: Decimal | None = None
     replaces: tuple[str, ...] = ()
     slice_of: str | None = None
+    part_of: Decimal | None = None
 
 
 class Sent(msgspec.Struct, frozen=True):

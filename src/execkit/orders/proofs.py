@@ -227,6 +227,7 @@ def reduction_intent(command: Reduction, account: str, book: Book) -> Intent:
         expected_price=command.expected_price,
         slice_of=command.slice_of,
         lot_size=command.instrument.lot_size,
+        part_of=command.part_of,
     )
 
 
