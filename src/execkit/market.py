@@ -35,6 +35,16 @@ async def _ask_at_once(
         return await query(symbol)
 
 
+def _checked(status: MarketStatus) -> MarketStatus:
+    """Return a status that foreign code gave, or raise `TypeError` saying what is wrong with it."""
+    if not isinstance(status, MarketStatus) or type(status.is_open) is not bool:
+        raise TypeError(f"{status!r:.100} is no MarketStatus")
+    for at in (status.next_open, status.next_close):
+        if at is not None and (not isinstance(at, datetime) or at.tzinfo is None):
+            raise TypeError(f"{at!r:.100} is no time with a zone")
+    return status
+
+
 def told_by(hours_of: HoursOf) -> Calendar:
     """Return what the sessions of each symbol say; of one that never closes nothing."""
 
@@ -85,7 +95,7 @@ class MarketHours:
             return known[1]
         planned = self._planned(symbol, now)
         try:
-            said = await self._ask(self._adapter.market_status, _QUERY_SECONDS, symbol)
+            said = _checked(await self._ask(self._adapter.market_status, _QUERY_SECONDS, symbol))
         except Exception as error:  # noqa: BLE001 - the calendar is what is left
             log.warning("market.status_failed", symbol=symbol, error=shown(error))
             return planned
@@ -104,6 +114,8 @@ class MarketHours:
             return None
         try:
             planned = self.calendar(symbol, now)
+            if planned is not None:
+                _checked(planned)
         except Exception as error:  # noqa: BLE001 - a calendar is the application's code
             if not self._calendar_failed:
                 self._calendar_failed = True

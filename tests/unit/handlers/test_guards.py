@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import attrs
@@ -828,6 +828,34 @@ def test_a_calendar_that_raises_counts_as_none_and_ends_nothing():
         await clock.sleep_until(in_a_while(clock, minutes=2))
         await engine.market.status(BTC)
         assert [each.code for each in engine.book.alarms] == 2 * ["CALENDAR_FAILED"]
+
+    play(body, MarketHoursHandler(), venue_class=Sessions)
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        None,
+        "open",
+        MarketStatus(is_open="no"),
+        MarketStatus(is_open=True, next_close="soon"),
+        MarketStatus(is_open=False, next_open=datetime(2024, 3, 12)),
+    ],
+)
+def test_rubbish_about_a_market_says_nothing(rubbish):
+    """I29 I30: from the venue's adapter the calendar is left, from the calendar the venue; nothing ends."""
+
+    async def body(engine, venue, clock):
+        closed = MarketStatus(is_open=False, next_open=in_a_while(clock, hours=1))
+        engine.market.calendar = lambda _symbol, _now: closed
+        venue.state = rubbish
+        assert await engine.market.status(BTC, anew=True) == closed
+        venue.state = MarketStatus(is_open=True)
+        if rubbish is None:
+            return  # from a calendar: it does not know the symbol
+        engine.market.calendar = lambda _symbol, _now: rubbish
+        assert await engine.market.status(BTC, anew=True) == venue.state
+        assert [each.code for each in engine.book.alarms] == ["CALENDAR_FAILED"]
 
     play(body, MarketHoursHandler(), venue_class=Sessions)
 
