@@ -8,17 +8,31 @@ line before a block leaves that block out; the reason is for the reader.
 import linecache
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from execkit import redaction
+
 # Speed is measured in benchmarks, never asserted in a test: two busy cores must not fail a property.
 settings.register_profile(
     "execkit", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("execkit")
+
+
+@pytest.fixture(autouse=True)
+def _secrets_of_this_test() -> Iterator[None]:
+    """Forget the secrets that a test has made known: elsewhere they are words like any other."""
+    before = set(redaction._known)
+    yield
+    redaction._known.clear()
+    redaction._known.update(before)
+    redaction._patterns.clear()
+
 
 BLOCK = re.compile(
     r"^(?:<!-- snippet: (?P<directive>.*?) -->\n+)?"

@@ -169,7 +169,7 @@ async def load(place):
     await engine.desk.keeper.idle()
     for first in range(0, EACH, 20):
         numbers = range(first, first + 20)
-        await asyncio.gather(*(rest(engine, place.other, D(170), number) for number in numbers))
+        await asyncio.gather(*(rest(engine, place.other, D(192), number) for number in numbers))
     assert len(place.entries()) == EACH
     assert len([o for o in engine.orders.active.values() if o.role is OrderRole.ENTRY]) == EACH
 

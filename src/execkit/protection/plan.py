@@ -164,7 +164,7 @@ def plan_protection(
     if (needed < max(instrument.min_quantity, least) or needed <= ZERO) and not right:
         if resting:
             return Plan(Step.CANCEL, orders=tuple(resting))
-        if needed > ZERO:
+        if needed > ZERO and not going:
             return Plan(Step.TOO_SMALL, quantity=needed, stop_price=trigger)
         return done
     unproven = tuple(order for order in resting if is_unproven(order))

@@ -205,7 +205,10 @@ class Bench:
         intent = Intent(
             request=request, payload_hash=request.payload_hash, role=OrderRole.ENTRY, parent="case"
         )
-        return problem_with(ManagedOrder.of(intent, self.clock.now()), report)
+        order = ManagedOrder.of(intent, self.clock.now())
+        # Of what was just sent, so that it has to be repeated as it was.
+        order.state = OrderState.SUBMITTED
+        return problem_with(order, report)
 
     async def place(self, request: OrderRequest) -> OrderReport:
         """Place an order that has to be accepted, and return the answer."""
