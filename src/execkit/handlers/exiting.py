@@ -11,13 +11,13 @@ from msgspec.structs import replace
 
 from execkit.errors import ExchangeError, QuantityTooLargeError
 from execkit.handlers.desk import Desk
+from execkit.handlers.way_out import WayOut
 from execkit.model.order import OrderRole, OrderState, OrderType, Side
 from execkit.model.result import ExecutionResult
 from execkit.model.ticket import OrderTicket
 from execkit.numbers import ZERO, plain
 from execkit.orders.commands import Sent
 from execkit.orders.manager import ManagedOrder
-from execkit.protection.closing import is_gone
 from execkit.redaction import redacted, shown
 
 log = structlog.get_logger("execkit")
@@ -102,28 +102,16 @@ def follow_entries(desk: Desk, ticket: OrderTicket, entries: tuple[ManagedOrder,
     """See to entries that may still be executed after an exit of the whole; return what the caller has to know of them.
 
     The exit does not wait for them. What they fill has its stop at once, as all that fills has; where the exit was one
-    at the market, it is closed as soon as they are proven gone.
+    at the market, it is closed as soon as they are proven gone, and a person is told where the venue refuses that.
     """
     if not entries:
         return ""
     names = ", ".join(entry.client_order_id for entry in entries)
     if ticket.type is not OrderType.MARKET:
         return f"not proven gone: {names}; what they still fill is protected"
-    desk.spawn(_close_what_they_fill(desk, ticket, entries), f"closing {ticket.symbol}")
+    way = WayOut(desk, ticket.symbol, entries, "an entry was filled after the exit")
+    desk.spawn(way.follow(), f"closing {ticket.symbol}")
     return f"not proven gone: {names}; what they still fill is closed"
-
-
-async def _close_what_they_fill(
-    desk: Desk, ticket: OrderTicket, entries: tuple[ManagedOrder, ...]
-) -> None:
-    for entry in entries:  # the resolver carries their cancels through
-        await desk.gateway.changes.until(entry, is_gone)
-    position = desk.book.positions.open.get(ticket.symbol)
-    if position is None:
-        return
-    is_what_was_left = ticket.position and position.position_id == ticket.position.position_id
-    if is_what_was_left or position.signal_id in {entry.signal_id for entry in entries}:
-        await desk.keeper.flatten(ticket.symbol, "an entry was filled after the exit")
 
 
 def is_refused(order: ManagedOrder) -> bool:

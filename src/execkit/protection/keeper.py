@@ -347,14 +347,18 @@ class ProtectionKeeper:
 
     # -- closing ---------------------------------------------------------------------------------------
 
-    async def flatten(self, symbol: str, reason: str, level: Decimal | None = None) -> bool:
-        """Close a position at the market; return whether the order is out or nothing is left.
+    async def flatten(
+        self, symbol: str, reason: str, level: Decimal | None = None, *, keeping: Decimal = ZERO
+    ) -> bool:
+        """Close a position at the market, but for a quantity; return whether the order is out or nothing is left.
 
         *level* is that of the stop in whose place it is done; None: it is no stop.
         """
         instrument = await self._instrument_of(symbol)
         async with self._turns.of(symbol):
-            done = await self._flatten(symbol, instrument, reason, level, alarm=False)
+            done = await self._flatten(
+                symbol, instrument, reason, level, alarm=False, keeping=keeping
+            )
         self.check(symbol)
         return done
 
@@ -366,6 +370,7 @@ class ProtectionKeeper:
         level: Decimal | None,
         *,
         alarm: bool = True,
+        keeping: Decimal = ZERO,
     ) -> bool:
         """Cancel what would stand in the way, then close the position; return False when it has to be tried later."""
         position = self.book.position(symbol)
@@ -373,8 +378,9 @@ class ProtectionKeeper:
             return True
         if alarm:
             self.teller.flattening(position, reason)
+        leaving = max(abs(position.quantity) - keeping, ZERO)
         sent = await self.closer.close(
-            symbol, instrument, position, OrderRole.FLATTEN, expected_price=level
+            symbol, instrument, position, OrderRole.FLATTEN, leaving, expected_price=level
         )
         now = self.book.position(symbol)
         if sent or now is None or now.position_id != position.position_id:
