@@ -275,6 +275,30 @@ async def test_a_closing_waits_but_a_moment_for_the_end_of_an_entry(make, beside
 
 
 @virtual
+async def test_a_stop_that_is_refused_beside_an_entry_follows_the_end_of_that_entry(make):
+    """Some venues take no stop beside a buy of one's own: its cancel takes 3 s, and the stop keeps its price."""
+    bench = make(keeper=True)
+    venue, sent = bench.venue, []
+
+    def place(request):
+        if request.type is OrderType.STOP:
+            sent.append(request.stop_price)
+            if bench.book.orders.open_entries(BTC):
+                raise OrderRejectedError("wash trade")
+        return venue._place(request)
+
+    venue.always("place_order", place)
+    venue.always("cancel_order", after(3, venue._cancel))
+    adding = (await bench.gateway.send(entry("s1", quantity="2", limit="100"))).order
+    bench.take(venue.fill(adding.client_order_id, "1"))
+    await bench.quiet(4)
+    assert adding.state is OrderState.CANCELLED
+    assert sent == [95, 95]
+    assert stops(bench) == [(1, 95)]
+    assert bench.book.blocked == {}
+
+
+@virtual
 async def test_an_entry_that_executes_while_its_position_is_closed_is_protected(make):
     """What still comes of it is a position anew, with a stop of its size."""
     bench = make(keeper=True)
