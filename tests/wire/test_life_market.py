@@ -10,7 +10,7 @@ from execkit.exchanges.base import MarketPhase, MarketStatus
 from execkit.exchanges.binance import adapter as binance
 from execkit.model.order import Side
 from execkit.model.result import Outcome
-from execkit.protection import keeper
+from execkit.protection import keeper, placing
 
 D = Decimal
 ROUND_THE_CLOCK = dict.fromkeys(("binance", "usdm"), "its markets never close")
@@ -55,7 +55,8 @@ async def test_the_venue_knows_better_than_the_calendar(name, monkeypatch):
 async def test_a_stop_that_its_market_does_not_take(name, monkeypatch):
     """A halt comes before the stop: a person is told once, and the stop is placed when the market opens."""
     monkeypatch.setattr(binance, "_STATUS_LASTS", 0.0)
-    monkeypatch.setattr(keeper, "_LOOK_FOR_OPEN", 0.1)
+    for room in (keeper, placing):
+        monkeypatch.setattr(room, "LOOK_FOR_OPEN", 0.1)
     async with living(name, make_chain=lambda: chain(waits=0.02)) as life:
         result = await life.submit(quantity=D(10), limit_price=D(199), stop_loss=STOP)
         assert result.outcome is Outcome.WORKING, result
