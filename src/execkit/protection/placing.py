@@ -36,6 +36,9 @@ from execkit.redaction import redacted
 
 log = structlog.get_logger("execkit")
 
+_FOR_ENTRIES: Final = 0.8
+"""Share of the time in which a stop is to rest that is waited for the end of an entry; then it is tried once more."""
+
 LOOK_FOR_OPEN: Final = 4.0
 """Most seconds between two looks whether a closed market takes a stop again; less than one may take."""
 
@@ -217,8 +220,8 @@ class StopPlacer:
         cannot be protected must not grow.
         """
         entries = tuple(self._recorder.book.orders.open_entries(symbol))
-        why = "the venue takes no stop beside it"
-        return bool(entries) and not await self._closer.cancel_entries(entries, why, self._within)
+        why, within = "the venue takes no stop beside it", self._within * _FOR_ENTRIES
+        return bool(entries) and not await self._closer.cancel_entries(entries, why, within)
 
     def _change_terms(self, instrument: Instrument, position: Position, plan: Plan) -> None:
         """Move the trigger one tick away from the market."""

@@ -299,6 +299,22 @@ async def test_a_stop_that_is_refused_beside_an_entry_follows_the_end_of_that_en
 
 
 @virtual
+async def test_an_entry_that_does_not_go_leaves_time_for_one_more_stop(make):
+    """I12: the stop was refused for another reason than the entry, whose cancel hangs: it is tried again within 5 s."""
+    bench = make(keeper=True)
+    adding = (await bench.gateway.send(entry("s1", quantity="2", limit="100"))).order
+    bench.venue.always("cancel_order", lambda _key: never())
+    bench.venue.script("place_order", OrderRejectedError("not now"))
+    bench.take(bench.venue.fill(adding.client_order_id, "1"))
+    await bench.quiet(4.5)
+    assert adding.state is OrderState.PENDING_CANCEL
+    assert [quantity for quantity, _ in stops(bench)] == [1]
+    await bench.quiet(10)
+    assert bench.orders(OrderRole.FLATTEN) == []
+    assert bench.book.blocked == {}
+
+
+@virtual
 async def test_an_entry_that_executes_while_its_position_is_closed_is_protected(make):
     """What still comes of it is a position anew, with a stop of its size."""
     bench = make(keeper=True)

@@ -16,6 +16,7 @@ from execkit.model.records import TradingState
 from execkit.model.result import ExecutionResult, Outcome
 from execkit.model.signal import TradingSignal
 from execkit.numbers import ZERO
+from execkit.orders.manager import ManagedOrder
 from execkit.testing.simulation.chaos import Kind
 from execkit.testing.simulation.rules import SYMBOLS
 from execkit.testing.simulation.troubles import Troubles
@@ -377,9 +378,18 @@ class Actions:
             self.world.tell("a person halts")
             self._person_does(engine.halt("drill"))
         elif entries:
-            order = rng.choice(entries)
-            if order.limit_price is not None:
-                price = self.world.venue.core.instruments[order.symbol].round_price(
-                    order.limit_price * Decimal("0.999")
-                )
-                self._person_does(process.engine.desk.gateway.amend(order, limit_price=price))  # type: ignore[union-attr]
+            self._amend(rng.choice(entries), int(drawn * 1_000_000))
+
+    def _amend(self, order: ManagedOrder, chance: int) -> None:
+        """Change an entry to a price at which it is executed sooner or later, and sometimes to half of its size."""
+        process = self.world.process
+        assert process is not None, "it runs"
+        assert process.engine is not None, "it runs"
+        if order.limit_price is None:
+            return
+        instrument = self.world.venue.core.instruments[order.symbol]
+        factor = Decimal("0.999") if chance % 2 else Decimal("1.001")
+        price = instrument.round_price(order.limit_price * factor)
+        quantity = instrument.round_quantity(order.quantity / 2) if chance % 3 == 0 else None
+        self.world.tell(f"a person changes {order.client_order_id} to {quantity} at {price}")
+        self._person_does(process.engine.amend(order, limit_price=price, quantity=quantity))
