@@ -29,6 +29,6 @@ class RuleBook:
         return found if found is not None and found.tradeable else None
 
     async def fetch(self, symbol: str) -> Instrument:
-        """Ask the venue, for as long as it takes; raises what its client raises."""
+        """Ask the venue, whose answer the caller bounds by `RULES_SECONDS`; raises what its client raises."""
         found = self._known[symbol] = await self._exchange.instrument(symbol)
         return found
